@@ -1,1 +1,28 @@
-//! Skeleton.
+//! The API of Catamaran: the kinds `ElasticWorkload` and `WorkloadClass`, and the KubeVirt kinds that it writes.
+//!
+//! Types here hold what a user wrote, checked by schema and CEL rules alone; what it *means* is decided in the `plan` crate.
+//! The YAML under `crds/yaml` is generated from these types (`cargo xtask crds`).
+
+pub mod class;
+pub mod container;
+pub mod kubevirt;
+pub mod names;
+pub mod placement;
+pub mod quota;
+pub mod rollout;
+mod schema;
+pub mod service;
+pub mod status;
+pub mod virtual_machine;
+pub mod workload;
+
+pub use class::{WorkloadClass, WorkloadClassSpec};
+pub use container::ContainerHull;
+pub use placement::Placement;
+pub use quota::{CpuQuota, MemoryQuota, Quota};
+pub use rollout::{OnFailure, Rollout};
+pub use service::{Service, ServicePort};
+pub use status::{ElasticWorkloadStatus, Hull};
+pub use virtual_machine::{CloudInit, SecretReference, VirtualMachineHull, VirtualMachineTemplate};
+pub use schema::definitions;
+pub use workload::{ElasticWorkload, ElasticWorkloadSpec, State};

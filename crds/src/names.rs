@@ -1,0 +1,34 @@
+//! The names that Catamaran writes into the cluster: labels, annotations, condition types, the field manager.
+
+/// The API group of our kinds.
+pub const GROUP: &str = "catamaran.dev";
+
+/// The field manager of every write of the operator.
+pub const FIELD_MANAGER: &str = "catamaran-operator";
+
+/// Label on every child and every replica: the name of its ElasticWorkload. The Service selects by it, over both hulls.
+pub const WORKLOAD_LABEL: &str = "catamaran.dev/workload";
+
+/// Label on every replica set and every replica: the revision, a hash over the rendered template.
+pub const REVISION_LABEL: &str = "catamaran.dev/revision";
+
+/// `app.kubernetes.io/managed-by` on every child.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY_LABEL`].
+pub const MANAGED_BY: &str = "catamaran";
+
+/// Annotation on a replica set: its place in the history, a counter that grows with each rollout (as
+/// `deployment.kubernetes.io/revision` does on a ReplicaSet).
+pub const REVISION_NUMBER_ANNOTATION: &str = "catamaran.dev/revision-number";
+
+/// Annotation on a replica set: the workload's replica count when the set was last scaled. A difference to the count wanted
+/// now is how a change of scale in mid-rollout is seen (as `deployment.kubernetes.io/desired-replicas`).
+pub const DESIRED_REPLICAS_ANNOTATION: &str = "catamaran.dev/desired-replicas";
+
+/// Annotation on a VirtualMachineInstanceReplicaSet: the state of its crash-loop backoff, as JSON.
+pub const CRASH_LOOP_ANNOTATION: &str = "catamaran.dev/crash-loop";
+
+/// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have to
+/// fit the 63 characters of a DNS label (RFC 1123).
+pub const MAX_NAME_LENGTH: usize = 46;

@@ -1,0 +1,114 @@
+//! The writes that a plan asks for. `apply` in the operator matches on them exhaustively and adds nothing of its own.
+
+use catamaran_crds::{Hull, ServicePort};
+
+use crate::{crash_loop::CrashLoop, revision::Template};
+
+/// One write to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Make the replica set of a revision.
+    CreateSet(Box<NewSet>),
+    /// Change a replica set's scale, pause or notes; never its template.
+    UpdateSet(SetUpdate),
+    /// Delete a replica set without replicas that has fallen out of the history.
+    DeleteSet(SetReference),
+    /// Delete one VirtualMachineInstance: a victim of a scale-in, while its set is paused.
+    DeleteInstance {
+        /// Its name.
+        name: String,
+        /// Its uid, the precondition.
+        uid: String,
+    },
+    /// Make the Service, or correct it.
+    ApplyService {
+        /// Its uid where it exists, the precondition.
+        uid: Option<String>,
+        /// Its ports.
+        ports: Vec<ServicePort>,
+    },
+    /// Delete the Service.
+    DeleteService {
+        /// Its uid, the precondition.
+        uid: String,
+    },
+}
+
+/// A replica set to make.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSet {
+    /// Its name: workload and revision.
+    pub name: String,
+    /// The revision.
+    pub revision: String,
+    /// Its place in the history.
+    pub number: u64,
+    /// What its replicas are made from.
+    pub template: Template,
+    /// How many replicas it starts with.
+    pub replicas: u32,
+    /// The workload's replica count.
+    pub desired_replicas: u32,
+    /// `spec.minReadySeconds` of a ReplicaSet.
+    pub min_ready_seconds: u32,
+}
+
+/// Which replica set a write is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetReference {
+    /// What its replicas are.
+    pub hull: Hull,
+    /// Its name.
+    pub name: String,
+    /// Its uid, a precondition.
+    pub uid: String,
+    /// Its resourceVersion, a precondition: nothing is scaled on an outdated view.
+    pub resource_version: String,
+}
+
+/// A change of a replica set; what is `None` stays.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetUpdate {
+    /// Which set.
+    pub set: SetReference,
+    /// `spec.replicas`.
+    pub replicas: Option<u32>,
+    /// The workload's replica count, noted with every change of scale.
+    pub desired_replicas: Option<u32>,
+    /// A new place in the history: an old revision became the wanted one again.
+    pub number: Option<u64>,
+    /// `spec.minReadySeconds` (ReplicaSet only).
+    pub min_ready_seconds: Option<u32>,
+    /// `spec.paused` (VirtualMachineInstanceReplicaSet only).
+    pub paused: Option<bool>,
+    /// The note of the crash-loop backoff: `Some(None)` removes it.
+    pub crash_loop: Option<Option<CrashLoop>>,
+}
+
+impl SetUpdate {
+    /// A change that changes nothing yet.
+    #[must_use]
+    pub fn none(set: SetReference) -> Self {
+        Self {
+            set,
+            replicas: None,
+            desired_replicas: None,
+            number: None,
+            min_ready_seconds: None,
+            paused: None,
+            crash_loop: None,
+        }
+    }
+
+    /// True when nothing would be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { set: _, replicas, desired_replicas, number, min_ready_seconds, paused, crash_loop } = self;
+        replicas.is_none()
+            && desired_replicas.is_none()
+            && number.is_none()
+            && min_ready_seconds.is_none()
+            && paused.is_none()
+            && crash_loop.is_none()
+    }
+}

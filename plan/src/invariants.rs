@@ -1,0 +1,121 @@
+//! What must hold for every plan, whatever was observed. Checked on every plan in debug builds and in every test.
+
+use crate::{
+    action::Action,
+    desired::Desired,
+    observed::{Members, Observed},
+    planner::Plan,
+};
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// More replicas could exist than the upper bound allows, and than there are already.
+    #[error("the plan allows {total} replicas, at most {bound} may exist")]
+    TooMany {
+        /// What could exist.
+        total: u32,
+        /// The bound, or what there was before if that is more.
+        bound: u32,
+    },
+    /// Fewer available replicas would be left than the lower bound asks for, and than there are.
+    #[error("the plan keeps {kept} available replicas, at least {bound} have to stay")]
+    TooFew {
+        /// What would be left.
+        kept: u32,
+        /// The bound, or what there was before if that is less.
+        bound: u32,
+    },
+    /// An instance is deleted although its set would replace it.
+    #[error("instance {0} is deleted while its set is not seen to be paused")]
+    UnsafeDeletion(String),
+    /// A set with replicas is deleted.
+    #[error("replica set {0} is deleted with replicas")]
+    DeletedWithReplicas(String),
+    /// Ready and Stalled, or Stalled and Reconciling, at once.
+    #[error("the conditions contradict each other: {0}")]
+    Conditions(String),
+}
+
+/// Checks a plan against what it was made from.
+///
+/// # Errors
+/// The first promise that is broken.
+pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Violation> {
+    let bounds = desired.rollout.bounds(desired.replicas);
+    let min_ready = desired.rollout.min_ready_seconds;
+    let (mut total, mut total_before, mut kept, mut kept_before) = (0u32, 0u32, 0u32, 0u32);
+    for set in &observed.sets {
+        let counts = set.counts(observed.now, min_ready);
+        let update = plan.steps.iter().find_map(|step| match &step.action {
+            Action::UpdateSet(update) if update.set.uid == set.uid => update.replicas,
+            _ => None,
+        });
+        let victims = match &set.members {
+            Members::Pods(_) => 0,
+            Members::Instances(instances) => {
+                crate::observed::count(instances.live().filter(|instance| deletes(plan, &instance.uid)))
+            }
+        };
+        let asked = update.unwrap_or(set.replicas);
+        let left = asked.min(counts.live.saturating_sub(victims)).min(counts.available);
+        // Unavailable ones go first, so as many available ones stay as fit.
+        kept += left;
+        kept_before += counts.available.min(set.replicas);
+        total += asked.max(counts.live);
+        total_before += set.replicas.max(counts.live);
+    }
+    for step in &plan.steps {
+        match &step.action {
+            Action::CreateSet(set) => total += set.replicas,
+            Action::DeleteInstance { name, uid } => {
+                let safe = observed.sets.iter().any(|set| match &set.members {
+                    Members::Instances(instances) => {
+                        instances.paused && instances.pause_seen && instances.instances.iter().any(|i| i.uid == *uid)
+                    }
+                    Members::Pods(_) => false,
+                });
+                if !safe {
+                    return Err(Violation::UnsafeDeletion(name.clone()));
+                }
+            }
+            Action::DeleteSet(reference) => {
+                let empty = observed.sets.iter().any(|set| {
+                    set.uid == reference.uid && set.replicas == 0 && set.counts(observed.now, min_ready).live == 0
+                });
+                if !empty {
+                    return Err(Violation::DeletedWithReplicas(reference.name.clone()));
+                }
+            }
+            Action::UpdateSet(_) | Action::ApplyService { .. } | Action::DeleteService { .. } => {}
+        }
+    }
+    let bound = bounds.max_total.max(total_before);
+    if total > bound {
+        return Err(Violation::TooMany { total, bound });
+    }
+    let bound = bounds.min_available.min(kept_before);
+    if kept < bound {
+        return Err(Violation::TooFew { kept, bound });
+    }
+    let has = |type_: &str| {
+        plan.status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    if (has("Ready") && (has("Stalled") || has("Reconciling"))) || (has("Stalled") && has("Reconciling")) {
+        return Err(Violation::Conditions(format!("{:?}", plan.status.conditions)));
+    }
+    Ok(())
+}
+
+fn deletes(plan: &Plan, instance: &str) -> bool {
+    plan.steps.iter().any(|step| matches!(&step.action, Action::DeleteInstance { uid, .. } if uid == instance))
+}
+
+/// In debug builds, a broken promise ends the process: it is a bug of this crate.
+pub(crate) fn debug_check(desired: &Desired, observed: &Observed, plan: &Plan) {
+    if cfg!(debug_assertions)
+        && let Err(violation) = check(desired, observed, plan)
+    {
+        panic!("{violation}\n{desired:#?}\n{observed:#?}\n{plan}");
+    }
+}

@@ -1,0 +1,126 @@
+//! How a VirtualMachineInstanceReplicaSet is scaled.
+//!
+//! Left to itself it takes random instances on scale-in. So every scale-in goes through: pause, delete the chosen, then lower
+//! and unpause in one write. Each step is found again from what is observed, so a crash between any two of them costs nothing.
+//! virt-controller works from a cache: its own status tells when it has seen the pause (condition ReplicaPaused) and the
+//! deletions (status.replicas); going on earlier would make it replace, or delete at random.
+
+use crate::{
+    action::{Action, SetReference, SetUpdate},
+    crash_loop::{self, Verdict},
+    observed::{Instance, InstanceSet, Stage},
+    planner::Step,
+    report::{Reason, Wait},
+};
+use jiff::Timestamp;
+
+/// What to do with one set of virtual machines.
+pub(crate) struct Scaling {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) wait: Option<Wait>,
+    pub(crate) verdict: Verdict,
+}
+
+/// Brings a set of `current` replicas to `wanted`. `update` carries what else is to be noted with a change of scale.
+pub(crate) fn scale(
+    set: &InstanceSet,
+    mut update: SetUpdate,
+    current: u32,
+    wanted: u32,
+    why: Reason,
+    now: Timestamp,
+) -> Scaling {
+    let verdict = crash_loop::judge(set, wanted, now);
+    if verdict.state != set.crash_loop {
+        update.crash_loop = Some(verdict.state);
+    }
+    let live = set.live_count();
+    let reference = update.set.clone();
+    let mut wait = None;
+    let mut steps = Vec::new();
+    let mut why = why;
+    let pause = if wanted < current || (set.paused && live > wanted) {
+        if !set.pause_seen || !set.paused {
+            wait = Some(Wait::PauseSeen(reference.clone()));
+            why = Reason::PauseToChoose { surplus: live.saturating_sub(wanted) };
+            true
+        } else if live > wanted {
+            if set.counted == live {
+                steps.extend(victims(set, live - wanted).into_iter().map(|victim| Step {
+                    action: Action::DeleteInstance { name: victim.name.clone(), uid: victim.uid.clone() },
+                    why: Reason::Victim { stage: victim.stage },
+                }));
+            }
+            wait = Some(Wait::DeletionsSeen(reference.clone()));
+            true
+        } else if set.counted != live {
+            wait = Some(Wait::DeletionsSeen(reference.clone()));
+            true
+        } else {
+            update.replicas = Some(wanted);
+            verdict.pause
+        }
+    } else {
+        if wanted > current {
+            update.replicas = Some(wanted);
+        }
+        verdict.pause
+    };
+    if pause != set.paused {
+        update.paused = Some(pause);
+        if wanted == current {
+            why = if verdict.pause {
+                Reason::CrashLoop { rounds: verdict.state.map_or(0, |state| state.rounds) }
+            } else if pause {
+                why
+            } else {
+                Reason::PauseOver
+            };
+        }
+    } else if update.crash_loop.is_some() && wanted == current {
+        why = Reason::CrashLoop { rounds: verdict.state.map_or(0, |state| state.rounds) };
+    }
+    if update.replicas.is_none() {
+        update.desired_replicas = update.desired_replicas.filter(|_| wanted == current);
+    }
+    if !update.is_empty() {
+        steps.insert(0, Step { action: Action::UpdateSet(update), why });
+    }
+    if verdict.holding
+        && let Some(state) = verdict.state
+    {
+        wait = Some(Wait::CrashLoop { set: reference, until: state.until });
+    }
+    Scaling { steps, wait, verdict }
+}
+
+/// The instances to go: those that are least far first, among ready ones the most recently ready (as the ReplicaSet controller
+/// ranks pods, `ActivePodsWithRanks`).
+fn victims(set: &InstanceSet, count: u32) -> Vec<&Instance> {
+    let mut candidates: Vec<&Instance> = set.live().collect();
+    candidates.sort_by(|a, b| {
+        rank(a).cmp(&rank(b)).then_with(|| b.created.cmp(&a.created)).then_with(|| a.name.cmp(&b.name))
+    });
+    candidates.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    candidates
+}
+
+fn rank(instance: &Instance) -> (u8, std::cmp::Reverse<Timestamp>) {
+    let (order, since) = match instance.stage {
+        Stage::Leaving | Stage::Pending => (0, Timestamp::MIN),
+        Stage::Scheduling => (1, Timestamp::MIN),
+        Stage::Started => (2, Timestamp::MIN),
+        Stage::Ready(since) => (3, since),
+    };
+    (order, std::cmp::Reverse(since))
+}
+
+/// The reference of an observed set.
+pub(crate) fn reference(set: &crate::observed::ObservedSet) -> SetReference {
+    SetReference {
+        hull: set.hull(),
+        name: set.name.clone(),
+        uid: set.uid.clone(),
+        resource_version: set.resource_version.clone(),
+    }
+}

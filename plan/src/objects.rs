@@ -1,0 +1,187 @@
+//! The objects behind the actions, as the API server gets them.
+
+use std::collections::BTreeMap;
+
+use catamaran_crds::{
+    ElasticWorkload, ServicePort as DesiredPort,
+    kubevirt::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec},
+    names::{
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, REVISION_LABEL,
+        REVISION_NUMBER_ANNOTATION,
+    },
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::{ReplicaSet, ReplicaSetSpec},
+        core::v1::{Service, ServicePort, ServiceSpec},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+        util::intstr::IntOrString,
+    },
+};
+use kube::Resource;
+use serde_json::{Value, json};
+
+use crate::{
+    action::{NewSet, SetUpdate},
+    desired::Desired,
+    render::workload_labels,
+    revision::Template,
+};
+
+/// The owner of everything that is written for a workload. A workload that is deleted takes its children along; deleted with
+/// `--cascade=orphan` it leaves them.
+#[must_use]
+pub fn owner_reference(desired: &Desired) -> OwnerReference {
+    OwnerReference {
+        api_version: ElasticWorkload::api_version(&()).into_owned(),
+        kind: ElasticWorkload::kind(&()).into_owned(),
+        name: desired.name.clone(),
+        uid: desired.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+fn child_metadata(desired: &Desired, name: &str, uid: Option<String>) -> ObjectMeta {
+    let mut labels = workload_labels(&desired.name);
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(desired.namespace.clone()),
+        uid,
+        labels: Some(labels),
+        owner_references: Some(vec![owner_reference(desired)]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The replica set of a new revision, of either kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SetObject {
+    /// For the container hull.
+    ReplicaSet(Box<ReplicaSet>),
+    /// For the virtual machine hull.
+    VirtualMachineInstanceReplicaSet(Box<VirtualMachineInstanceReplicaSet>),
+}
+
+/// Builds the replica set of a new revision.
+#[must_use]
+pub fn replica_set(desired: &Desired, set: &NewSet) -> SetObject {
+    let mut metadata = child_metadata(desired, &set.name, None);
+    metadata.labels.get_or_insert_default().insert(REVISION_LABEL.to_owned(), set.revision.clone());
+    metadata.annotations = Some(BTreeMap::from([
+        (REVISION_NUMBER_ANNOTATION.to_owned(), set.number.to_string()),
+        (DESIRED_REPLICAS_ANNOTATION.to_owned(), set.desired_replicas.to_string()),
+    ]));
+    let mut match_labels = workload_labels(&desired.name);
+    match_labels.insert(REVISION_LABEL.to_owned(), set.revision.clone());
+    let selector = LabelSelector { match_labels: Some(match_labels), ..LabelSelector::default() };
+    let replicas = Some(i32::try_from(set.replicas).unwrap_or(i32::MAX));
+    match &set.template {
+        Template::Container(template) => SetObject::ReplicaSet(Box::new(ReplicaSet {
+            metadata,
+            spec: Some(ReplicaSetSpec {
+                replicas,
+                selector,
+                min_ready_seconds: (set.min_ready_seconds > 0)
+                    .then(|| i32::try_from(set.min_ready_seconds).unwrap_or(i32::MAX)),
+                template: Some(template.as_ref().clone()),
+            }),
+            status: None,
+        })),
+        Template::VirtualMachine(template) => {
+            SetObject::VirtualMachineInstanceReplicaSet(Box::new(VirtualMachineInstanceReplicaSet {
+                metadata,
+                spec: VirtualMachineInstanceReplicaSetSpec {
+                    replicas,
+                    selector,
+                    template: Some(template.as_ref().clone()),
+                    paused: None,
+                },
+                status: None,
+            }))
+        }
+    }
+}
+
+/// A merge patch that changes the scale, pause or notes of a replica set.
+///
+/// Not server-side apply: that would have to repeat the whole template of a revision, which for an old one only the set itself
+/// still holds (docs/adr/0002).
+#[must_use]
+pub fn set_patch(update: &SetUpdate) -> Value {
+    let SetUpdate { set, replicas, desired_replicas, number, min_ready_seconds, paused, crash_loop } = update;
+    let mut annotations = serde_json::Map::new();
+    if let Some(desired) = desired_replicas {
+        annotations.insert(DESIRED_REPLICAS_ANNOTATION.into(), json!(desired.to_string()));
+    }
+    if let Some(number) = number {
+        annotations.insert(REVISION_NUMBER_ANNOTATION.into(), json!(number.to_string()));
+    }
+    if let Some(state) = crash_loop {
+        let note = state.as_ref().and_then(|state| serde_json::to_string(state).ok());
+        annotations.insert(CRASH_LOOP_ANNOTATION.into(), json!(note));
+    }
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("uid".into(), json!(set.uid));
+    metadata.insert("resourceVersion".into(), json!(set.resource_version));
+    if !annotations.is_empty() {
+        metadata.insert("annotations".into(), Value::Object(annotations));
+    }
+    let mut spec = serde_json::Map::new();
+    if let Some(replicas) = replicas {
+        spec.insert("replicas".into(), json!(replicas));
+    }
+    if let Some(seconds) = min_ready_seconds {
+        spec.insert("minReadySeconds".into(), json!(seconds));
+    }
+    if let Some(paused) = paused {
+        spec.insert("paused".into(), json!(paused));
+    }
+    let mut patch = json!({ "metadata": metadata });
+    if !spec.is_empty() {
+        patch["spec"] = Value::Object(spec);
+    }
+    patch
+}
+
+/// The Service over the replicas of both hulls.
+#[must_use]
+pub fn service(desired: &Desired, ports: &[DesiredPort], uid: Option<String>) -> Service {
+    Service {
+        metadata: child_metadata(desired, &desired.name, uid),
+        spec: Some(ServiceSpec {
+            selector: Some(workload_labels(&desired.name)),
+            ports: Some(ports.iter().map(service_port).collect()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn service_port(port: &DesiredPort) -> ServicePort {
+    let port = normalized(port);
+    ServicePort {
+        name: port.name,
+        port: port.port,
+        target_port: port.target_port,
+        protocol: port.protocol,
+        app_protocol: port.app_protocol,
+        node_port: None,
+    }
+}
+
+/// A port with the API server's defaults filled in, for comparison with what is stored.
+#[must_use]
+pub fn normalized(port: &DesiredPort) -> DesiredPort {
+    let DesiredPort { name, port: number, target_port, protocol, app_protocol } = port.clone();
+    DesiredPort {
+        name: name.filter(|name| !name.is_empty()),
+        port: number,
+        target_port: Some(target_port.unwrap_or(IntOrString::Int(number))),
+        protocol: Some(protocol.unwrap_or_else(|| "TCP".to_owned())),
+        app_protocol,
+    }
+}

@@ -1,0 +1,221 @@
+//! What is: the children of one workload and its last status, as the stores of the operator show them.
+
+use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort};
+use jiff::Timestamp;
+
+use crate::crash_loop::{Crash, CrashLoop};
+
+/// Everything that a plan for one workload may look at, besides [`crate::Desired`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The time of the observation; the plan crate has no clock of its own.
+    pub now: Timestamp,
+    /// Whether KubeVirt's kinds are served.
+    pub kubevirt: KubeVirt,
+    /// The replica sets that the workload owns, in any order.
+    pub sets: Vec<ObservedSet>,
+    /// Replica sets that carry a name or label of ours and are not owned by the workload: never touched.
+    pub foreign_sets: Vec<(Hull, String)>,
+    /// The Service of the workload's name.
+    pub service: ObservedService,
+    /// The status as last written.
+    pub status: ElasticWorkloadStatus,
+}
+
+/// Whether KubeVirt's kinds are served by this cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KubeVirt {
+    /// Its CustomResourceDefinitions are there.
+    Installed,
+    /// They are not (yet).
+    Absent,
+}
+
+/// A replica set of either hull that the workload owns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedSet {
+    /// Its name.
+    pub name: String,
+    /// Its uid: the precondition of every write.
+    pub uid: String,
+    /// Its resourceVersion: the precondition of every change of scale.
+    pub resource_version: String,
+    /// The revision of its template.
+    pub revision: String,
+    /// Its place in the history; grows with each rollout.
+    pub number: u64,
+    /// `spec.replicas`.
+    pub replicas: u32,
+    /// The workload's replica count when the set was last scaled.
+    pub desired_replicas: Option<u32>,
+    /// True once it is being deleted; then it is left alone.
+    pub deleting: bool,
+    /// What is known of its replicas.
+    pub members: Members,
+}
+
+/// What is known of the replicas of a set, by hull.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Members {
+    /// A ReplicaSet: its controller counts.
+    Pods(PodSet),
+    /// A VirtualMachineInstanceReplicaSet: counted here, since its status knows neither availability nor a generation.
+    Instances(InstanceSet),
+}
+
+/// What the ReplicaSet controller reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodSet {
+    /// Pods that are neither terminating nor ended.
+    pub live: u32,
+    /// Those of them that are ready.
+    pub ready: u32,
+    /// Those that have been ready for minReadySeconds.
+    pub available: u32,
+    /// `spec.minReadySeconds`.
+    pub min_ready_seconds: u32,
+}
+
+/// A VirtualMachineInstanceReplicaSet and its instances.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InstanceSet {
+    /// `spec.paused`.
+    pub paused: bool,
+    /// Whether virt-controller has seen the pause (condition ReplicaPaused).
+    pub pause_seen: bool,
+    /// `status.replicas`: what virt-controller counted at its last pass.
+    pub counted: u32,
+    /// The instances that it owns.
+    pub instances: Vec<Instance>,
+    /// The backoff noted on the set, if any.
+    pub crash_loop: Option<CrashLoop>,
+    /// Instances that ended by themselves, as far as remembered.
+    pub crashes: Vec<Crash>,
+}
+
+impl InstanceSet {
+    /// The instances that count: as virt-controller counts them.
+    pub fn live(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|instance| instance.stage != Stage::Leaving)
+    }
+
+    /// How many instances count.
+    #[must_use]
+    pub fn live_count(&self) -> u32 {
+        count(self.live())
+    }
+}
+
+/// One VirtualMachineInstance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Its name.
+    pub name: String,
+    /// Its uid: the precondition of its deletion.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far an instance is, in the order in which victims are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Terminating, ended, or losing its pod: it no longer counts.
+    Leaving,
+    /// Accepted, without a launcher pod.
+    Pending,
+    /// Its launcher pod is on the way.
+    Scheduling,
+    /// The guest starts, or runs without being ready.
+    Started,
+    /// Ready since then.
+    Ready(Timestamp),
+}
+
+/// The Service of the workload's name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObservedService {
+    /// There is none.
+    Absent,
+    /// It is ours.
+    Owned {
+        /// Its uid.
+        uid: String,
+        /// Its ports, defaults left out.
+        ports: Vec<ServicePort>,
+        /// Whether it selects the replicas of the workload and nothing else.
+        selects_workload: bool,
+    },
+    /// It is somebody else's: never touched.
+    Foreign,
+}
+
+/// The counts of a set at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Replicas that are neither terminating nor ended.
+    pub live: u32,
+    /// Those of them that are ready.
+    pub ready: u32,
+    /// Those that have been ready for minReadySeconds.
+    pub available: u32,
+}
+
+impl ObservedSet {
+    /// What the replicas are.
+    #[must_use]
+    pub fn hull(&self) -> Hull {
+        match self.members {
+            Members::Pods(_) => Hull::Container,
+            Members::Instances(_) => Hull::VirtualMachine,
+        }
+    }
+
+    /// How many replicas there are, at `now`.
+    #[must_use]
+    pub fn counts(&self, now: Timestamp, min_ready_seconds: u32) -> Counts {
+        match &self.members {
+            Members::Pods(pods) => Counts { live: pods.live, ready: pods.ready, available: pods.available },
+            Members::Instances(set) => Counts {
+                live: set.live_count(),
+                ready: count(set.live().filter(|instance| matches!(instance.stage, Stage::Ready(_)))),
+                available: count(
+                    set.live()
+                        .filter(|instance| available_from(instance, min_ready_seconds).is_some_and(|at| at <= now)),
+                ),
+            },
+        }
+    }
+
+    /// When the next ready instance becomes available, if that is ahead. The ReplicaSet controller tells by itself.
+    #[must_use]
+    pub fn next_available(&self, now: Timestamp, min_ready_seconds: u32) -> Option<Timestamp> {
+        match &self.members {
+            Members::Pods(_) => None,
+            Members::Instances(set) => set
+                .live()
+                .filter_map(|instance| available_from(instance, min_ready_seconds))
+                .filter(|at| *at > now)
+                .min(),
+        }
+    }
+}
+
+fn available_from(instance: &Instance, min_ready_seconds: u32) -> Option<Timestamp> {
+    match instance.stage {
+        Stage::Ready(since) => Some(after(since, min_ready_seconds)),
+        Stage::Leaving | Stage::Pending | Stage::Scheduling | Stage::Started => None,
+    }
+}
+
+/// `seconds` after `time`, or the end of time.
+#[must_use]
+pub fn after(time: Timestamp, seconds: u32) -> Timestamp {
+    time.checked_add(jiff::SignedDuration::from_secs(i64::from(seconds))).unwrap_or(Timestamp::MAX)
+}
+
+pub(crate) fn count<T>(items: impl Iterator<Item = T>) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}

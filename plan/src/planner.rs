@@ -1,0 +1,393 @@
+//! The plan for one workload: which writes bring it closer to what is wanted, and why.
+
+use catamaran_crds::{ElasticWorkloadStatus, Hull, OnFailure};
+use jiff::Timestamp;
+
+use crate::{
+    action::{Action, NewSet, SetReference, SetUpdate},
+    desired::{Bounds, Desired, Invalid},
+    machines,
+    objects::normalized,
+    observed::{Members, Observed, ObservedService, ObservedSet},
+    report::{Reason, Wait},
+    rollout::{self, Move, Noted, Share},
+    status::{self, Announcement, Problem, Progress},
+};
+
+/// What to write for one workload, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The writes, in order.
+    pub steps: Vec<Step>,
+    /// What is waited for.
+    pub waits: Vec<Wait>,
+    /// The bounds that the steps keep; none when nothing could be planned.
+    pub bounds: Option<Bounds>,
+    /// The status that goes with them.
+    pub status: ElasticWorkloadStatus,
+    /// What is worth an Event.
+    pub announcements: Vec<Announcement>,
+    /// When to plan again if nothing is seen before.
+    pub requeue_at: Option<Timestamp>,
+}
+
+/// One write and its reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The write.
+    pub action: Action,
+    /// Its reason.
+    pub why: Reason,
+}
+
+/// Plans for a workload that cannot be resolved: nothing is touched, the condition says why.
+#[must_use]
+pub fn plan_invalid(generation: i64, invalid: &Invalid, previous: &ElasticWorkloadStatus, now: Timestamp) -> Plan {
+    let problem = Problem::Invalid(invalid.clone());
+    let status = ElasticWorkloadStatus {
+        observed_generation: Some(generation),
+        conditions: status::conditions(previous, generation, now, &Progress::Stopped { problem: &problem }),
+        ..previous.clone()
+    };
+    Plan {
+        steps: Vec::new(),
+        waits: Vec::new(),
+        bounds: None,
+        announcements: status::announcements(previous, &status),
+        status,
+        requeue_at: None,
+    }
+}
+
+/// Plans the next writes for a workload. Total and deterministic.
+#[must_use]
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let planned = plan_towards(desired, observed, &target_revision(desired, observed));
+    match &planned.deadline {
+        // The deadline passed just now, and there is a revision to return to.
+        Deadline::Failed { return_to: Some(revision) } => {
+            let mut observed = observed.clone();
+            observed.status.failed_revision = Some(desired.revision.clone());
+            plan_towards(desired, &observed, revision).plan
+        }
+        Deadline::Failed { return_to: None } | Deadline::Open => planned.plan,
+    }
+}
+
+/// The revision to bring about: the wanted one, unless it failed and the workload went back.
+fn target_revision(desired: &Desired, observed: &Observed) -> String {
+    let failed = observed.status.failed_revision.as_ref() == Some(&desired.revision);
+    match return_revision(desired, observed) {
+        Some(revision) if failed => revision,
+        Some(_) | None => desired.revision.clone(),
+    }
+}
+
+/// The last revision that was fully available, if its replica set is still there and the policy is to return.
+fn return_revision(desired: &Desired, observed: &Observed) -> Option<String> {
+    let current = observed.status.current_revision.as_ref()?;
+    let there = observed.sets.iter().any(|set| set.revision == *current && !set.deleting);
+    (desired.rollout.on_failure == OnFailure::Rollback && *current != desired.revision && there)
+        .then(|| current.clone())
+}
+
+enum Deadline {
+    Open,
+    Failed { return_to: Option<String> },
+}
+
+struct Planned {
+    plan: Plan,
+    deadline: Deadline,
+}
+
+fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned {
+    let now = observed.now;
+    let min_ready = desired.rollout.min_ready_seconds;
+    let bounds = desired.rollout.bounds(desired.replicas);
+    let mut sets: Vec<&ObservedSet> = observed.sets.iter().collect();
+    sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+    let mut waits = Vec::new();
+    let mut problems = Vec::new();
+    let mut requeue_at: Option<Timestamp> = None;
+    let mut look_again = |at: Option<Timestamp>| {
+        if let Some(at) = at {
+            requeue_at = Some(requeue_at.map_or(at, |soonest| soonest.min(at)));
+        }
+    };
+
+    let existing = sets.iter().position(|set| set.revision == target);
+    let blocked = block(desired, observed, target, existing.map(|index| sets[index]), &mut waits, &mut problems);
+    let create = existing.is_none() && !blocked && !desired.rollout.paused && desired.replicas > 0;
+
+    // The numbers.
+    let mut shares: Vec<Share> = sets.iter().map(|set| share(set, desired, now)).collect();
+    if create {
+        shares.push(Share { number: next_number(&sets), ..Share::default() });
+    }
+    let new = existing.or(create.then_some(sets.len()));
+    let sizes = rollout::next(&shares, new, desired.replicas, bounds, desired.rollout.paused || blocked);
+
+    // The writes.
+    let mut steps = Vec::new();
+    for (index, set) in sets.iter().enumerate() {
+        look_again(set.next_available(now, min_ready));
+        if set.deleting {
+            continue;
+        }
+        let next = sizes[index];
+        let is_target = existing == Some(index) && !blocked;
+        let update = update(set, desired, is_target.then(|| next_number(&sets)), next.asked);
+        match &set.members {
+            Members::Pods(_) => {
+                let mut update = update;
+                if next.asked != set.replicas {
+                    update.replicas = Some(next.asked);
+                }
+                let why = if update.replicas.is_some() { Reason::Scale(next.why) } else { Reason::Notes };
+                if !update.is_empty() {
+                    steps.push(Step { action: Action::UpdateSet(update), why });
+                }
+            }
+            Members::Instances(instances) => {
+                let why = if next.why == Move::Stay { Reason::Notes } else { Reason::Scale(next.why) };
+                let scaling = machines::scale(instances, update, set.replicas, next.asked, why, now);
+                steps.extend(scaling.steps);
+                look_again(scaling.verdict.look_again);
+                if scaling.verdict.holding
+                    && let Some(state) = scaling.verdict.state
+                {
+                    problems.push(Problem::CrashLoop {
+                        set: set.name.clone(),
+                        rounds: state.rounds,
+                        until: state.until,
+                    });
+                }
+                waits.extend(scaling.wait);
+            }
+        }
+    }
+    if create {
+        let first = sets.is_empty();
+        let new_set = NewSet {
+            name: desired.set_name(target),
+            revision: target.to_owned(),
+            number: next_number(&sets),
+            template: desired.template.clone(),
+            replicas: sizes[sets.len()].asked,
+            desired_replicas: desired.replicas,
+            min_ready_seconds: min_ready,
+        };
+        let why = if first { Reason::FirstRevision } else { Reason::NewRevision };
+        steps.push(Step { action: Action::CreateSet(Box::new(new_set)), why });
+    }
+    steps.extend(service_step(desired, observed, &mut problems));
+
+    // The status.
+    let counts: Vec<_> = sets.iter().map(|set| set.counts(now, min_ready)).collect();
+    let sum = |pick: fn(&crate::observed::Counts) -> u32| counts.iter().map(pick).fold(0, u32::saturating_add);
+    let (live, available) = (sum(|counts| counts.live), sum(|counts| counts.available));
+    let target_counts = existing.map(|index| counts[index]).unwrap_or_default();
+    let target_asked = existing.map_or(0, |index| sets[index].replicas);
+    let complete = live == desired.replicas
+        && target_counts.live == desired.replicas
+        && target_counts.available == desired.replicas
+        && target_asked == desired.replicas
+        && !blocked;
+    if complete && steps.is_empty() {
+        steps.extend(history_steps(desired, observed, &sets, &counts, target));
+    }
+    if !complete && !blocked && waits.is_empty() && steps.is_empty() {
+        waits.push(Wait::Available { available, wanted: desired.replicas });
+    }
+
+    let updated =
+        sets.iter().zip(&counts).find(|(set, _)| set.revision == desired.revision).map_or(0, |(_, counts)| counts.live);
+    let previous = &observed.status;
+    let mut status = ElasticWorkloadStatus {
+        observed_generation: Some(desired.generation),
+        hull: Some(desired.hull()),
+        selector: Some(status::selector(&desired.name)),
+        desired_replicas: count(desired.replicas),
+        replicas: count(live),
+        ready_replicas: count(sum(|counts| counts.ready)),
+        available_replicas: count(available),
+        updated_replicas: count(updated),
+        current_revision: previous.current_revision.clone(),
+        update_revision: Some(desired.revision.clone()),
+        failed_revision: previous.failed_revision.clone().filter(|_| target != desired.revision),
+        last_progress_time: None,
+        conditions: Vec::new(),
+    };
+    if complete && desired.replicas > 0 {
+        status.current_revision = Some(target.to_owned());
+    }
+    let mut deadline = Deadline::Open;
+    if target != desired.revision {
+        problems.push(Problem::RolledBack { from: desired.revision.clone(), to: target.to_owned() });
+    } else if !complete
+        && !blocked
+        && !desired.rollout.paused
+        && desired.replicas > 0
+        && status.current_revision.as_deref() != Some(target)
+    {
+        let since = status::progress_since(previous, &status, now);
+        status.last_progress_time = Some(since.clone());
+        let until = crate::observed::after(since.0, desired.rollout.progress_deadline_seconds);
+        if now >= until {
+            problems.push(Problem::DeadlineExceeded {
+                revision: target.to_owned(),
+                seconds: desired.rollout.progress_deadline_seconds,
+            });
+            deadline = Deadline::Failed { return_to: return_revision(desired, observed) };
+        } else {
+            look_again(Some(until));
+        }
+    }
+    let outdated =
+        existing.is_none() || sets.iter().zip(&counts).any(|(set, counts)| set.revision != target && counts.live > 0);
+    let progress = match problems.first() {
+        Some(problem) if blocked || !matches!(problem, Problem::RolledBack { .. }) => Progress::Stopped { problem },
+        Some(problem) if complete => Progress::Stopped { problem },
+        Some(_) => Progress::Rolling { target, returning: true },
+        None if complete => Progress::Complete { state: desired.state },
+        None if desired.rollout.paused && outdated && desired.replicas > 0 => Progress::Paused,
+        None if status.current_revision.as_deref() == Some(target) || desired.replicas == 0 => Progress::Scaling,
+        None => Progress::Rolling { target, returning: false },
+    };
+    status.conditions = status::conditions(previous, desired.generation, now, &progress.with(&status));
+    let plan = Plan {
+        announcements: status::announcements(previous, &status),
+        steps,
+        waits,
+        bounds: Some(bounds),
+        status,
+        requeue_at,
+    };
+    crate::invariants::debug_check(desired, observed, &plan);
+    Planned { plan, deadline }
+}
+
+/// What keeps the target's replica set from being made or changed. True when it may not be.
+fn block(
+    desired: &Desired,
+    observed: &Observed,
+    target: &str,
+    existing: Option<&ObservedSet>,
+    waits: &mut Vec<Wait>,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    if let Some(set) = existing {
+        if set.deleting {
+            waits.push(Wait::SetDeleted { name: set.name.clone() });
+        }
+        return set.deleting;
+    }
+    // Only the wanted revision is ever made; one to return to exists.
+    let (hull, name) = (desired.hull(), desired.set_name(target));
+    if hull == Hull::VirtualMachine && observed.kubevirt == crate::observed::KubeVirt::Absent {
+        waits.push(Wait::KubeVirt);
+        problems.push(Problem::KubeVirtNotInstalled);
+        return true;
+    }
+    if desired.replicas > 0 && observed.foreign_sets.contains(&(hull, name.clone())) {
+        problems.push(Problem::NameTaken { kind: crate::report::set_kind(hull), name });
+        return true;
+    }
+    if desired.rollout.paused {
+        waits.push(Wait::Paused);
+    }
+    false
+}
+
+fn share(set: &ObservedSet, desired: &Desired, now: Timestamp) -> Share {
+    let counts = set.counts(now, desired.rollout.min_ready_seconds);
+    // A paused set of virtual machines makes no replacements: it can be taken at what it has.
+    let asked = match &set.members {
+        Members::Instances(instances) if instances.pause_seen && instances.crash_loop.is_none() => {
+            set.replicas.min(counts.live)
+        }
+        Members::Pods(_) | Members::Instances(_) => set.replicas,
+    };
+    Share {
+        asked,
+        live: counts.live,
+        available: counts.available,
+        number: set.number,
+        noted: set
+            .desired_replicas
+            .map(|count| Noted { desired: count, max_total: desired.rollout.bounds(count).max_total }),
+        fixed: set.deleting,
+    }
+}
+
+fn next_number(sets: &[&ObservedSet]) -> u64 {
+    sets.iter().map(|set| set.number).max().unwrap_or(0).saturating_add(1)
+}
+
+/// What is to be noted on a set; its scale comes later. `next_number` is given for the target.
+fn update(set: &ObservedSet, desired: &Desired, next_number: Option<u64>, asked: u32) -> SetUpdate {
+    let mut update = SetUpdate::none(machines::reference(set));
+    let active = asked > 0 || set.replicas > 0;
+    update.desired_replicas = (active && set.desired_replicas != Some(desired.replicas)).then_some(desired.replicas);
+    update.number = next_number.filter(|next| active && set.number.saturating_add(1) != *next);
+    if let Members::Pods(pods) = &set.members {
+        let seconds = desired.rollout.min_ready_seconds;
+        update.min_ready_seconds = (active && pods.min_ready_seconds != seconds).then_some(seconds);
+    }
+    update
+}
+
+fn service_step(desired: &Desired, observed: &Observed, problems: &mut Vec<Problem>) -> Option<Step> {
+    let wanted = &desired.service_ports;
+    let apply =
+        |uid: Option<String>, why| Some(Step { action: Action::ApplyService { uid, ports: wanted.clone() }, why });
+    match &observed.service {
+        ObservedService::Absent if wanted.is_empty() => None,
+        ObservedService::Absent => apply(None, Reason::ServiceMissing),
+        ObservedService::Foreign => {
+            if !wanted.is_empty() {
+                problems.push(Problem::NameTaken { kind: "Service", name: desired.name.clone() });
+            }
+            None
+        }
+        ObservedService::Owned { uid, .. } if wanted.is_empty() => {
+            Some(Step { action: Action::DeleteService { uid: uid.clone() }, why: Reason::ServiceUnwanted })
+        }
+        ObservedService::Owned { uid, ports, selects_workload } => {
+            let equal = ports.len() == wanted.len()
+                && ports.iter().zip(wanted).all(|(is, wanted)| normalized(is) == normalized(wanted))
+                && *selects_workload;
+            if equal { None } else { apply(Some(uid.clone()), Reason::ServiceDiffers) }
+        }
+    }
+}
+
+/// Deletes the oldest revisions beyond the limit; the wanted one and the one to return to stay.
+fn history_steps(
+    desired: &Desired,
+    observed: &Observed,
+    sets: &[&ObservedSet],
+    counts: &[crate::observed::Counts],
+    target: &str,
+) -> Vec<Step> {
+    let limit = desired.rollout.revision_history_limit;
+    let keep = [Some(target), Some(desired.revision.as_str()), observed.status.current_revision.as_deref()];
+    let old: Vec<SetReference> = sets
+        .iter()
+        .zip(counts)
+        .filter(|(set, counts)| {
+            set.replicas == 0 && counts.live == 0 && !set.deleting && !keep.contains(&Some(set.revision.as_str()))
+        })
+        .map(|(set, _)| machines::reference(set))
+        .collect();
+    let beyond = old.len().saturating_sub(limit);
+    old.into_iter()
+        .take(beyond)
+        .map(|set| Step { action: Action::DeleteSet(set), why: Reason::History { limit } })
+        .collect()
+}
+
+fn count(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}

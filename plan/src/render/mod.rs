@@ -1,0 +1,82 @@
+//! From the hull, the quota and the placement to the template of a replica set.
+
+mod container;
+mod virtual_machine;
+
+use std::collections::BTreeMap;
+
+use catamaran_crds::{
+    Placement,
+    names::{REVISION_LABEL, WORKLOAD_LABEL},
+};
+use k8s_openapi::{
+    api::core::v1::TopologySpreadConstraint,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+
+pub use container::container;
+pub use virtual_machine::virtual_machine;
+
+use crate::{desired::Invalid, revision::Template};
+
+/// Adds the revision to the labels of a rendered template. It comes last: the revision is a hash over all the rest.
+#[must_use]
+pub fn with_revision(mut template: Template) -> Template {
+    let revision = template.revision();
+    let metadata = match &mut template {
+        Template::Container(pod) => &mut pod.metadata,
+        Template::VirtualMachine(machine) => &mut machine.metadata,
+    };
+    let labels = metadata.get_or_insert_default().labels.get_or_insert_default();
+    labels.insert(REVISION_LABEL.to_owned(), revision);
+    template
+}
+
+/// The label that all replicas of a workload share.
+#[must_use]
+pub fn workload_labels(workload: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([(WORKLOAD_LABEL.to_owned(), workload.to_owned())])
+}
+
+/// Metadata of replicas: the user's labels and annotations, and ours.
+fn replica_metadata(
+    workload: &str,
+    hull: &str,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+) -> Result<ObjectMeta, Invalid> {
+    if let Some(ours) = [WORKLOAD_LABEL, REVISION_LABEL].into_iter().find(|ours| labels.contains_key(*ours)) {
+        return Err(Invalid::field(
+            &format!("spec.{hull}.template.metadata.labels"),
+            format!("{ours} is set by Catamaran; leave it out"),
+        ));
+    }
+    let mut labels = labels;
+    labels.extend(workload_labels(workload));
+    // An empty map reaches virt-api's webhooks as null and is refused there: left out instead.
+    Ok(ObjectMeta {
+        labels: Some(labels),
+        annotations: (!annotations.is_empty()).then_some(annotations),
+        ..ObjectMeta::default()
+    })
+}
+
+/// Spread constraints that count this workload's replicas where the user names no others.
+fn spread_constraints(placement: &Placement, workload: &str) -> Vec<TopologySpreadConstraint> {
+    let mut constraints = placement.topology_spread_constraints.clone();
+    for constraint in &mut constraints {
+        constraint.label_selector.get_or_insert_with(|| LabelSelector {
+            match_labels: Some(workload_labels(workload)),
+            ..LabelSelector::default()
+        });
+    }
+    constraints
+}
+
+/// A field that both the placement and the template set.
+fn set_twice(hull: &str, field: &str) -> Invalid {
+    Invalid::field(
+        &format!("spec.placement.{field}"),
+        format!("also set in spec.{hull}.template.spec.{field}; leave it out in one of the two"),
+    )
+}

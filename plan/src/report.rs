@@ -1,0 +1,220 @@
+//! Why a plan is as it is, in words: shown by `explain`, in Events and in the golden tests by the same code.
+
+use std::fmt;
+
+use catamaran_crds::Hull;
+use jiff::Timestamp;
+
+use crate::{
+    action::{Action, SetReference, SetUpdate},
+    observed::Stage,
+    planner::{Plan, Step},
+    rollout::Move,
+};
+
+/// Why a step is taken.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// The first replica set of the workload.
+    FirstRevision,
+    /// The template changed.
+    NewRevision,
+    /// The count of a set changes.
+    Scale(Move),
+    /// An old revision is wanted again, or notes are out of date.
+    Notes,
+    /// A scale-in of virtual machines begins.
+    PauseToChoose {
+        /// How many will go.
+        surplus: u32,
+    },
+    /// The pause is over.
+    PauseOver,
+    /// This instance is the one to go.
+    Victim {
+        /// How far it was.
+        stage: Stage,
+    },
+    /// Guests end soon after their start.
+    CrashLoop {
+        /// Rounds of it.
+        rounds: u32,
+    },
+    /// Beyond the revisions that are kept.
+    History {
+        /// How many are kept.
+        limit: usize,
+    },
+    /// The Service is missing.
+    ServiceMissing,
+    /// The Service differs from the spec.
+    ServiceDiffers,
+    /// The spec has no Service any more.
+    ServiceUnwanted,
+}
+
+/// What the plan waits for; a watch event or `requeue_at` brings it on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wait {
+    /// virt-controller has to see the pause.
+    PauseSeen(SetReference),
+    /// virt-controller has to see the deletions.
+    DeletionsSeen(SetReference),
+    /// Replacements are held back.
+    CrashLoop {
+        /// Which set.
+        set: SetReference,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The replica set of the wanted revision is being deleted.
+    SetDeleted {
+        /// Its name.
+        name: String,
+    },
+    /// Replicas have to become available before the rollout goes on.
+    Available {
+        /// How many are.
+        available: u32,
+        /// How many are wanted.
+        wanted: u32,
+    },
+    /// The rollout is paused.
+    Paused,
+    /// KubeVirt has to be installed.
+    KubeVirt,
+}
+
+/// The kind of a replica set.
+#[must_use]
+pub fn set_kind(hull: Hull) -> &'static str {
+    match hull {
+        Hull::Container => "ReplicaSet",
+        Hull::VirtualMachine => "VirtualMachineInstanceReplicaSet",
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstRevision => f.write_str("the first revision"),
+            Self::NewRevision => f.write_str("the template changed"),
+            Self::Scale(why) => f.write_str(match why {
+                Move::Stay => "nothing to do",
+                Move::Stop => "no replicas are wanted",
+                Move::Proportional => "its share of the changed count, in mid-rollout",
+                Move::Follow => "the wanted count",
+                Move::Surge => "the new revision takes the room that the bounds leave",
+                Move::DropUnhealthy { .. } => "unavailable replicas of an old revision go first",
+                Move::MakeWay => "an old revision makes way, enough others are available",
+                Move::Superseded => "the new revision is complete",
+            }),
+            Self::Notes => f.write_str("notes brought up to date"),
+            Self::PauseToChoose { surplus } => {
+                write!(f, "{surplus} too many; paused to choose which go, since left alone the set takes random ones")
+            }
+            Self::PauseOver => f.write_str("nothing is left to choose"),
+            Self::Victim { stage } => f.write_str(match stage {
+                Stage::Leaving | Stage::Pending | Stage::Scheduling => "chosen to go: not yet started",
+                Stage::Started => "chosen to go: not ready",
+                Stage::Ready(_) => "chosen to go: the most recently ready",
+            }),
+            Self::CrashLoop { rounds } => {
+                write!(f, "guests end soon after their start (round {rounds}); replacing them is slowed down")
+            }
+            Self::History { limit } => write!(f, "only {limit} old revisions are kept"),
+            Self::ServiceMissing => f.write_str("the Service is missing"),
+            Self::ServiceDiffers => f.write_str("the Service differs from the spec"),
+            Self::ServiceUnwanted => f.write_str("the spec has no Service"),
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PauseSeen(set) => write!(f, "virt-controller has to see the pause of {}", set.name),
+            Self::DeletionsSeen(set) => write!(f, "virt-controller has to see the deletions in {}", set.name),
+            Self::CrashLoop { set, until } => write!(f, "replacements in {} are held back until {until}", set.name),
+            Self::SetDeleted { name } => write!(f, "{name} is being deleted"),
+            Self::Available { available, wanted } => write!(f, "{available} of {wanted} replicas are available"),
+            Self::Paused => f.write_str("the rollout is paused"),
+            Self::KubeVirt => f.write_str("KubeVirt is not installed"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateSet(set) => {
+                let kind = set_kind(set.template.hull());
+                write!(f, "create {kind} {} (revision {}) with {} replicas", set.name, set.number, set.replicas)
+            }
+            Self::UpdateSet(update) => write!(f, "{update}"),
+            Self::DeleteSet(set) => write!(f, "delete {} {}", set_kind(set.hull), set.name),
+            Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
+            Self::ApplyService { uid: None, ports } => write!(f, "create the Service with {} ports", ports.len()),
+            Self::ApplyService { uid: Some(_), ports } => write!(f, "correct the Service with {} ports", ports.len()),
+            Self::DeleteService { uid: _ } => f.write_str("delete the Service"),
+        }
+    }
+}
+
+impl fmt::Display for SetUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { set, replicas, desired_replicas: _, number, min_ready_seconds, paused, crash_loop } = self;
+        let mut changes = Vec::new();
+        changes.extend(replicas.map(|count| format!("scale to {count}")));
+        changes.extend(paused.map(|paused| if paused { "pause".to_owned() } else { "unpause".to_owned() }));
+        changes.extend(number.map(|number| format!("make it revision {number}")));
+        changes.extend(min_ready_seconds.map(|seconds| format!("set minReadySeconds to {seconds}")));
+        changes.extend(
+            crash_loop.map(|state| if state.is_some() { "note the crashes" } else { "forget the crashes" }.to_owned()),
+        );
+        if changes.is_empty() {
+            changes.push("bring the notes up to date".to_owned());
+        }
+        write!(f, "{} {}: {}", set_kind(set.hull), set.name, changes.join(", "))
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, because: {}", self.action, self.why)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = &self.status;
+        writeln!(
+            f,
+            "wanted {}, existing {}, of the wanted revision {}, ready {}, available {}",
+            status.desired_replicas,
+            status.replicas,
+            status.updated_replicas,
+            status.ready_replicas,
+            status.available_replicas
+        )?;
+        if let Some(bounds) = self.bounds {
+            writeln!(f, "bounds: at least {} available, at most {} in all", bounds.min_available, bounds.max_total)?;
+        }
+        if self.steps.is_empty() {
+            writeln!(f, "nothing to write")?;
+        }
+        for step in &self.steps {
+            writeln!(f, "- {step}")?;
+        }
+        for wait in &self.waits {
+            writeln!(f, "~ waiting: {wait}")?;
+        }
+        for condition in &status.conditions {
+            writeln!(f, "= {} {} {}: {}", condition.type_, condition.status, condition.reason, condition.message)?;
+        }
+        if let Some(at) = self.requeue_at {
+            writeln!(f, "next look at {at}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! The status: conditions after kstatus (Ready, and Reconciling or Stalled only while true), and what is worth an Event.
+
+use catamaran_crds::{ElasticWorkloadStatus, State, names::WORKLOAD_LABEL};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::desired::Invalid;
+
+/// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// The spec asks for what cannot be done.
+    Invalid(Invalid),
+    /// A virtual machine without KubeVirt.
+    KubeVirtNotInstalled,
+    /// An object that is not ours has the name.
+    NameTaken {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// No progress for too long.
+    DeadlineExceeded {
+        /// The revision.
+        revision: String,
+        /// The deadline in seconds.
+        seconds: u32,
+    },
+    /// The wanted revision failed, an earlier one runs.
+    RolledBack {
+        /// The failed revision.
+        from: String,
+        /// The one that runs.
+        to: String,
+    },
+    /// Guests end soon after their start.
+    CrashLoop {
+        /// The replica set.
+        set: String,
+        /// Rounds of it.
+        rounds: u32,
+        /// Until when replacements are held back.
+        until: Timestamp,
+    },
+    /// The API server refused a write.
+    Refused {
+        /// What was written, for example `ReplicaSet web-abc`.
+        object: String,
+        /// What it answered.
+        message: String,
+    },
+}
+
+impl Problem {
+    /// The reason of the conditions.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(invalid) => invalid.reason(),
+            Self::KubeVirtNotInstalled => "KubeVirtNotInstalled",
+            Self::NameTaken { .. } => "NameTaken",
+            Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
+            Self::RolledBack { .. } => "RolledBack",
+            Self::CrashLoop { .. } => "CrashLoopBackOff",
+            Self::Refused { .. } => "Refused",
+        }
+    }
+
+    /// What is wrong, and the way out.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Invalid(invalid) => invalid.to_string(),
+            Self::KubeVirtNotInstalled => {
+                "spec.virtualMachine needs KubeVirt, whose kinds this cluster does not serve; install KubeVirt (this goes on by itself then), or use spec.container".to_owned()
+            }
+            Self::NameTaken { kind, name } => format!(
+                "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
+            ),
+            Self::DeadlineExceeded { revision, seconds } => format!(
+                "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); look at its replicas, then correct the template or apply the earlier one"
+            ),
+            Self::RolledBack { from, to } => format!(
+                "revision {from} missed spec.rollout.progressDeadlineSeconds, so revision {to} runs again (spec.rollout.onFailure: Rollback); correct the template to try again"
+            ),
+            Self::CrashLoop { set, rounds, until } => format!(
+                "the guests of {set} end soon after their start (round {rounds}); no replacement before {until}; look at the guests' console and correct spec.virtualMachine"
+            ),
+            Self::Refused { object, message } => format!("the API server refused {object}: {message}"),
+        }
+    }
+}
+
+/// Where a workload stands; the conditions say it.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// The spec is in effect.
+    Complete {
+        /// Running or stopped.
+        state: State,
+    },
+    /// A revision takes over.
+    Rolling {
+        /// Which.
+        target: &'a str,
+        /// Whether it is the way back from a failed one.
+        returning: bool,
+    },
+    /// The revision is right, the count is not (yet, or again).
+    Scaling,
+    /// A change waits for `rollout.paused` to end.
+    Paused,
+    /// It cannot go on by itself.
+    Stopped {
+        /// Why.
+        problem: &'a Problem,
+    },
+}
+
+/// A [`Progress`] with the counts for its message.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    progress: Progress<'a>,
+    counts: Option<(i32, i32, i32)>,
+}
+
+impl<'a> Progress<'a> {
+    /// Adds the counts of a status.
+    #[must_use]
+    pub fn with(self, status: &ElasticWorkloadStatus) -> Counted<'a> {
+        Counted {
+            progress: self,
+            counts: Some((status.desired_replicas, status.updated_replicas, status.available_replicas)),
+        }
+    }
+}
+
+impl<'a> From<&Progress<'a>> for Counted<'a> {
+    fn from(progress: &Progress<'a>) -> Self {
+        Self { progress: *progress, counts: None }
+    }
+}
+
+impl<'a> From<&Counted<'a>> for Counted<'a> {
+    fn from(counted: &Counted<'a>) -> Self {
+        *counted
+    }
+}
+
+/// The conditions for a progress. A transition time stays while the condition's status stays.
+#[must_use]
+pub fn conditions<'a>(
+    previous: &ElasticWorkloadStatus,
+    generation: i64,
+    now: Timestamp,
+    progress: impl Into<Counted<'a>>,
+) -> Vec<Condition> {
+    let Counted { progress, counts } = progress.into();
+    let (desired, updated, available) = counts.unwrap_or_default();
+    let (ready, extra, reason, message) = match progress {
+        Progress::Complete { state: State::Running } => {
+            ("True", None, "Available", format!("{available} of {desired} replicas are available and up to date"))
+        }
+        Progress::Complete { state: State::Stopped } => {
+            ("True", None, "Stopped", "no replicas run (spec.state: Stopped)".to_owned())
+        }
+        Progress::Rolling { target, returning } => {
+            let way = if returning { "returning to" } else { "rolling out" };
+            let text =
+                format!("{way} revision {target}: {updated} of {desired} replicas up to date, {available} available");
+            ("False", Some("Reconciling"), if returning { "RollingBack" } else { "RollingOut" }, text)
+        }
+        Progress::Scaling => {
+            ("False", Some("Reconciling"), "Scaling", format!("{available} of {desired} replicas are available"))
+        }
+        Progress::Paused => (
+            "False",
+            None,
+            "Paused",
+            "a change of the template waits while spec.rollout.paused is true; set it to false to roll it out"
+                .to_owned(),
+        ),
+        Progress::Stopped { problem } => ("False", Some("Stalled"), problem.reason(), problem.message()),
+    };
+    let condition = |type_: &str, status: &str| {
+        let kept = previous
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == type_ && condition.status == status)
+            .map(|condition| condition.last_transition_time.clone());
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.clone(),
+            observed_generation: Some(generation),
+            last_transition_time: kept.unwrap_or_else(|| time(now)),
+        }
+    };
+    let mut conditions = vec![condition("Ready", ready)];
+    conditions.extend(extra.map(|type_| condition(type_, "True")));
+    conditions
+}
+
+/// Says in the conditions that a write of the plan was refused; what the plan itself found wrong goes first.
+#[must_use]
+pub fn with_refusal(
+    planned: ElasticWorkloadStatus,
+    previous: &ElasticWorkloadStatus,
+    problem: &Problem,
+    now: Timestamp,
+) -> ElasticWorkloadStatus {
+    if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
+        return planned;
+    }
+    let generation = planned.observed_generation.unwrap_or_default();
+    let conditions = conditions(previous, generation, now, &Progress::Stopped { problem });
+    ElasticWorkloadStatus { conditions, ..planned }
+}
+
+/// Something to tell in an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whether somebody should look.
+    pub warning: bool,
+    /// A word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub note: String,
+}
+
+/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count.
+#[must_use]
+pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadStatus) -> Vec<Announcement> {
+    let ready =
+        |status: &ElasticWorkloadStatus| status.conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
+    let stalled = status.conditions.iter().any(|condition| condition.type_ == "Stalled");
+    let told = |condition: &Condition| (condition.reason.clone(), stalled.then(|| condition.message.clone()));
+    match (ready(previous), ready(status)) {
+        (before, Some(after))
+            if before.as_ref().map(told) != Some(told(&after))
+                || previous.update_revision != status.update_revision =>
+        {
+            vec![Announcement { warning: stalled, reason: after.reason, note: after.message }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Since when the rollout has come no further (`DeploymentProgressing`): now, if it just did.
+pub(crate) fn progress_since(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadStatus, now: Timestamp) -> Time {
+    let old = |status: &ElasticWorkloadStatus| status.replicas - status.updated_replicas;
+    let further = previous.update_revision != status.update_revision
+        || status.updated_replicas > previous.updated_replicas
+        || old(status) < old(previous)
+        || status.ready_replicas > previous.ready_replicas
+        || status.available_replicas > previous.available_replicas;
+    match &previous.last_progress_time {
+        Some(since) if !further => since.clone(),
+        Some(_) | None => time(now),
+    }
+}
+
+/// The selector of all replicas, as the scale subresource wants it.
+#[must_use]
+pub fn selector(workload: &str) -> String {
+    format!("{WORKLOAD_LABEL}={workload}")
+}
+
+/// Whole seconds, as `metav1.Time` has them: a status read back is equal to the one written.
+fn time(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}

@@ -1,1 +1,20 @@
-//! Skeleton.
+//! The ground for tests: a real control plane without containers, simulated nodes, a stand-in for KubeVirt, and what tests need to look at them.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use catamaran_e2e::control_plane::ControlPlane;
+//!
+//! let control_plane = ControlPlane::builder().kwok_nodes(3).start().await?;
+//! let client = control_plane.client();
+//! # drop(client);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod audit;
+pub mod control_plane;
+pub mod helm;
+pub mod nodes;
+pub mod process;
+pub mod tools;
+pub mod wait;

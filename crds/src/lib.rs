@@ -3,6 +3,9 @@
 //! Types here hold what a user wrote, checked by schema and CEL rules alone; what it *means* is decided in the `plan` crate.
 //! The YAML under `crds/yaml` is generated from these types (`cargo xtask crds`).
 
+// Each printer column is an attribute of the same name; clippy takes their fields for repetitions.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod class;
 pub mod container;
 pub mod kubevirt;

@@ -37,10 +37,7 @@ pub struct ServicePort {
     /// The port of the replica: a number or the name of a container port; the same as port when absent. A virtual machine has
     /// no named ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("type(self) == string ? self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && self.size() <= 15 : int(self) >= 1 && int(self) <= 65535")
-            .message("service.ports[].targetPort must be a number from 1 to 65535 or the name of a container port (at most 15 characters)"),
-    )]
+    #[schemars(schema_with = "target_port")]
     pub target_port: Option<IntOrString>,
     /// TCP, UDP or SCTP; TCP when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +47,17 @@ pub struct ServicePort {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub app_protocol: Option<String>,
+}
+
+/// A port number, or a port name: what a Service takes, said by schema, since CEL finds no bound for such a field.
+fn target_port(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "maxLength": 15,
+        "minimum": 1,
+        "maximum": 65535
+    })
 }
 
 fn protocol(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

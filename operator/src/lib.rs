@@ -1,1 +1,19 @@
-//! Skeleton.
+//! The operator: watch -> observe -> plan -> apply. It decides nothing by itself; that is the `plan` crate's.
+//!
+//! - [`stores`]: what is known of the cluster, kept by watches, with the operator's own writes seen at once
+//! - [`observe`]: the part of it that one workload's plan may look at
+//! - [`apply`]: carries out a plan's actions; the only code that writes workload objects
+//! - [`reconcile`]: one pass for one workload, and the loop around it
+//! - [`lease`]: who may write at all
+
+pub mod apply;
+pub mod events;
+pub mod http;
+pub mod lease;
+pub mod metrics;
+pub mod observe;
+pub mod queue;
+pub mod reconcile;
+pub mod run;
+pub mod settings;
+pub mod stores;

@@ -1,2 +1,19 @@
-//! Skeleton.
-fn main() {}
+//! `catamaran-operator`: see `--help`.
+
+use std::process::ExitCode;
+
+use catamaran_operator::{run, settings::Settings};
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    settings.start_logging();
+    match run::run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the operator ends");
+            ExitCode::FAILURE
+        }
+    }
+}

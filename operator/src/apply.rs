@@ -1,0 +1,249 @@
+//! Carries out a plan's actions. The only code that writes workload objects; it decides nothing.
+
+use std::fmt::Debug;
+
+use catamaran_crds::{
+    ElasticWorkload, ElasticWorkloadStatus, Hull,
+    kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
+    names::FIELD_MANAGER,
+};
+use catamaran_plan::{
+    Action, Desired, SetReference,
+    objects::{self, SetObject},
+    report::set_kind,
+    status::Problem,
+};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1::ReplicaSet, core::v1::Service},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{
+    metrics::{Metrics, Verb},
+    stores::{Index, SetEntry, Stores, controller},
+};
+
+/// Writes for one operator process.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    stores: Stores,
+    metrics: Metrics,
+}
+
+/// Why a write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What it was planned on is out of date: plan again at once.
+    #[error("the {object} changed in the meantime")]
+    Conflict {
+        /// What was to be written.
+        object: String,
+    },
+    /// The API server says no, and will say so again until something changes.
+    #[error("{}", .0.message())]
+    Refused(Problem),
+    /// No answer, or one that passes.
+    #[error("writing the {object}: {source}")]
+    Transient {
+        /// What was to be written.
+        object: String,
+        /// What went wrong.
+        source: kube::Error,
+    },
+}
+
+impl Failure {
+    fn of(object: String, error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) => match status.code {
+                409 => Self::Conflict { object },
+                // Too many requests, time-outs and server errors pass; other answers to our writes are a no.
+                400..=499 if !matches!(status.code, 408 | 429) => {
+                    Self::Refused(Problem::Refused { object, message: status.message.clone() })
+                }
+                _ => Self::Transient { object, source: error },
+            },
+            _ => Self::Transient { object, source: error },
+        }
+    }
+
+    /// For the metric of errors.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "conflict",
+            Self::Refused(_) => "refused",
+            Self::Transient { .. } => "transient",
+        }
+    }
+}
+
+impl Writer {
+    /// A writer that enters the API server's answers into `stores`.
+    #[must_use]
+    pub fn new(client: Client, stores: Stores, metrics: Metrics) -> Self {
+        Self { client, stores, metrics }
+    }
+
+    /// Carries out one action.
+    ///
+    /// # Errors
+    /// See [`Failure`]; nothing is retried here.
+    pub async fn carry_out(&self, desired: &Desired, action: &Action) -> Result<(), Failure> {
+        match action {
+            Action::CreateSet(set) => match objects::replica_set(desired, set) {
+                SetObject::ReplicaSet(object) => {
+                    let answer = self.create(desired, &*object).await?;
+                    self.stores.replica_sets.apply(&answer.metadata, SetEntry::from(&answer));
+                }
+                SetObject::VirtualMachineInstanceReplicaSet(object) => {
+                    let answer = self.create(desired, &*object).await?;
+                    self.stores.machine_sets.apply(&answer.metadata, SetEntry::from(&answer));
+                }
+            },
+            Action::UpdateSet(update) => {
+                let patch = objects::set_patch(update);
+                match update.set.hull {
+                    Hull::Container => {
+                        self.patch_set::<ReplicaSet>(desired, &update.set, &patch, &self.stores.replica_sets).await?
+                    }
+                    Hull::VirtualMachine => {
+                        let index = &self.stores.machine_sets;
+                        self.patch_set::<VirtualMachineInstanceReplicaSet>(desired, &update.set, &patch, index).await?;
+                    }
+                }
+            }
+            Action::DeleteSet(set) => match set.hull {
+                Hull::Container => self.delete::<ReplicaSet>(desired, &set.name, &set.uid).await?,
+                Hull::VirtualMachine => {
+                    self.delete::<VirtualMachineInstanceReplicaSet>(desired, &set.name, &set.uid).await?;
+                }
+            },
+            Action::DeleteInstance { name, uid } => self.delete::<VirtualMachineInstance>(desired, name, uid).await?,
+            Action::ApplyService { uid, ports } => {
+                let object = objects::service(desired, ports, uid.clone());
+                let answer = match uid {
+                    None => self.create(desired, &object).await?,
+                    Some(_) => self.server_side_apply(desired, &object, true).await?,
+                };
+                self.stores.services.apply(&answer.metadata, (&answer).into());
+            }
+            Action::DeleteService { uid } => self.delete::<Service>(desired, &desired.name, uid).await?,
+        }
+        Ok(())
+    }
+
+    /// Writes the status. Returns the resourceVersion that it made.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn write_status(
+        &self,
+        workload: &ElasticWorkload,
+        status: &ElasticWorkloadStatus,
+    ) -> Result<Option<String>, Failure> {
+        let (name, namespace) = (workload.name_any(), workload.namespace().unwrap_or_default());
+        let object = format!("status of ElasticWorkload {name}");
+        let api: Api<ElasticWorkload> = Api::namespaced(self.client.clone(), &namespace);
+        let body = json!({
+            "apiVersion": ElasticWorkload::api_version(&()),
+            "kind": ElasticWorkload::kind(&()),
+            "metadata": { "name": name, "uid": workload.uid() },
+            "status": status,
+        });
+        self.metrics.write(Verb::Patch, "ElasticWorkload/status");
+        let answer = api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&body)).await;
+        answer.map(|workload| workload.metadata.resource_version).map_err(|error| Failure::of(object, error))
+    }
+
+    fn api<K>(&self, desired: &Desired) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &desired.namespace)
+    }
+
+    /// Makes an object that must not take over a stranger of the same name.
+    async fn create<K>(&self, desired: &Desired, object: &K) -> Result<K, Failure>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let name = object.name_any();
+        let found = self.api::<K>(desired).get_metadata_opt(&name).await;
+        match found.map_err(|error| Failure::of(describe::<K>(&name), error))? {
+            // Without force: a stranger that slips in here owns its fields, and the API server answers with a conflict.
+            None => self.server_side_apply(desired, object, false).await,
+            // Ours, only not seen as such yet, or somebody took our labels off.
+            Some(found) if controller(&found.metadata).as_ref() == Some(&desired.uid) => {
+                let mut object = object.clone();
+                object.meta_mut().uid = found.metadata.uid;
+                self.server_side_apply(desired, &object, true).await
+            }
+            Some(_) => {
+                let kind = match K::kind(&()).as_ref() {
+                    "Service" => "Service",
+                    "ReplicaSet" => set_kind(Hull::Container),
+                    _ => set_kind(Hull::VirtualMachine),
+                };
+                Err(Failure::Refused(Problem::NameTaken { kind, name }))
+            }
+        }
+    }
+
+    async fn server_side_apply<K>(&self, desired: &Desired, object: &K, force: bool) -> Result<K, Failure>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let name = object.name_any();
+        let mut parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
+        parameters.force = force;
+        self.metrics.write(Verb::Apply, &K::kind(&()));
+        let answer = self.api::<K>(desired).patch(&name, &parameters, &Patch::Apply(object)).await;
+        answer.map_err(|error| Failure::of(describe::<K>(&name), error))
+    }
+
+    async fn patch_set<K>(
+        &self,
+        desired: &Desired,
+        set: &SetReference,
+        patch: &serde_json::Value,
+        index: &Index<SetEntry>,
+    ) -> Result<(), Failure>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        SetEntry: for<'a> From<&'a K>,
+    {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.metrics.write(Verb::Patch, &K::kind(&()));
+        let answer = self.api::<K>(desired).patch(&set.name, &parameters, &Patch::Merge(patch)).await;
+        let answer = answer.map_err(|error| Failure::of(describe::<K>(&set.name), error))?;
+        index.apply(answer.meta(), SetEntry::from(&answer));
+        Ok(())
+    }
+
+    async fn delete<K>(&self, desired: &Desired, name: &str, uid: &str) -> Result<(), Failure>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let parameters = DeleteParams::background().preconditions(preconditions);
+        self.metrics.write(Verb::Delete, &K::kind(&()));
+        match self.api::<K>(desired).delete(name, &parameters).await {
+            Ok(_) => Ok(()),
+            // Gone already: what was wanted.
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(Failure::of(describe::<K>(name), error)),
+        }
+    }
+}
+
+fn describe<K: Resource<DynamicType = ()>>(name: &str) -> String {
+    format!("{} {name}", K::kind(&()))
+}

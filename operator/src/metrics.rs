@@ -1,0 +1,121 @@
+//! Metrics in the OpenMetrics text format.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// All metrics of the operator.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Mutex<Registry>,
+    reconcile: Histogram,
+    errors: Family<ErrorLabels, Counter>,
+    writes: Family<WriteLabels, Counter>,
+    depth: Gauge,
+    workloads: Family<WorkloadLabels, Gauge>,
+    leader: Gauge,
+}
+
+/// A verb of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Verb {
+    /// Server-side apply.
+    Apply,
+    /// Merge patch, or apply of a status.
+    Patch,
+    /// Post.
+    Create,
+    /// Delete.
+    Delete,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    kind: String,
+    verb: Verb,
+}
+
+/// What workloads are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WorkloadLabels {
+    /// `container`, `virtualMachine`, or `unknown` before the first plan.
+    pub hull: &'static str,
+    /// `Ready`, `Reconciling`, `Stalled` or `NotReady`.
+    pub state: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From a millisecond to a minute: a reconcile is a handful of API calls.
+        let buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+        let (reconcile, errors, writes) = (Histogram::new(buckets), Family::default(), Family::default());
+        let (depth, workloads, leader) = (Gauge::default(), Family::default(), Gauge::default());
+        let mut registry = Registry::with_prefix("catamaran");
+        let seconds = Unit::Seconds;
+        registry.register_with_unit("reconcile_duration", "Time of one reconcile", seconds, reconcile.clone());
+        registry.register("reconcile_errors", "Reconciles that failed, by class of error", errors.clone());
+        registry.register("writes", "Requests to the API server that write, by kind and verb", writes.clone());
+        registry.register("queue_depth", "Workloads that wait for a reconcile", depth.clone());
+        registry.register("workloads", "ElasticWorkloads by hull and state", workloads.clone());
+        registry.register("leader", "1 while this process holds the lease", leader.clone());
+        let registry = Mutex::new(registry);
+        Self { inner: Arc::new(Inner { registry, reconcile, errors, writes, depth, workloads, leader }) }
+    }
+}
+
+impl Metrics {
+    /// One reconcile took so long.
+    pub fn reconciled(&self, duration: Duration) {
+        self.inner.reconcile.observe(duration.as_secs_f64());
+    }
+
+    /// One reconcile failed.
+    pub fn failed(&self, class: &'static str) {
+        self.inner.errors.get_or_create(&ErrorLabels { class }).inc();
+    }
+
+    /// One write is sent.
+    pub fn write(&self, verb: Verb, kind: &str) {
+        self.inner.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), verb }).inc();
+    }
+
+    /// Whether this process holds the lease.
+    pub fn leads(&self, leads: bool) {
+        self.inner.leader.set(i64::from(leads));
+    }
+
+    /// The text of all metrics; `depth` and `workloads` are counted when asked.
+    ///
+    /// # Errors
+    /// When a metric cannot be formatted.
+    pub fn render(
+        &self,
+        depth: usize,
+        workloads: impl Iterator<Item = WorkloadLabels>,
+    ) -> Result<String, std::fmt::Error> {
+        self.inner.depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.inner.workloads.clear();
+        for labels in workloads {
+            self.inner.workloads.get_or_create(&labels).inc();
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,146 @@
+//! Which workloads are to be reconciled next, each at most once and not more often than is good.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use catamaran_crds::ElasticWorkload;
+use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use tokio::sync::mpsc;
+
+use crate::stores::{StoredWorkload, WorkloadKey};
+
+/// How long changes of children are gathered: replicas become ready in groups, and one plan for a group writes less than one for
+/// each. Small against the seconds that replicas need to start.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// Wakes workloads. While this process does not lead, nothing is queued: on taking over, all are.
+#[derive(Clone, Default)]
+pub struct Queue {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Where keys go while this process leads.
+    sender: Option<mpsc::UnboundedSender<WorkloadKey>>,
+    /// Since when each queued workload waits.
+    waiting: HashMap<WorkloadKey, Instant>,
+    /// Since when each reconcile runs.
+    running: HashMap<WorkloadKey, Instant>,
+    /// The version that our own last status write made of each workload: its echo wakes nobody.
+    written: HashMap<WorkloadKey, String>,
+}
+
+/// How much is waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many workloads wait.
+    pub depth: usize,
+    /// For how long the first of them has been waiting.
+    pub oldest: Option<Duration>,
+}
+
+impl Queue {
+    /// Starts queueing: keys arrive at the returned end.
+    pub fn lead(&self) -> mpsc::UnboundedReceiver<WorkloadKey> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().sender = Some(sender);
+        receiver
+    }
+
+    /// A workload changed by somebody else than us.
+    pub(crate) fn changed(&self, workload: &StoredWorkload) {
+        let key = WorkloadKey { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() };
+        let version = workload.meta().resource_version.clone().unwrap_or_default();
+        if self.lock().written.get(&key) != Some(&version) {
+            self.send(key, Duration::ZERO);
+        }
+    }
+
+    /// A workload is gone.
+    pub(crate) fn forget(&self, workload: &StoredWorkload) {
+        let key = WorkloadKey { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() };
+        self.gone(&key);
+    }
+
+    /// Notes the version that our own status write made.
+    pub(crate) fn wrote(&self, key: &WorkloadKey, version: Option<String>) {
+        if let Some(version) = version {
+            self.lock().written.insert(key.clone(), version);
+        }
+    }
+
+    /// Something that these workloads depend on changed.
+    pub fn wake_all(&self, keys: impl IntoIterator<Item = WorkloadKey>) {
+        for key in keys {
+            self.send(key, GATHER);
+        }
+    }
+
+    fn send(&self, key: WorkloadKey, delay: Duration) {
+        let mut inner = self.lock();
+        let Some(sender) = inner.sender.clone() else { return };
+        if delay.is_zero() {
+            inner.waiting.entry(key.clone()).or_insert_with(Instant::now);
+            // A closed channel means that this process ends.
+            let _ = sender.send(key);
+        } else if !inner.waiting.contains_key(&key) {
+            inner.waiting.insert(key.clone(), Instant::now());
+            drop(inner);
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _ = sender.send(key);
+            });
+        }
+    }
+
+    /// A reconcile begins: what happens from now on needs another one.
+    pub(crate) fn begun(&self, key: &WorkloadKey) {
+        let mut inner = self.lock();
+        inner.waiting.remove(key);
+        inner.running.insert(key.clone(), Instant::now());
+    }
+
+    /// A reconcile ended, or had nothing to work on.
+    pub(crate) fn ended(&self, key: &WorkloadKey) {
+        self.lock().running.remove(key);
+    }
+
+    /// A workload that was queued is not there any more.
+    pub(crate) fn gone(&self, key: &WorkloadKey) {
+        let mut inner = self.lock();
+        inner.waiting.remove(key);
+        inner.written.remove(key);
+    }
+
+    /// How much is waiting.
+    #[must_use]
+    pub fn backlog(&self) -> Backlog {
+        let inner = self.lock();
+        Backlog {
+            depth: inner.waiting.len(),
+            oldest: inner.waiting.values().chain(inner.running.values()).min().map(Instant::elapsed),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WorkloadKey {
+    /// The reference that the reconcile loop wants.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef<StoredWorkload> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+
+    /// The key of a workload.
+    #[must_use]
+    pub fn of_workload(workload: &ElasticWorkload) -> Self {
+        Self { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
+    }
+}

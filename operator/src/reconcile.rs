@@ -1,0 +1,216 @@
+//! One pass for one workload: observe, plan, apply, and say in the status how it went.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
+use catamaran_plan::{Invalid, Plan, plan, plan_invalid, resolve, status};
+use jiff::Timestamp;
+use kube::{
+    Resource, ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef},
+};
+use tracing::Instrument;
+
+use crate::{
+    apply::{Failure, Writer},
+    events::Announcer,
+    metrics::Metrics,
+    observe::observe,
+    queue::Queue,
+    stores::{StoredWorkload, Stores, WorkloadKey},
+};
+
+/// How soon a plan that met a conflict is made again: the other write is on its way by the watch.
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// What a reconcile works with.
+pub struct Context {
+    /// What is known.
+    pub stores: Stores,
+    /// What writes.
+    pub writer: Writer,
+    /// What tells.
+    pub announcer: Announcer,
+    /// What counts.
+    pub metrics: Metrics,
+    /// What wakes.
+    pub queue: Queue,
+    memory: Mutex<HashMap<WorkloadKey, Memory>>,
+}
+
+/// What is remembered of a workload between two passes, and may be lost with the process.
+#[derive(Clone, Default)]
+struct Memory {
+    uid: Option<String>,
+    /// The status as last written, and the version that it made.
+    status: Option<(u64, ElasticWorkloadStatus)>,
+    /// Passes that failed since the last good one.
+    failures: u32,
+}
+
+impl Context {
+    /// A context with an empty memory.
+    #[must_use]
+    pub fn new(stores: Stores, writer: Writer, announcer: Announcer, metrics: Metrics, queue: Queue) -> Self {
+        Self { stores, writer, announcer, metrics, queue, memory: Mutex::default() }
+    }
+
+    fn with_memory<T>(&self, key: &WorkloadKey, uid: Option<String>, use_it: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = memory.entry(key.clone()).or_default();
+        if entry.uid != uid {
+            *entry = Memory { uid, ..Memory::default() };
+        }
+        use_it(entry)
+    }
+
+    /// Forgets workloads that are gone.
+    pub fn forget(&self, key: &WorkloadKey) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.queue.gone(key);
+    }
+}
+
+/// Reconciles one workload. The loop around it calls this for one workload once at a time.
+///
+/// # Errors
+/// When a write failed for a reason that passes; [`retry_after`] tells when to try again.
+pub async fn reconcile(stored: Arc<StoredWorkload>, context: Arc<Context>) -> Result<Action, Failure> {
+    let key = WorkloadKey { namespace: stored.namespace().unwrap_or_default(), name: stored.name_any() };
+    context.queue.begun(&key);
+    let started = Instant::now();
+    let span = tracing::info_span!("reconcile", namespace = key.namespace, name = key.name);
+    let outcome = pass(&stored, &context, &key).instrument(span).await;
+    context.queue.ended(&key);
+    context.metrics.reconciled(started.elapsed());
+    outcome
+}
+
+async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Action, Failure> {
+    if stored.meta().deletion_timestamp.is_some() {
+        // The garbage collector takes the children, or leaves them, as whoever deleted it asked.
+        return Ok(Action::await_change());
+    }
+    let workload = match &stored.0 {
+        Ok(workload) => workload.clone(),
+        // Enough of it can be read to say so in its status.
+        Err(error) => ElasticWorkload { metadata: error.metadata.clone(), ..ElasticWorkload::default() },
+    };
+    let status = last_status(context, key, &workload);
+    let class = workload.spec.class_name.as_ref().and_then(|name| context.stores.classes.get(&ObjectRef::new(name)));
+    let desired = match &stored.0 {
+        Ok(_) => resolve(&workload, class.as_deref()),
+        Err(error) => Err(Invalid::Unreadable(error.error.to_string())),
+    };
+    let now = Timestamp::now();
+    let desired = match desired {
+        Ok(desired) => desired,
+        Err(invalid) => {
+            let plan = plan_invalid(workload.metadata.generation.unwrap_or_default(), &invalid, &status, now);
+            finish(context, key, &workload, &status, plan).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    let observed = observe(&context.stores, &workload, status.clone(), now);
+    let mut plan = plan(&desired, &observed);
+    let mut refused = None;
+    for step in &plan.steps {
+        tracing::info!(%step, "writing");
+        match context.writer.carry_out(&desired, &step.action).await {
+            Ok(()) => {}
+            // The rest may still be right: a Service does not wait for a replica set.
+            Err(Failure::Refused(problem)) => {
+                context.metrics.failed("refused");
+                refused.get_or_insert(problem);
+            }
+            Err(failure @ (Failure::Conflict { .. } | Failure::Transient { .. })) => return Err(failure),
+        }
+    }
+    if let Some(problem) = &refused {
+        plan.status = status::with_refusal(plan.status, &status, problem, now);
+        plan.announcements = status::announcements(&status, &plan.status);
+    }
+    let requeue_at = plan.requeue_at;
+    finish(context, key, &workload, &status, plan).await?;
+    let failures = context.with_memory(key, workload.uid(), |memory| {
+        memory.failures = if refused.is_some() { memory.failures.saturating_add(1) } else { 0 };
+        memory.failures
+    });
+    let again = requeue_at.map(|at| until(at, now));
+    Ok(match (refused, again) {
+        (Some(_), again) => {
+            let pause = backoff(Duration::from_secs(5), failures, Duration::from_secs(300));
+            Action::requeue(again.map_or(pause, |again| again.min(pause)))
+        }
+        (None, Some(again)) => Action::requeue(again),
+        (None, None) => Action::await_change(),
+    })
+}
+
+/// Writes the status if it differs from what is there, and tells what is new.
+async fn finish(
+    context: &Context,
+    key: &WorkloadKey,
+    workload: &ElasticWorkload,
+    before: &ElasticWorkloadStatus,
+    plan: Plan,
+) -> Result<(), Failure> {
+    if plan.status == *before {
+        return Ok(());
+    }
+    let version = context.writer.write_status(workload, &plan.status).await?;
+    context.queue.wrote(key, version.clone());
+    let number = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+    context.with_memory(key, workload.uid(), |memory| memory.status = Some((number, plan.status)));
+    context.announcer.publish(workload, &plan.announcements).await;
+    Ok(())
+}
+
+/// The status as the store has it, or as we wrote it if that is newer.
+fn last_status(context: &Context, key: &WorkloadKey, workload: &ElasticWorkload) -> ElasticWorkloadStatus {
+    let stored =
+        workload.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
+    context.with_memory(key, workload.uid(), |memory| match &memory.status {
+        Some((written, status)) if *written > stored => status.clone(),
+        Some(_) | None => workload.status.clone().unwrap_or_default(),
+    })
+}
+
+fn until(at: Timestamp, now: Timestamp) -> Duration {
+    // A little later than asked, so that the time has surely come.
+    Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(20)
+}
+
+/// When a failed reconcile is tried again: a conflict at once, other failures after a pause that doubles.
+pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<Context>) -> Action {
+    let key = WorkloadKey { namespace: stored.namespace().unwrap_or_default(), name: stored.name_any() };
+    context.metrics.failed(failure.class());
+    let failures = context.with_memory(&key, stored.uid(), |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    });
+    let pause = match failure {
+        Failure::Conflict { .. } if failures <= 5 => AFTER_CONFLICT,
+        Failure::Conflict { .. } | Failure::Transient { .. } => {
+            backoff(Duration::from_millis(500), failures, Duration::from_secs(30))
+        }
+        Failure::Refused(_) => backoff(Duration::from_secs(5), failures, Duration::from_secs(300)),
+    };
+    match failure {
+        Failure::Conflict { .. } => {
+            tracing::debug!(namespace = key.namespace, name = key.name, %failure, "planning again")
+        }
+        Failure::Transient { .. } | Failure::Refused(_) => {
+            tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "a reconcile failed");
+        }
+    }
+    Action::requeue(pause)
+}
+
+fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+}

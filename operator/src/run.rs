@@ -1,0 +1,167 @@
+//! The process: start the watches, wait for the lease, reconcile until told to stop or the lease is lost.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures::{FutureExt, StreamExt, stream};
+use kube::{
+    Client,
+    runtime::{
+        applier,
+        controller::{Config, Error, ReconcileReason, ReconcileRequest},
+    },
+};
+use tokio::{net::TcpListener, signal::unix};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    apply::{Failure, Writer},
+    events::Announcer,
+    http::{self, Probes},
+    lease::{LeaderLease, Lost},
+    metrics::Metrics,
+    queue::Queue,
+    reconcile::{Context, reconcile, retry_after},
+    settings::Settings,
+    stores::{self, Source, StoredWorkload, WorkloadKey},
+};
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// No way to reach the API server is configured.
+    #[error("no configuration for the API server: {0}")]
+    Config(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The address for health and metrics cannot be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// Another process may lead now.
+    #[error("leadership lost: {0}")]
+    LeaseLost(#[from] Lost),
+    /// The reconcile loop ended by itself.
+    #[error("the reconcile loop ended")]
+    LoopEnded,
+}
+
+/// Runs the operator.
+///
+/// # Errors
+/// See [`Ended`]. A stop by signal is no error.
+pub async fn run(settings: Settings) -> Result<(), Ended> {
+    let stop = stop_on_signals()?;
+    let config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
+    let client = |config: kube::Config| Client::try_from(config).map_err(|error| Ended::Config(Box::new(error)));
+    // A connection of its own: what throttles the rest cannot cost the lease.
+    let (lease_client, client) = (client(config.clone())?, client(config)?);
+    let identity = settings.lease_identity();
+    let (metrics, queue) = (Metrics::default(), Queue::default());
+    let source =
+        Source { client: client.clone(), namespace: settings.namespace().map(str::to_owned), queue: queue.clone() };
+    let stores = stores::start(&source);
+
+    let ready = Arc::new(AtomicBool::new(false));
+    let probes =
+        Probes { ready: ready.clone(), queue: queue.clone(), metrics: metrics.clone(), stores: stores.clone() };
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|source| Ended::Listen { address: settings.listen, source })?;
+    tokio::spawn(http::serve(listener, probes));
+
+    tokio::select! {
+        () = stores.ready() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    ready.store(true, Ordering::Release);
+    tracing::info!(identity, "all kinds are listed; waiting for the lease");
+
+    let mut lease = LeaderLease::new(lease_client, &settings.lease_namespace, &settings.lease_name, &identity);
+    tokio::select! {
+        () = lease.acquire() => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    tracing::info!(identity, "leading");
+    metrics.leads(true);
+
+    let context = Arc::new(Context::new(
+        stores.clone(),
+        Writer::new(client.clone(), stores, metrics.clone()),
+        Announcer::new(client, &identity, metrics.clone()),
+        metrics,
+        queue,
+    ));
+    let work = reconcile_all(context, settings.workers, stop.clone());
+    let lost = async { Ended::LeaseLost(lease.keep().await) };
+    let outcome = tokio::select! {
+        // Biased: once the lease is lost nothing more is written.
+        biased;
+        lost = lost => Err(lost),
+        () = work => if stop.is_cancelled() { Ok(()) } else { Err(Ended::LoopEnded) },
+    };
+    if outcome.is_ok() {
+        // What was being written is written.
+        lease.release().await;
+        tracing::info!("stopped");
+    }
+    outcome
+}
+
+/// Reconciles what the queue brings, until `stop`; then what runs is finished.
+async fn reconcile_all(context: Arc<Context>, workers: u16, stop: CancellationToken) {
+    let store = context.stores.workloads.clone();
+    let keys = context.queue.lead();
+    context.queue.wake_all(store.state().iter().map(|workload| {
+        let reference = kube::runtime::reflector::ObjectRef::from_obj(workload.as_ref());
+        WorkloadKey { namespace: reference.namespace.unwrap_or_default(), name: reference.name }
+    }));
+    let requests = stream::unfold(keys, |mut keys| async move { keys.recv().await.map(|key| (key, keys)) })
+        .map(|key| Ok::<_, Infallible>(ReconcileRequest { obj_ref: key.reference(), reason: ReconcileReason::Unknown }))
+        .take_until(stop.cancelled_owned());
+    let config = Config::default().concurrency(workers);
+    applier(
+        |workload: Arc<StoredWorkload>, context| reconcile(workload, context).boxed(),
+        retry_after,
+        context.clone(),
+        store,
+        requests,
+        config,
+    )
+    .for_each(|outcome: Result<_, Error<Failure, Infallible>>| {
+        if let Err(Error::ObjectNotFound(reference)) = outcome {
+            let name = reference.name.clone();
+            let namespace = reference.namespace.clone().unwrap_or_default();
+            context.forget(&WorkloadKey { namespace, name });
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+/// SIGTERM (Kubernetes) and SIGINT (a terminal) stop the process gracefully.
+fn stop_on_signals() -> Result<CancellationToken, Ended> {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(Ended::Signals)?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(Ended::Signals)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop; finishing what runs");
+        token.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,83 @@
+//! Command line and environment.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// Runs ElasticWorkloads as containers or as KubeVirt virtual machines.
+///
+/// The API server is found as kubectl finds it (KUBECONFIG, ~/.kube/config), or through the ServiceAccount in a pod.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "catamaran-operator", version)]
+pub struct Settings {
+    /// Watch one namespace only; all when empty.
+    #[arg(long, env = "CATAMARAN_WATCH_NAMESPACE", default_value = "")]
+    pub watch_namespace: String,
+    /// The namespace of the leader lease; the operator's own.
+    #[arg(long, env = "CATAMARAN_LEASE_NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+    /// The name of the leader lease.
+    #[arg(long, env = "CATAMARAN_LEASE_NAME", default_value = "catamaran-operator")]
+    pub lease_name: String,
+    /// Who holds the lease; unique for each process. The host name (in a pod, the pod's name) when empty.
+    #[arg(long, env = "CATAMARAN_IDENTITY", default_value = "")]
+    pub identity: String,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "CATAMARAN_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// How many workloads are reconciled at once.
+    #[arg(long, env = "CATAMARAN_WORKERS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub workers: u16,
+    /// How logs are written.
+    #[arg(long, env = "CATAMARAN_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+    /// Which logs are written: a level, or a filter such as `info,catamaran_operator=debug`.
+    #[arg(long, env = "CATAMARAN_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line, for a log collector.
+    Json,
+    /// Text, for people.
+    Pretty,
+}
+
+impl Settings {
+    /// The watched namespace, if it is one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        (!self.watch_namespace.is_empty()).then_some(self.watch_namespace.as_str())
+    }
+
+    /// Who holds the lease: the given name or the host's, and the process, since a host may run several.
+    #[must_use]
+    pub fn lease_identity(&self) -> String {
+        let name = if self.identity.is_empty() {
+            std::env::var("HOSTNAME").unwrap_or_else(|_| "catamaran-operator".to_owned())
+        } else {
+            self.identity.clone()
+        };
+        let started = jiff::Timestamp::now().as_nanosecond();
+        format!("{name}_{}_{started}", std::process::id())
+    }
+
+    /// Starts logging to standard error.
+    pub fn start_logging(&self) {
+        let (filter, wrong) = match EnvFilter::try_new(&self.log_level) {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new("info"), Some(error)),
+        };
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Json => builder.json().init(),
+            LogFormat::Pretty => builder.init(),
+        }
+        if let Some(error) = wrong {
+            tracing::warn!(%error, "--log-level is no filter; logging at info");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What is known of the cluster: one watch a kind, kept in memory in the form that plans look at, and no more of it.
+
+mod convert;
+mod crashes;
+mod index;
+mod watch;
+
+use std::sync::Arc;
+
+use catamaran_crds::{ElasticWorkload, WorkloadClass};
+use catamaran_plan::observed::KubeVirt;
+use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
+use tokio::sync::watch::Receiver;
+
+pub(crate) use convert::controller;
+pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
+pub use crashes::Crashes;
+pub use index::{Index, WorkloadKey};
+pub(crate) use watch::start;
+
+use crate::queue::Queue;
+
+/// A workload as stored: one that cannot be read is kept as its error, so that it cannot stall the watch.
+pub type StoredWorkload = DeserializeGuard<ElasticWorkload>;
+
+/// The stores of all kinds.
+#[derive(Clone)]
+pub struct Stores {
+    /// Workloads.
+    pub workloads: Store<StoredWorkload>,
+    /// Classes.
+    pub classes: Store<WorkloadClass>,
+    /// Replica sets of both hulls.
+    pub replica_sets: Arc<Index<SetEntry>>,
+    /// VirtualMachineInstanceReplicaSets.
+    pub machine_sets: Arc<Index<SetEntry>>,
+    /// VirtualMachineInstances.
+    pub instances: Arc<Index<InstanceEntry>>,
+    /// Services.
+    pub services: Arc<Index<ServiceEntry>>,
+    /// Guests that ended by themselves.
+    pub crashes: Arc<Crashes>,
+    /// Whether KubeVirt's kinds are served; `None` until that is known.
+    pub kubevirt: Receiver<Option<KubeVirt>>,
+}
+
+impl Stores {
+    /// Waits until everything has been listed once. Nothing is planned before.
+    pub async fn ready(&self) {
+        // A dropped writer means that the process ends; the watches report why.
+        let _ = self.workloads.wait_until_ready().await;
+        let _ = self.classes.wait_until_ready().await;
+        self.replica_sets.ready().await;
+        self.services.ready().await;
+        let _ = self.kubevirt.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Whether KubeVirt's kinds are served, as far as known.
+    #[must_use]
+    pub fn kubevirt(&self) -> KubeVirt {
+        self.kubevirt.borrow().unwrap_or(KubeVirt::Absent)
+    }
+}
+
+/// What the watches need.
+pub(crate) struct Source {
+    pub(crate) client: Client,
+    pub(crate) namespace: Option<String>,
+    pub(crate) queue: Queue,
+}

@@ -1,0 +1,246 @@
+//! One task a kind: list, watch, enter what comes into its store, and wake the workloads that it concerns.
+//!
+//! Each watch has its own backoff, so that one kind that fails cannot hold up the others.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use catamaran_crds::{
+    WorkloadClass,
+    kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
+    names::WORKLOAD_LABEL,
+};
+use catamaran_plan::observed::KubeVirt;
+use futures::{Stream, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{apps::v1::ReplicaSet, core::v1::Service},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, store::Writer},
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::{Crashes, Index, Source, StoredWorkload, Stores, WorkloadKey, convert};
+use crate::queue::Queue;
+
+/// How long an absent kind is left alone before it is looked for again.
+const ABSENT_PAUSE: Duration = Duration::from_secs(3);
+
+/// The longest pause of a watch that fails.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Starts all watches; they end with the runtime.
+pub(crate) fn start(source: &Source) -> Stores {
+    let (workloads, workloads_writer) = reflector::store();
+    let (classes, classes_writer) = reflector::store();
+    let (kubevirt_writer, kubevirt) = watch::channel(None);
+    let stores = Stores {
+        workloads,
+        classes,
+        replica_sets: Arc::default(),
+        machine_sets: Arc::default(),
+        instances: Arc::default(),
+        services: Arc::default(),
+        crashes: Arc::default(),
+        kubevirt,
+    };
+    tokio::spawn(watch_workloads(source.api(), workloads_writer, source.queue.clone()));
+    tokio::spawn(watch_classes(Api::all(source.client.clone()), classes_writer, stores.clone(), source.queue.clone()));
+    tokio::spawn(watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), source.queue.clone()));
+    tokio::spawn(watch_children(source.api::<Service>(), stores.services.clone(), source.queue.clone()));
+    tokio::spawn(watch_kubevirt(source.api(), source.api(), stores.clone(), source.queue.clone(), kubevirt_writer));
+    stores
+}
+
+impl Source {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+}
+
+/// A watch that starts again after errors, with a pause that grows and is reset by success.
+fn events<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    watcher(api, config)
+        .default_backoff()
+        .inspect_err(
+            |error| tracing::warn!(kind = std::any::type_name::<K>(), %error, "a watch failed and is started again"),
+        )
+        .filter_map(|event| std::future::ready(event.ok()))
+}
+
+/// Only what carries our label.
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(WORKLOAD_LABEL)
+}
+
+async fn watch_workloads(api: Api<StoredWorkload>, mut writer: Writer<StoredWorkload>, queue: Queue) {
+    let stream = events(api, watcher::Config::default());
+    let mut stream = std::pin::pin!(stream);
+    while let Some(mut event) = stream.next().await {
+        if let Event::Apply(workload) | Event::InitApply(workload) = &mut event {
+            workload.meta_mut().managed_fields = None;
+            if let Some(annotations) = &mut workload.meta_mut().annotations {
+                annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
+        }
+        writer.apply_watcher_event(&event);
+        match &event {
+            Event::Apply(workload) | Event::InitApply(workload) => queue.changed(workload),
+            Event::Delete(workload) => queue.forget(workload),
+            Event::InitDone => queue.wake_all(writer.as_reader().state().iter().map(|w| key(w.as_ref()))),
+            Event::Init => {}
+        }
+    }
+}
+
+fn key(workload: &StoredWorkload) -> WorkloadKey {
+    WorkloadKey { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
+}
+
+async fn watch_classes(api: Api<WorkloadClass>, mut writer: Writer<WorkloadClass>, stores: Stores, queue: Queue) {
+    let stream = events(api, watcher::Config::default());
+    let mut stream = std::pin::pin!(stream);
+    while let Some(mut event) = stream.next().await {
+        if let Event::Apply(class) | Event::InitApply(class) = &mut event {
+            class.metadata.managed_fields = None;
+        }
+        writer.apply_watcher_event(&event);
+        let wake = |concerned: &dyn Fn(&str) -> bool| {
+            let users = stores.workloads.state_filter(|workload| match &workload.0 {
+                Ok(workload) => workload.spec.class_name.as_deref().is_some_and(concerned),
+                Err(_) => false,
+            });
+            queue.wake_all(users.iter().map(|workload| key(workload)));
+        };
+        match &event {
+            Event::Apply(class) | Event::Delete(class) => wake(&|name| name == class.name_any()),
+            Event::InitDone => wake(&|_| true),
+            Event::Init | Event::InitApply(_) => {}
+        }
+    }
+}
+
+async fn watch_children<K, T>(api: Api<K>, index: Arc<Index<T>>, queue: Queue)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    T: Clone + for<'a> From<&'a K> + Send + Sync + 'static,
+{
+    let stream = events(api, ours());
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        enter(&index, &event, &queue);
+    }
+}
+
+/// Enters one event into an index and wakes the workloads concerned.
+fn enter<K, T>(index: &Index<T>, event: &Event<K>, queue: &Queue)
+where
+    K: Resource,
+    T: Clone + for<'a> From<&'a K>,
+{
+    match event {
+        Event::Apply(object) | Event::InitApply(object) => {
+            queue.wake_all(index.apply(object.meta(), T::from(object)));
+        }
+        Event::Delete(object) => queue.wake_all(index.remove(object.meta())),
+        Event::Init => index.begin_listing(),
+        Event::InitDone => queue.wake_all(index.end_listing()),
+    }
+}
+
+/// Watches KubeVirt's kinds, and waits for them while they are not served.
+async fn watch_kubevirt(
+    sets: Api<VirtualMachineInstanceReplicaSet>,
+    instances: Api<VirtualMachineInstance>,
+    stores: Stores,
+    queue: Queue,
+    state: watch::Sender<Option<KubeVirt>>,
+) {
+    loop {
+        let mut pause = ABSENT_PAUSE;
+        let mut sets_listed = false;
+        let mut instances_listed = false;
+        let mut set_events = std::pin::pin!(watcher(sets.clone(), ours()));
+        let mut instance_events = std::pin::pin!(watcher(instances.clone(), ours()));
+        let error = loop {
+            let outcome = tokio::select! {
+                Some(event) = set_events.next() => event.map(|event| {
+                    sets_listed |= matches!(event, Event::InitDone);
+                    if let Event::Delete(set) = &event {
+                        stores.crashes.forget(&set.uid().unwrap_or_default());
+                    }
+                    enter(&stores.machine_sets, &event, &queue);
+                }),
+                Some(event) = instance_events.next() => event.map(|event| {
+                    instances_listed |= matches!(event, Event::InitDone);
+                    note_crash(&stores.crashes, &event);
+                    enter(&stores.instances, &event, &queue);
+                }),
+            };
+            match outcome {
+                Ok(()) if sets_listed && instances_listed && *state.borrow() != Some(KubeVirt::Installed) => {
+                    tracing::info!("KubeVirt is installed");
+                    state.send_replace(Some(KubeVirt::Installed));
+                    queue.wake_all(stores.workloads.state().iter().map(|workload| key(workload)));
+                }
+                Ok(()) => {}
+                Err(error) if is_absent(&error) => break None,
+                Err(error) if pause >= LONGEST_PAUSE => break Some(error),
+                Err(error) => {
+                    // The watcher goes on from where it was; only a failure that stays starts it anew.
+                    tracing::warn!(%error, "the watch of KubeVirt's kinds failed");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    pause += Duration::from_secs(1);
+                }
+            }
+        };
+        if let Some(error) = error {
+            tracing::warn!(%error, "the watch of KubeVirt's kinds is started anew");
+        } else if *state.borrow() != Some(KubeVirt::Absent) {
+            tracing::info!("KubeVirt is not installed; virtual machines wait for it");
+            stores.machine_sets.clear();
+            stores.instances.clear();
+            state.send_replace(Some(KubeVirt::Absent));
+            queue.wake_all(stores.workloads.state().iter().map(|workload| key(workload)));
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn note_crash(crashes: &Crashes, event: &Event<VirtualMachineInstance>) {
+    if let Event::Apply(instance) | Event::InitApply(instance) = event
+        && let Some(crash) = convert::crash(instance, Timestamp::now())
+        && let Some(set) = convert::controller(&instance.metadata)
+    {
+        crashes.note(&set, &instance.uid().unwrap_or_default(), crash);
+    }
+}
+
+/// The API server does not know the kind: 404 for the path itself.
+fn is_absent(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        watcher::Error::WatchError(status) => status.code == 404,
+        watcher::Error::InitialListFailed(_)
+        | watcher::Error::WatchStartFailed(_)
+        | watcher::Error::WatchFailed(_)
+        | watcher::Error::NoResourceVersion => false,
+    }
+}

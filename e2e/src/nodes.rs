@@ -148,7 +148,7 @@ impl ControlPlane {
         self.node_ready(name).await
     }
 
-    /// Deletes the Node object, as a cloud does when the machine is gone. Its pods are garbage-collected by the controller manager 40 to 60 s later.
+    /// Deletes the Node object, as a cloud does when the machine is gone. Its pods are garbage-collected by the controller manager 40 to 80 s later.
     pub async fn delete_node(&self, name: &str) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
         nodes.delete(name, &DeleteParams::default()).await.with_context(|| format!("cannot delete the node {name}"))?;

@@ -168,7 +168,7 @@ pub fn signal(pid: u32, signal: &str) -> Result<()> {
 }
 
 /// The last lines of a file; empty when it cannot be read.
-pub(crate) fn tail(path: &Path, lines: usize) -> String {
+pub fn tail(path: &Path, lines: usize) -> String {
     const ENOUGH: u64 = 64 * 1024;
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = File::open(path)?;

@@ -41,22 +41,22 @@ fn chart() -> PathBuf {
 /// Resources as `group/resource` (or `group/resource/name`), each with its verbs.
 type Rights = &'static [(&'static str, &'static [&'static str])];
 
-const CLASSES: Rights = &[("catamaran.dev/workloadclasses", &["get", "list", "watch"])];
+const CLASSES: Rights = &[("catamaran.dev/workloadclasses", &["list", "watch"])];
 
 const WORKLOADS: Rights = &[
-    ("catamaran.dev/elasticworkloads", &["get", "list", "watch"]),
+    ("catamaran.dev/elasticworkloads", &["list", "watch"]),
     ("catamaran.dev/elasticworkloads/status", &["patch"]),
     ("catamaran.dev/elasticworkloads/finalizers", &["update"]),
     ("apps/replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("/services", &["get", "list", "watch", "create", "patch", "delete"]),
     ("kubevirt.io/virtualmachineinstancereplicasets", &["get", "list", "watch", "create", "patch", "delete"]),
-    ("kubevirt.io/virtualmachineinstances", &["get", "list", "watch", "delete"]),
+    ("kubevirt.io/virtualmachineinstances", &["list", "watch", "delete"]),
     ("events.k8s.io/events", &["create", "patch"]),
 ];
 
 const LEASE: Rights = &[
     ("coordination.k8s.io/leases", &["create"]),
-    ("coordination.k8s.io/leases catamaran", &["get", "patch", "update"]),
+    ("coordination.k8s.io/leases catamaran", &["get", "update"]),
 ];
 
 fn expand(tables: &[Rights]) -> BTreeSet<String> {
@@ -304,10 +304,10 @@ async fn people_get_their_rights_by_aggregation() -> Result<()> {
     let control_plane = ControlPlane::builder().scheduler(false).start().await?;
     control_plane.helm()?.install("catamaran", &chart(), SYSTEM, &json!({})).await?;
     const VIEW: Rights = &[
-        ("catamaran.dev/elasticworkloads", &["get", "list", "watch"]),
+        ("catamaran.dev/elasticworkloads", &["list", "watch"]),
         ("catamaran.dev/elasticworkloads/status", &["get"]),
         ("catamaran.dev/elasticworkloads/scale", &["get"]),
-        ("catamaran.dev/workloadclasses", &["get", "list", "watch"]),
+        ("catamaran.dev/workloadclasses", &["list", "watch"]),
     ];
     const EDIT: Rights = &[
         ("catamaran.dev/elasticworkloads", &["create", "update", "patch", "delete", "deletecollection"]),

@@ -63,6 +63,15 @@ fn waiting_reason(pod: &Pod) -> Option<&str> {
     status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
 }
 
+/// Whole seconds from the kubelet's first word on a pod until its container ran.
+fn start_up(pod: &Pod) -> Option<i64> {
+    let status = pod.status.as_ref()?;
+    let container = status.container_statuses.as_ref()?.first()?;
+    let running = container.state.as_ref()?.running.as_ref()?;
+    let start = status.start_time.as_ref()?.0;
+    Some(running.started_at.as_ref()?.0.duration_since(start).as_secs())
+}
+
 async fn all_ready(client: &Client, app: &str, count: usize) -> Result<Vec<Pod>> {
     eventually(&format!("{count} ready pods of {app}"), WITHIN, || async {
         let pods = pods(client, app).await?;
@@ -153,14 +162,17 @@ async fn a_readiness_gate_holds_readiness_and_launcher_pods_are_left_alone() -> 
     // Nothing but the KubeVirt stand-in ends it: it outlives a plain pod that is deleted after it.
     pods.delete("launcher", &DeleteParams::default()).await?;
     let plain: Pod = serde_json::from_value(json!({
-        "metadata": {"name": "plain"},
+        "metadata": {"name": "plain", "annotations": {"kwok.catamaran.dev/start-delay": "4s"}},
         "spec": {"containers": [{"name": "main", "image": "nginx"}]},
     }))?;
     pods.create(&PostParams::default(), &plain).await?;
-    eventually("the plain pod is ready", WITHIN, || async {
-        Ok(condition(&pods.get("plain").await?, "Ready").then_some(()))
+    let plain = eventually("the plain pod is ready", WITHIN, || async {
+        let pod = pods.get("plain").await?;
+        Ok(condition(&pod, "Ready").then_some(pod))
     })
     .await?;
+    let took = start_up(&plain).context("a running pod has times")?;
+    ensure!((3..8).contains(&took), "told to take 4 s to start, it took {took} s");
     pods.delete("plain", &DeleteParams::default()).await?;
     eventually("the plain pod is gone", WITHIN, || async { Ok(pods.get_opt("plain").await?.is_none().then_some(())) })
         .await?;

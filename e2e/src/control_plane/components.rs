@@ -143,6 +143,9 @@ impl Components<'_> {
             format!("--service-account-private-key-file={}", self.path("sa.key")),
             format!("--cluster-signing-cert-file={ca}"),
             format!("--cluster-signing-key-file={ca_key}"),
+            // By default 20 requests a second (burst 30) for each controller: 4 s at every start for the accounts of the controllers alone.
+            "--kube-api-qps=200".to_owned(),
+            "--kube-api-burst=400".to_owned(),
             // A lost node is seen sooner than by default (5 s, 50 s), yet late enough for a busy machine.
             "--node-monitor-period=1s".to_owned(),
             "--node-monitor-grace-period=25s".to_owned(),

@@ -6,12 +6,12 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    process,
+    process::{self, Command},
 };
 
 use anyhow::{Context, Result};
 
-use crate::process::signal;
+use crate::process::{Process, signal};
 
 /// Its presence with a lock on it says that the owner lives.
 const OWNER: &str = "owner.lock";
@@ -62,17 +62,20 @@ impl Home {
         Ok(path)
     }
 
-    /// Notes a process that belongs here, for the sweep: should this process be killed in the very moment between the making of a child and its binding to us.
-    pub(super) fn note(&self, pid: u32) -> Result<()> {
-        let mut file = File::options().create(true).append(true).open(self.file(PROCESSES))?;
-        writeln!(file, "{pid}")?;
-        Ok(())
+    /// Starts a process that belongs here. It is noted for the sweep, should this process be killed in the very moment between the making of a child and its binding to us.
+    pub(super) fn spawn(&self, name: &str, command: &Command) -> Result<Process> {
+        let process = Process::spawn(name, command, &self.log(name))?;
+        let mut noted = File::options().create(true).append(true).open(self.file(PROCESSES))?;
+        writeln!(noted, "{}", process.id())?;
+        Ok(process)
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Err(error) = discard(&self.path) {
+        // A sweep that met it half removed would stumble over it.
+        let removed = root().and_then(|root| exclusive(&root)).and_then(|_exclusive| discard(&self.path));
+        if let Err(error) = removed {
             eprintln!("cannot remove {}: {error:#}", self.path.display());
         }
     }

@@ -168,7 +168,7 @@ impl ControlPlane {
 
     /// Starts a process that belongs to this ground: its output is kept in [`Self::log`] of `name`, and it cannot outlive this process.
     pub fn spawn(&self, name: &str, command: &Command) -> Result<Process> {
-        Process::spawn(name, command, &self.home.log(name))
+        self.home.spawn(name, command)
     }
 
     /// A namespace with its default ServiceAccount, so that pods can be made in it at once.

@@ -73,11 +73,7 @@ impl Builder {
         write_keys(&home, &authority, &server)?;
 
         let components = Components { home: &home, tools, ports, extra: &self.extra };
-        let start = |tool: Tool| -> Result<Process> {
-            let process = Process::spawn(tool.name(), &components.command(tool)?, &home.log(tool.name()))?;
-            home.note(process.id())?;
-            Ok(process)
-        };
+        let start = |tool: Tool| home.spawn(tool.name(), &components.command(tool)?);
         // The API server waits for etcd by itself.
         let mut serving = [start(Tool::KubeApiserver)?, start(Tool::Etcd)?];
         let config = read_config(&home.file("admin.kubeconfig")).await?;

@@ -14,7 +14,10 @@
 pub mod audit;
 pub mod control_plane;
 pub mod helm;
+pub mod history;
+pub mod installation;
 pub mod nodes;
 pub mod process;
 pub mod tools;
 pub mod wait;
+pub mod workloads;

@@ -1,0 +1,126 @@
+//! Applying workloads and waiting for what becomes of them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use catamaran_crds::ElasticWorkload;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind, TypeMeta},
+    discovery,
+};
+use serde_json::Value;
+
+use crate::wait::eventually;
+
+/// How long tests wait for a rollout.
+pub const WITHIN: Duration = Duration::from_secs(60);
+
+/// Applies the documents of a YAML text by server-side apply with strict validation, as `kubectl apply --server-side` does.
+///
+/// # Errors
+/// What the API server answers.
+pub async fn apply(client: &Client, namespace: &str, yaml: &str) -> Result<()> {
+    for document in yaml.split("\n---").filter(|document| !document.trim().is_empty()) {
+        apply_one(client, namespace, document).await?;
+    }
+    Ok(())
+}
+
+async fn apply_one(client: &Client, namespace: &str, yaml: &str) -> Result<()> {
+    let value: Value = serde_saphyr::from_str(yaml).with_context(|| format!("no YAML: {yaml}"))?;
+    let types: TypeMeta = serde_json::from_value(value.clone())?;
+    let kind = GroupVersionKind::try_from(&types)?;
+    let (resource, capabilities) = discovery::pinned_kind(client, &kind).await?;
+    let name = value["metadata"]["name"].as_str().context("a manifest has a name")?.to_owned();
+    let api: Api<DynamicObject> = match capabilities.scope {
+        discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),
+        discovery::Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
+    let parameters = PatchParams::apply("test").force().validation_strict();
+    api.patch(&name, &parameters, &Patch::Apply(&value)).await.map(|_| ()).map_err(|error| anyhow!("{error}"))
+}
+
+/// The workloads of a namespace.
+#[must_use]
+pub fn workloads(client: &Client, namespace: &str) -> Api<ElasticWorkload> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// A condition of a workload, if it speaks of the present spec.
+#[must_use]
+pub fn condition<'a>(workload: &'a ElasticWorkload, type_: &str) -> Option<&'a Condition> {
+    let conditions = &workload.status.as_ref()?.conditions;
+    conditions.iter().find(|c| c.type_ == type_ && c.observed_generation == workload.metadata.generation)
+}
+
+/// Waits until a workload satisfies `done`, and returns it.
+///
+/// # Errors
+/// When that takes too long; the message shows its last status.
+pub async fn wait_for(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    what: &str,
+    within: Duration,
+    done: impl Fn(&ElasticWorkload) -> bool,
+) -> Result<ElasticWorkload> {
+    let api = workloads(client, namespace);
+    let outcome = eventually(&format!("{name} {what}"), within, || async {
+        let workload = api.get(name).await?;
+        Ok(done(&workload).then_some(workload))
+    })
+    .await;
+    match outcome {
+        Ok(workload) => Ok(workload),
+        Err(error) => {
+            let status = api.get(name).await.ok().and_then(|workload| serde_json::to_string_pretty(&workload.status).ok());
+            Err(error.context(status.unwrap_or_default()))
+        }
+    }
+}
+
+/// Waits until Ready is True for the present spec.
+///
+/// # Errors
+/// When that takes too long.
+pub async fn wait_ready(client: &Client, namespace: &str, name: &str) -> Result<ElasticWorkload> {
+    wait_for(client, namespace, name, "is ready", WITHIN, |workload| {
+        condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+    })
+    .await
+}
+
+/// Waits until the workload is stalled for a reason.
+///
+/// # Errors
+/// When that takes too long.
+pub async fn wait_stalled(client: &Client, namespace: &str, name: &str, reason: &str) -> Result<ElasticWorkload> {
+    wait_for(client, namespace, name, &format!("is stalled by {reason}"), WITHIN, |workload| {
+        condition(workload, "Stalled").is_some_and(|stalled| stalled.reason == reason)
+    })
+    .await
+}
+
+/// Changes a spec by a merge patch, as a person with `kubectl patch`.
+///
+/// # Errors
+/// What the API server answers.
+pub async fn patch(client: &Client, namespace: &str, name: &str, patch: &Value) -> Result<ElasticWorkload> {
+    let api = workloads(client, namespace);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.with_context(|| format!("patching {name}"))
+}
+
+/// All objects of a kind in a namespace, as names.
+///
+/// # Errors
+/// What the API server answers.
+pub async fn names(client: &Client, namespace: &str, resource: &ApiResource) -> Result<Vec<String>> {
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, resource);
+    let mut names: Vec<String> = api.list(&Default::default()).await?.iter().map(ResourceExt::name_any).collect();
+    names.sort();
+    Ok(names)
+}

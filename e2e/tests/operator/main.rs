@@ -1,0 +1,10 @@
+//! The operator on a real control plane, installed by its chart and run as the chart's account.
+//!
+//! Rollouts are checked at every watch event, and every test ends with the check that nothing is written any more.
+
+mod faults;
+mod gitops;
+mod quiet;
+mod rollout;
+mod support;
+mod wrong_input;

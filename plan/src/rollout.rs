@@ -231,9 +231,8 @@ impl Sizes<'_> {
             return;
         }
         let room = bounds.max_total.saturating_sub(self.total());
-        // Replicas beyond what is asked are already counted in the extent of the set.
-        let surplus = self.shares[new].live.saturating_sub(asked);
-        let grown = asked.saturating_add(room).saturating_add(surplus.min(desired - asked)).min(desired);
+        // Replicas beyond what is asked for are on their way out already: they are no room.
+        let grown = asked.saturating_add(room).min(desired);
         let alone = self.shares.iter().enumerate().all(|(index, share)| index == new || share.asked == 0);
         self.set(new, grown, if alone { Move::Follow } else { Move::Surge });
     }

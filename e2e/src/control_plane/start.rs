@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use kube::Client;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -26,6 +26,8 @@ use crate::{
 const ATTEMPTS: u32 = 5;
 /// From the start of its process until the API server must be ready; a busy machine takes long.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How long one question for readiness waits for its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How many lines of a log an error shows.
 const LOG_LINES: usize = 20;
 /// The group that may do everything.
@@ -155,14 +157,16 @@ async fn ready(client: &Client, serving: &mut [Process]) -> Result<(), Failure> 
             }
         }
         let request = http::Request::get("/readyz").body(Vec::new())?;
-        match client.request_text(request).await {
+        // Whoever took the port may accept the connection and say nothing.
+        let answer = timeout(ANSWER_WITHIN, client.request_text(request)).await;
+        match answer.map_err(anyhow::Error::from).and_then(|answer| Ok(answer?)) {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => {
                 let logs: Vec<String> = serving
                     .iter()
                     .map(|process| format!("{}:\n{}", process.name(), process.log_tail(LOG_LINES)))
                     .collect();
-                return Err(anyhow::Error::from(error)
+                return Err(error
                     .context(format!("the API server is not ready after {READY_WITHIN:?}\n{}", logs.join("\n")))
                     .into());
             }

@@ -128,6 +128,11 @@ fn check_go(module: Module) -> Result<()> {
         Install it from https://go.dev/dl/, or on Debian with `apt-get install golang-go` (Debian 12: `apt-get install -t bookworm-backports golang-go`); \
         or put the programs of the right version on PATH or into the folder in KUBEBUILDER_ASSETS";
 
+    ensure!(
+        module.folder().is_dir(),
+        "{} is gone: this program was built from sources that are no longer there",
+        module.folder().display()
+    );
     let output = go(&module.folder())
         .args(["env", "GOVERSION"])
         .output()

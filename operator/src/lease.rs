@@ -13,18 +13,29 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 
-/// For how long a lease that is not renewed still holds.
-const DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for so long gives up: 5 s before anybody else may take over.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often the lease is renewed, or looked at.
-const RETRY: Duration = Duration::from_secs(2);
+/// The times of the lease, in client-go's proportions (15 s, 10 s, 2 s).
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// For how long a lease that is not renewed still holds.
+    duration: Duration,
+    /// A leader that could not renew for so long gives up, well before anybody else may take over.
+    renew_deadline: Duration,
+    /// How often the lease is renewed, or looked at.
+    retry: Duration,
+}
+
+impl Times {
+    fn of(duration: Duration) -> Self {
+        Self { duration, renew_deadline: duration * 2 / 3, retry: duration * 2 / 15 }
+    }
+}
 
 /// The lease, as one process sees it.
 pub struct LeaderLease {
     api: Api<Lease>,
     name: String,
     identity: String,
+    times: Times,
     seen: Option<Seen>,
 }
 
@@ -50,13 +61,14 @@ enum Attempt {
 }
 
 impl LeaderLease {
-    /// A lease that this process takes part in as `identity`.
+    /// A lease that this process takes part in as `identity`; it holds for `duration` after each renewal.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, duration: Duration) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             identity: identity.to_owned(),
+            times: Times::of(duration),
             seen: None,
         }
     }
@@ -69,7 +81,7 @@ impl LeaderLease {
                 Ok(Attempt::HeldBy(holder)) => tracing::debug!(%holder, "another process leads"),
                 Err(error) => tracing::warn!(%error, "the lease could not be taken"),
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(self.times.retry).await;
         }
     }
 
@@ -77,10 +89,10 @@ impl LeaderLease {
     pub async fn keep(&mut self) -> Lost {
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RETRY).await;
-            let left = RENEW_DEADLINE.saturating_sub(renewed.elapsed());
+            tokio::time::sleep(self.times.retry).await;
+            let left = self.times.renew_deadline.saturating_sub(renewed.elapsed());
             let begun = Instant::now();
-            let problem = match tokio::time::timeout(left.min(Duration::from_secs(5)), self.attempt()).await {
+            let problem = match tokio::time::timeout(left.min(self.times.duration / 3), self.attempt()).await {
                 Ok(Ok(Attempt::Held)) => {
                     renewed = begun;
                     continue;
@@ -90,7 +102,7 @@ impl LeaderLease {
                 Err(_) => "no answer".to_owned(),
             };
             tracing::warn!(%problem, "the lease could not be renewed");
-            if renewed.elapsed() >= RENEW_DEADLINE {
+            if renewed.elapsed() >= self.times.renew_deadline {
                 return Lost::NotRenewed(problem);
             }
         }
@@ -108,7 +120,7 @@ impl LeaderLease {
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
         if let Err(error) = self.api.replace(&self.name, &PostParams::default(), &lease).await {
-            tracing::warn!(%error, "the lease could not be released; it expires in {} s", DURATION.as_secs());
+            tracing::warn!(%error, "the lease could not be released; it expires in {} s", self.times.duration.as_secs());
         }
     }
 
@@ -144,7 +156,7 @@ impl LeaderLease {
         let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(self.times.duration.as_secs()).ok(),
             acquire_time: before.filter(|_| ours).and_then(|spec| spec.acquire_time.clone()).or(Some(now.clone())),
             renew_time: Some(now),
             lease_transitions: Some(if ours || before.is_none() { transitions } else { transitions.saturating_add(1) }),

@@ -6,8 +6,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use axum::http::{HeaderValue, header::USER_AGENT};
 use futures::{FutureExt, StreamExt, stream};
 use kube::{
     Client,
@@ -62,11 +64,15 @@ pub enum Ended {
 /// See [`Ended`]. A stop by signal is no error.
 pub async fn run(settings: Settings) -> Result<(), Ended> {
     let stop = stop_on_signals()?;
-    let config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
+    let mut config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
+    let identity = settings.lease_identity();
+    // So that an audit log tells which process wrote.
+    if let Ok(agent) = HeaderValue::from_str(&format!("catamaran-operator/{} ({identity})", env!("CARGO_PKG_VERSION"))) {
+        config.headers.push((USER_AGENT, agent));
+    }
     let client = |config: kube::Config| Client::try_from(config).map_err(|error| Ended::Config(Box::new(error)));
     // A connection of its own: what throttles the rest cannot cost the lease.
     let (lease_client, client) = (client(config.clone())?, client(config)?);
-    let identity = settings.lease_identity();
     let (metrics, queue) = (Metrics::default(), Queue::default());
     let source =
         Source { client: client.clone(), namespace: settings.namespace().map(str::to_owned), queue: queue.clone() };
@@ -87,7 +93,13 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     ready.store(true, Ordering::Release);
     tracing::info!(identity, "all kinds are listed; waiting for the lease");
 
-    let mut lease = LeaderLease::new(lease_client, &settings.lease_namespace, &settings.lease_name, &identity);
+    let mut lease = LeaderLease::new(
+        lease_client,
+        &settings.lease_namespace,
+        &settings.lease_name,
+        &identity,
+        Duration::from_secs(settings.lease_duration_seconds),
+    );
     tokio::select! {
         () = lease.acquire() => {}
         () = stop.cancelled() => return Ok(()),

@@ -20,6 +20,9 @@ pub struct Settings {
     /// The name of the leader lease.
     #[arg(long, env = "CATAMARAN_LEASE_NAME", default_value = "catamaran-operator")]
     pub lease_name: String,
+    /// For how many seconds a lease that is not renewed still holds; a standby takes over after it.
+    #[arg(long, env = "CATAMARAN_LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    pub lease_duration_seconds: u64,
     /// Who holds the lease; unique for each process. The host name (in a pod, the pod's name) when empty.
     #[arg(long, env = "CATAMARAN_IDENTITY", default_value = "")]
     pub identity: String,
@@ -67,7 +70,8 @@ impl Settings {
 
     /// Starts logging to standard error.
     pub fn start_logging(&self) {
-        let (filter, wrong) = match EnvFilter::try_new(&self.log_level) {
+        // kube-runtime opens a span of its own around each reconcile; ours says the same.
+        let (filter, wrong) = match EnvFilter::try_new(format!("kube_runtime=warn,{}", self.log_level)) {
             Ok(filter) => (filter, None),
             Err(error) => (EnvFilter::new("info"), Some(error)),
         };

@@ -1,1 +1,134 @@
-//! To come.
+//! Beside other managers: GitOps tools, kubectl, autoscalers, and the garbage collector.
+
+use std::{io::Write, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use catamaran_crds::ElasticWorkload;
+use catamaran_e2e::{
+    wait::eventually,
+    workloads::{WITHIN, condition, wait_for, wait_ready, wait_stalled, workloads},
+};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::{Pod, Service}};
+use kube::{Api, Resource, ResourceExt, api::{DeleteParams, PropagationPolicy}};
+
+use crate::support::{Ground, NAMESPACE, web};
+
+/// Runs kubectl with a manifest on standard input; gives its exit code and output.
+fn kubectl(ground: &Ground, arguments: &[&str], input: &str) -> Result<(Option<i32>, String)> {
+    let mut command = ground.control_plane.kubectl()?;
+    command.args(["--namespace", NAMESPACE]).args(arguments);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn()?;
+    child.stdin.take().context("standard input is a pipe")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.code(), text))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_apply_diff_and_scale() -> Result<()> {
+    let ground = Ground::start().await?;
+    let manifest = web("registry.test/web:1", 2, "").replace("  replicas: 2\n", "");
+    let (code, text) = kubectl(&ground, &["apply", "-f", "-"], &manifest)?;
+    ensure!(code == Some(0), "{text}");
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let (code, text) = kubectl(&ground, &["diff", "-f", "-"], &manifest)?;
+    ensure!(code == Some(0) && text.is_empty(), "a difference after the operator ran: {text}");
+
+    let (code, text) = kubectl(&ground, &["scale", "elasticworkload/web", "--replicas=4"], "")?;
+    ensure!(code == Some(0), "{text}");
+    wait_for(&ground.client, NAMESPACE, "web", "has 4 replicas", WITHIN, |workload| {
+        workload.status.as_ref().is_some_and(|status| status.available_replicas == 4)
+    })
+    .await?;
+    // The manifest does not speak of replicas, so applying it again leaves them.
+    let (code, text) = kubectl(&ground, &["diff", "-f", "-"], &manifest)?;
+    ensure!(code == Some(0) && text.is_empty(), "{text}");
+    let (code, text) = kubectl(&ground, &["apply", "--server-side", "--field-manager=flux", "--force-conflicts", "-f", "-"], &manifest)?;
+    ensure!(code == Some(0), "{text}");
+    let workload = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ensure!(workload.spec.replicas == Some(4), "{:?}", workload.spec.replicas);
+
+    let (code, text) = kubectl(&ground, &["get", "ew,wlc"], "")?;
+    ensure!(code == Some(0) && text.contains("HULL") && text.contains("UP-TO-DATE") && text.contains("container"), "{text}");
+    let (code, text) = kubectl(&ground, &["wait", "--for=condition=Ready", "ew/web", "--timeout=10s"], "")?;
+    ensure!(code == Some(0), "{text}");
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_horizontal_pod_autoscaler_scales_it() -> Result<()> {
+    let ground = Ground::start().await?;
+    ground.apply(&web("registry.test/web:1", 1, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    // Without metrics an autoscaler still keeps its lower bound.
+    ground
+        .apply(
+            "apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: catamaran.dev/v1alpha1, kind: ElasticWorkload, name: web}
+  minReplicas: 3
+  maxReplicas: 5
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]
+",
+        )
+        .await?;
+    let workload = wait_for(&ground.client, NAMESPACE, "web", "is scaled by the autoscaler", WITHIN, |workload| {
+        workload.status.as_ref().is_some_and(|status| status.available_replicas == 3)
+    })
+    .await?;
+    ensure!(workload.spec.replicas == Some(3), "by spec.replicas, through the scale subresource");
+    let selector = workload.status.unwrap_or_default().selector.unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let pods = pods.list(&kube::api::ListParams::default().labels(&selector)).await?;
+    ensure!(pods.items.len() == 3, "the selector finds the replicas: {}", pods.items.len());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()> {
+    let ground = Ground::start().await?;
+    let api = workloads(&ground.client, NAMESPACE);
+    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let services: Api<Service> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    api.delete("web", &DeleteParams::default()).await?;
+    eventually("everything is gone", Duration::from_secs(30), || async {
+        let left = sets.list(&Default::default()).await?.items.len()
+            + pods.list(&Default::default()).await?.items.len()
+            + services.list(&Default::default()).await?.items.len();
+        Ok((left == 0).then_some(()))
+    })
+    .await?;
+
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    api.delete("web", &orphan).await?;
+    eventually("the workload is gone", Duration::from_secs(30), || async {
+        Ok(api.get_opt("web").await?.is_none().then_some(()))
+    })
+    .await?;
+    let left = sets.list(&Default::default()).await?.items;
+    ensure!(left.len() == 1 && pods.list(&Default::default()).await?.items.len() == 2, "orphans stay");
+
+    // A new workload of the name does not take the orphans over, and says so.
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "NameTaken").await?;
+    ensure!(condition(&stalled, "Stalled").is_some_and(|c| c.message.contains(&left[0].name_any())), "{:?}", stalled.status);
+    ground.quiet().await?;
+    let orphan = sets.get(&left[0].name_any()).await?;
+    ensure!(orphan.owner_references().is_empty() && orphan.meta().uid == left[0].meta().uid, "untouched");
+    // The way out that the condition names.
+    sets.delete(&left[0].name_any(), &DeleteParams::background()).await?;
+    services.delete("web", &DeleteParams::default()).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let owned = sets.list(&Default::default()).await?.items;
+    let workload: ElasticWorkload = api.get("web").await?;
+    ensure!(owned.len() == 1 && owned[0].owner_references()[0].uid == workload.uid().unwrap_or_default());
+    ground.quiet().await
+}

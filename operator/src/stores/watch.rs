@@ -74,12 +74,12 @@ impl Source {
 /// A watch that starts again after errors, with a pause that grows and is reset by success.
 fn events<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     watcher(api, config)
         .default_backoff()
         .inspect_err(
-            |error| tracing::warn!(kind = std::any::type_name::<K>(), %error, "a watch failed and is started again"),
+            |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is started again"),
         )
         .filter_map(|event| std::future::ready(event.ok()))
 }

@@ -28,7 +28,7 @@ pub struct VirtualMachineHull {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInit>,
     /// When the replica may get traffic: a KubeVirt probe (httpGet, tcpSocket, exec or guestAgentPing). Without
-    /// initialDelaySeconds it starts at once; KubeVirt's own default is 10 s.
+    /// initialDelaySeconds it starts after 1 s; KubeVirt's own default is 10 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "probe")]
     pub readiness_probe: Option<Map<String, Value>>,

@@ -33,7 +33,11 @@ async fn apply_one(client: &Client, namespace: &str, yaml: &str) -> Result<()> {
     let value: Value = serde_saphyr::from_str(yaml).with_context(|| format!("no YAML: {yaml}"))?;
     let types: TypeMeta = serde_json::from_value(value.clone())?;
     let kind = GroupVersionKind::try_from(&types)?;
-    let (resource, capabilities) = discovery::pinned_kind(client, &kind).await?;
+    // A kind that was defined just now is served a moment later.
+    let (resource, capabilities) = eventually("the kind is served", Duration::from_secs(10), || async {
+        Ok(Some(discovery::pinned_kind(client, &kind).await?))
+    })
+    .await?;
     let name = value["metadata"]["name"].as_str().context("a manifest has a name")?.to_owned();
     let api: Api<DynamicObject> = match capabilities.scope {
         discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),

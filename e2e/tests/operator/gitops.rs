@@ -97,7 +97,8 @@ async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()>
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
     wait_ready(&ground.client, NAMESPACE, "web").await?;
     api.delete("web", &DeleteParams::default()).await?;
-    eventually("everything is gone", Duration::from_secs(30), || async {
+    // The garbage collector learns of a new kind of owner every 30 s only.
+    eventually("everything is gone", Duration::from_secs(90), || async {
         let left = sets.list(&Default::default()).await?.items.len()
             + pods.list(&Default::default()).await?.items.len()
             + services.list(&Default::default()).await?.items.len();

@@ -1,1 +1,281 @@
-//! To come.
+//! Wrong manifests: each is refused by the API server, or gets a condition, that names the field and the way out. The operator
+//! neither crashes nor spins, and other workloads go on.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use catamaran_e2e::{
+    installation::operator_user,
+    workloads::{WITHIN, apply, condition, wait_for, wait_ready},
+};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Service};
+use kube::{Api, ResourceExt, api::DeleteParams};
+
+use crate::support::{Ground, NAMESPACE, web};
+
+/// What is expected of a wrong manifest.
+enum Expect {
+    /// The API server refuses it, with these words in its answer.
+    Refused(&'static [&'static str]),
+    /// The workload is stalled for a reason, with these words in the message.
+    Stalled(&'static str, &'static [&'static str]),
+}
+
+use Expect::{Refused, Stalled};
+
+struct Case {
+    what: &'static str,
+    name: &'static str,
+    spec: &'static str,
+    expect: Expect,
+}
+
+const fn case(what: &'static str, spec: &'static str, expect: Expect) -> Case {
+    Case { what, name: "wrong", spec, expect }
+}
+
+const CASES: &[Case] = &[
+    case("no hull", "{replicas: 1}", Refused(&["exactly one of container and virtualMachine"])),
+    case(
+        "two hulls",
+        "{container: {image: a}, virtualMachine: {image: b}, quota: {memory: {request: 64Mi}}}",
+        Refused(&["exactly one of container and virtualMachine"]),
+    ),
+    case("an empty container", "{container: {}}", Refused(&["container", "image", "template"])),
+    case("an empty virtual machine", "{virtualMachine: {}, className: x}", Refused(&["virtualMachine", "image", "template"])),
+    case("an empty image", "{container: {image: ''}}", Refused(&["spec.container.image"])),
+    case(
+        "image and template",
+        "{container: {image: a, template: {spec: {containers: [{name: a, image: a}]}}}}",
+        Refused(&["exactly one of image", "template"]),
+    ),
+    case(
+        "short-form fields beside a template",
+        "{container: {command: [x], template: {spec: {containers: [{name: a, image: a}]}}}}",
+        Refused(&["template.spec.containers"]),
+    ),
+    case("a template without containers", "{container: {template: {spec: {containers: []}}}}", Refused(&["at least one container"])),
+    case("a template without a spec", "{container: {template: {metadata: {labels: {a: b}}}}}", Refused(&["containers"])),
+    case(
+        "a restart policy that a replica set cannot have",
+        "{container: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}}}",
+        Refused(&["restartPolicy must be Always"]),
+    ),
+    case("a misspelt field", "{container: {imagee: a}}", Refused(&["imagee"])),
+    case("a number for an image", "{container: {image: 5}}", Refused(&["spec.container.image"])),
+    case("an unknown state", "{container: {image: a}, state: Sleeping}", Refused(&["spec.state", "Stopped"])),
+    case("negative replicas", "{container: {image: a}, replicas: -1}", Refused(&["spec.replicas"])),
+    case("huge replicas", "{container: {image: a}, replicas: 2000000000}", Refused(&["spec.replicas"])),
+    case("replicas as text", "{container: {image: a}, replicas: many}", Refused(&["spec.replicas"])),
+    case("negative CPU", "{container: {image: a}, quota: {cpu: {limit: -1}}}", Refused(&["quota.cpu.limit", "above 0"])),
+    case("no CPU at all", "{container: {image: a}, quota: {cpu: {limit: 0}}}", Refused(&["quota.cpu.limit", "above 0"])),
+    case("huge CPU", "{container: {image: a}, quota: {cpu: {request: 1e9}}}", Refused(&["quota.cpu.request", "10000"])),
+    case("CPU that is no quantity", "{container: {image: a}, quota: {cpu: {limit: lots}}}", Refused(&["spec.quota.cpu.limit"])),
+    case(
+        "CPU request above its limit",
+        "{container: {image: a}, quota: {cpu: {request: 2, limit: 500m}}}",
+        Refused(&["quota.cpu.request", "quota.cpu.limit"]),
+    ),
+    case(
+        "memory request above its limit",
+        "{container: {image: a}, quota: {memory: {request: 1Gi, limit: 512Mi}}}",
+        Refused(&["quota.memory.request", "quota.memory.limit"]),
+    ),
+    case("negative memory", "{container: {image: a}, quota: {memory: {request: -1Gi}}}", Refused(&["quota.memory.request"])),
+    case("memory in millibytes", "{container: {image: a}, quota: {memory: {limit: 512m}}}", Refused(&["quota.memory.limit", "512Mi"])),
+    case("huge memory", "{container: {image: a}, quota: {memory: {limit: 5Ei}}}", Refused(&["quota.memory.limit", "1Pi"])),
+    case("an empty quota field", "{container: {image: a}, quota: {cpu: {limit: }}}", Refused(&["spec.quota.cpu.limit"])),
+    case(
+        "nothing may change",
+        "{container: {image: a}, rollout: {maxSurge: 0, maxUnavailable: 0%}}",
+        Refused(&["maxSurge", "maxUnavailable"]),
+    ),
+    case("more than all", "{container: {image: a}, rollout: {maxUnavailable: 150%}}", Refused(&["spec.rollout.maxUnavailable"])),
+    case("a negative surge", "{container: {image: a}, rollout: {maxSurge: -1}}", Refused(&["spec.rollout.maxSurge"])),
+    case(
+        "a deadline below minReadySeconds",
+        "{container: {image: a}, rollout: {minReadySeconds: 60, progressDeadlineSeconds: 30}}",
+        Refused(&["progressDeadlineSeconds", "minReadySeconds"]),
+    ),
+    case("an unknown policy", "{container: {image: a}, rollout: {onFailure: Panic}}", Refused(&["spec.rollout.onFailure", "Rollback"])),
+    case("a Service without ports", "{container: {image: a}, service: {ports: []}}", Refused(&["spec.service.ports"])),
+    case("a port beyond the last", "{container: {image: a}, service: {ports: [{port: 70000}]}}", Refused(&["port"])),
+    case(
+        "ports without names",
+        "{container: {image: a}, service: {ports: [{port: 80}, {port: 81}]}}",
+        Refused(&["service.ports[].name"]),
+    ),
+    case(
+        "the same port twice",
+        "{container: {image: a}, service: {ports: [{name: a, port: 80}, {name: b, port: 80}]}}",
+        Refused(&["service.ports[].port must be unique"]),
+    ),
+    case(
+        "a named port of a virtual machine",
+        "{virtualMachine: {image: a}, quota: {memory: {request: 64Mi}}, service: {ports: [{port: 80, targetPort: http}]}}",
+        Refused(&["targetPort must be a number"]),
+    ),
+    case("a virtual machine without memory", "{virtualMachine: {image: a}}", Refused(&["guest memory", "quota.memory.request"])),
+    case(
+        "two sources of user data",
+        "{virtualMachine: {image: a, cloudInit: {userData: x, userDataSecretRef: {name: z}}}, className: x}",
+        Refused(&["cloudInit", "exactly one"]),
+    ),
+    case(
+        "a probe without a handler",
+        "{virtualMachine: {image: a, readinessProbe: {periodSeconds: 3}}, className: x}",
+        Refused(&["httpGet", "guestAgentPing"]),
+    ),
+    case(
+        "a virtual machine template without a domain",
+        "{virtualMachine: {template: {spec: {}}}}",
+        Refused(&["spec.virtualMachine.template.spec.domain"]),
+    ),
+    Case {
+        what: "a name too long for a DNS label of its replicas",
+        name: "a-name-that-is-much-too-long-for-the-names-of-its-replicas",
+        spec: "{container: {image: a}}",
+        expect: Refused(&["metadata.name", "46"]),
+    },
+    Case {
+        what: "a name that cannot name a Service",
+        name: "1.web",
+        spec: "{container: {image: a}}",
+        expect: Refused(&["metadata.name", "starts with a letter"]),
+    },
+    case("an unknown class", "{container: {image: a}, className: none}", Stalled("WorkloadClassNotFound", &["spec.className", "none", "create it"])),
+    case(
+        "a request above the limit of the class",
+        "{container: {image: a}, className: tiny, quota: {cpu: {request: 2}}}",
+        Stalled("InvalidSpec", &["spec.quota.cpu.request", "lower the request"]),
+    ),
+    case(
+        "a quota and resources for the same container",
+        "{container: {template: {spec: {containers: [{name: a, image: a, resources: {limits: {cpu: 1}}}]}}}, quota: {cpu: {limit: 1}}}",
+        Stalled("InvalidSpec", &["containers[0].resources", "leave one"]),
+    ),
+    case(
+        "a placement that the template has as well",
+        "{container: {template: {spec: {nodeSelector: {a: b}, containers: [{name: a, image: a}]}}}, placement: {nodeSelector: {c: d}}}",
+        Stalled("InvalidSpec", &["spec.placement.nodeSelector", "leave it out"]),
+    ),
+    case(
+        "a label that is ours",
+        "{container: {template: {metadata: {labels: {catamaran.dev/workload: x}}, spec: {containers: [{name: a, image: a}]}}}}",
+        Stalled("InvalidSpec", &["catamaran.dev/workload", "leave it out"]),
+    ),
+    case(
+        "a pod that the API server refuses",
+        "{container: {template: {spec: {containers: [{name: 'Not A Name', image: a}]}}}}",
+        Stalled("Refused", &["spec.template.spec.containers[0].name"]),
+    ),
+    case(
+        "a default container that is none",
+        "{container: {template: {metadata: {annotations: {kubectl.kubernetes.io/default-container: b}}, spec: {containers: [{name: a, image: a}]}}}}",
+        Stalled("InvalidSpec", &["default-container", "\"b\""]),
+    ),
+    case(
+        "a virtual machine without KubeVirt",
+        "{virtualMachine: {image: a}, quota: {memory: {request: 64Mi}}}",
+        Stalled("KubeVirtNotInstalled", &["spec.virtualMachine", "install KubeVirt"]),
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result<()> {
+    let mut ground = Ground::start().await?;
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    ground
+        .apply("apiVersion: catamaran.dev/v1alpha1\nkind: WorkloadClass\nmetadata: {name: tiny}\nspec: {quota: {cpu: {limit: 100m}}}\n")
+        .await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let api = catamaran_e2e::workloads::workloads(&ground.client, NAMESPACE);
+    let mut wrong = Vec::new();
+    for Case { what, name, spec, expect } in CASES {
+        let yaml = format!("apiVersion: catamaran.dev/v1alpha1\nkind: ElasticWorkload\nmetadata: {{name: {name}}}\nspec: {spec}\n");
+        let answer = apply(&ground.client, NAMESPACE, &yaml).await;
+        match (answer, expect) {
+            (Err(error), Refused(words)) => {
+                let text = error.to_string();
+                if let Some(word) = words.iter().find(|word| !text.contains(**word)) {
+                    wrong.push(format!("{what}: no {word:?} in: {text}"));
+                }
+            }
+            (Ok(()), Stalled(reason, words)) => {
+                let workload = wait_for(&ground.client, NAMESPACE, name, &format!("is stalled: {what}"), WITHIN, |workload| {
+                    condition(workload, "Stalled").is_some()
+                })
+                .await?;
+                let stalled = condition(&workload, "Stalled").context("just seen")?;
+                if stalled.reason != *reason {
+                    wrong.push(format!("{what}: stalled by {} ({})", stalled.reason, stalled.message));
+                }
+                if let Some(word) = words.iter().find(|word| !stalled.message.contains(**word)) {
+                    wrong.push(format!("{what}: no {word:?} in: {}", stalled.message));
+                }
+                api.delete(name, &DeleteParams::default()).await?;
+            }
+            (Ok(()), Refused(_)) => {
+                wrong.push(format!("{what}: accepted"));
+                api.delete(name, &DeleteParams::default()).await?;
+            }
+            (Err(error), Stalled(..)) => wrong.push(format!("{what}: refused: {error}")),
+        }
+    }
+    ensure!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+    ensure!(ground.operator.process().exited()?.is_none(), "the operator runs");
+    let log = ground.operator.process().log_tail(100_000);
+    ensure!(!log.contains("panicked"), "{log}");
+    ground.apply(&web("registry.test/web:2", 3, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_of_the_same_name_are_left_alone() -> Result<()> {
+    let ground = Ground::start().await?;
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    let workload = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let revision = workload.status.unwrap_or_default().update_revision.unwrap_or_default();
+    let api = catamaran_e2e::workloads::workloads(&ground.client, NAMESPACE);
+    api.delete("web", &DeleteParams::default()).await?;
+    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let services: Api<Service> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    catamaran_e2e::wait::eventually("everything is gone", Duration::from_secs(90), || async {
+        let left = sets.list(&Default::default()).await?.items.len() + services.list(&Default::default()).await?.items.len();
+        Ok((left == 0).then_some(()))
+    })
+    .await?;
+    // A stranger's replica set has the name, without any label of ours; and a Service without a selector.
+    ground
+        .apply(&format!(
+            "apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {{name: web-{revision}}}
+spec:
+  replicas: 1
+  selector: {{matchLabels: {{app: stranger}}}}
+  template: {{metadata: {{labels: {{app: stranger}}}}, spec: {{containers: [{{name: a, image: a}}]}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{ports: [{{name: other, port: 81}}]}}
+"
+        ))
+        .await?;
+    let before = (sets.get(&format!("web-{revision}")).await?, services.get("web").await?);
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    let stalled = catamaran_e2e::workloads::wait_stalled(&ground.client, NAMESPACE, "web", "NameTaken").await?;
+    let message = condition(&stalled, "Stalled").map(|c| c.message.clone()).unwrap_or_default();
+    ensure!(message.contains("metadata.name") && message.contains(&format!("web-{revision}")), "{message}");
+    let mark = ground.control_plane.audit().mark()?;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let writes = ground.control_plane.audit().writes_since(mark)?;
+    let ours = writes.iter().filter(|write| write.user == operator_user() && write.resource != "leases").count();
+    ensure!(ours < 10, "{ours} writes in 12 s: the operator spins");
+    let after = (sets.get(&format!("web-{revision}")).await?, services.get("web").await?);
+    ensure!(before.0.spec == after.0.spec && after.0.owner_references().is_empty(), "the replica set is untouched");
+    ensure!(before.1.spec == after.1.spec && after.1.owner_references().is_empty(), "the Service is untouched");
+    Ok(())
+}

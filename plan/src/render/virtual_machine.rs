@@ -80,9 +80,10 @@ fn short_form(image: &str, hull: &VirtualMachineHull, quota: Quota) -> Result<Ma
     for (name, probe) in [("readinessProbe", readiness_probe), ("livenessProbe", liveness_probe)] {
         if let Some(probe) = probe {
             let mut probe = probe.clone();
-            // Left out, KubeVirt makes it 10 s for a readiness probe: seven lost seconds in every scale-out.
+            // Left out (and in Go, 0 is left out), KubeVirt makes it 10 s for a readiness probe: seven lost seconds in every
+            // scale-out.
             if name == "readinessProbe" {
-                probe.entry("initialDelaySeconds").or_insert(json!(0));
+                probe.entry("initialDelaySeconds").or_insert(json!(1));
             }
             spec.insert(name.to_owned(), Value::Object(probe));
         }

@@ -44,7 +44,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.container) != has(self.virtualMachine)")
-        .message("spec: set exactly one of container and virtualMachine"),
+        .message("spec: set exactly one of container and virtualMachine; a patch that changes the hull sets the other one to null"),
     validation = Rule::new("!has(self.virtualMachine) || has(self.virtualMachine.template) || has(self.className) || (has(self.quota) && has(self.quota.memory) && (has(self.quota.memory.request) || has(self.quota.memory.limit)))")
         .message("a virtualMachine of the short form needs to know its guest memory: set quota.memory.request (or limit), or className"),
     validation = Rule::new("!has(self.virtualMachine) || !has(self.service) || self.service.ports.all(p, !has(p.targetPort) || type(p.targetPort) == int)")

@@ -71,15 +71,16 @@ pub struct Verdict {
 /// Decides from the noted state and the crashes seen since.
 #[must_use]
 pub fn judge(set: &InstanceSet, wanted: u32, now: Timestamp) -> Verdict {
+    let nothing = Verdict { state: None, pause: false, holding: false, look_again: None };
+    // A set on its way to nothing replaces nothing either; its note goes with the write that lowers it.
+    if wanted == 0 {
+        return nothing;
+    }
     let state =
         set.crashes.iter().filter(|crash| crash.is_young()).fold(set.crash_loop, |state, crash| note(state, *crash));
     let Some(state) = state.filter(|state| now < after(state.last, RESET).max(state.probation_end())) else {
-        return Verdict { state: None, pause: false, holding: false, look_again: None };
+        return nothing;
     };
-    // A set on its way to nothing replaces nothing either.
-    if wanted == 0 {
-        return Verdict { state: Some(state), pause: false, holding: false, look_again: None };
-    }
     let missing = set.live_count() < wanted;
     let (pause, next) = if now < state.until {
         (true, state.until)

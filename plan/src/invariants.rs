@@ -57,13 +57,13 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
                 crate::observed::count(instances.live().filter(|instance| deletes(plan, &instance.uid)))
             }
         };
-        let asked = update.unwrap_or(set.replicas);
+        let asked = update.unwrap_or_else(|| set.asked_for());
         let left = asked.min(counts.live.saturating_sub(victims)).min(counts.available);
         // Unavailable ones go first, so as many available ones stay as fit.
         kept += left;
         kept_before += counts.available.min(set.replicas);
         total += asked.max(counts.live);
-        total_before += set.replicas.max(counts.live);
+        total_before += set.asked_for().max(counts.live);
     }
     for step in &plan.steps {
         match &step.action {

@@ -58,6 +58,7 @@ pub(crate) fn scale(
             true
         } else {
             update.replicas = Some(wanted);
+            why = Reason::ChosenGone;
             verdict.pause
         }
     } else {
@@ -73,12 +74,14 @@ pub(crate) fn scale(
                 Reason::CrashLoop { rounds: verdict.state.map_or(0, |state| state.rounds) }
             } else if pause {
                 why
+            } else if set.crash_loop.is_some() {
+                Reason::CrashPauseOver
             } else {
                 Reason::PauseOver
             };
         }
     } else if update.crash_loop.is_some() && wanted == current {
-        why = Reason::CrashLoop { rounds: verdict.state.map_or(0, |state| state.rounds) };
+        why = verdict.state.map_or(Reason::CrashesOver, |state| Reason::CrashLoop { rounds: state.rounds });
     }
     if update.replicas.is_none() {
         update.desired_replicas = update.desired_replicas.filter(|_| wanted == current);

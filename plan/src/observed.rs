@@ -74,6 +74,9 @@ pub struct PodSet {
     pub available: u32,
     /// `spec.minReadySeconds`.
     pub min_ready_seconds: u32,
+    /// Whether this was counted after the last change of the spec (`status.observedGeneration`). Before that, a set that was
+    /// raised and lowered at once may have more pods than are counted.
+    pub current: bool,
 }
 
 /// A VirtualMachineInstanceReplicaSet and its instances.
@@ -173,6 +176,20 @@ impl ObservedSet {
         }
     }
 
+    /// `spec.replicas`, or less while a set of virtual machines is paused and known to be: then it makes no replacements and can
+    /// be taken at what it has. Whatever ends the pause has to lower it to what it may have then.
+    ///
+    /// Instances and their set are watched apart, so one may be counted that is not seen yet.
+    #[must_use]
+    pub fn asked_for(&self) -> u32 {
+        match &self.members {
+            Members::Instances(set) if set.paused && set.pause_seen => {
+                self.replicas.min(set.live_count().max(set.counted))
+            }
+            Members::Pods(_) | Members::Instances(_) => self.replicas,
+        }
+    }
+
     /// How many replicas there are, at `now`.
     #[must_use]
     pub fn counts(&self, now: Timestamp, min_ready_seconds: u32) -> Counts {
@@ -186,6 +203,15 @@ impl ObservedSet {
                         .filter(|instance| available_from(instance, min_ready_seconds).is_some_and(|at| at <= now)),
                 ),
             },
+        }
+    }
+
+    /// Whether what is known of its replicas was counted after the last change of its spec. Instances are counted here.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        match &self.members {
+            Members::Pods(pods) => pods.current,
+            Members::Instances(_) => true,
         }
     }
 

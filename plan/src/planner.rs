@@ -118,7 +118,11 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
 
     let existing = sets.iter().position(|set| set.revision == target);
     let blocked = block(desired, observed, target, existing.map(|index| sets[index]), &mut waits, &mut problems);
-    let create = existing.is_none() && !blocked && !desired.rollout.paused && desired.replicas > 0;
+    // A plan on old counts could add to pods that are not counted yet.
+    let uncounted = sets.iter().find(|set| !set.is_current());
+    waits.extend(uncounted.map(|set| Wait::Counted { name: set.name.clone() }));
+    let create =
+        existing.is_none() && !blocked && uncounted.is_none() && !desired.rollout.paused && desired.replicas > 0;
 
     // The numbers.
     let mut shares: Vec<Share> = sets.iter().map(|set| share(set, desired, now)).collect();
@@ -132,7 +136,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
     let mut steps = Vec::new();
     for (index, set) in sets.iter().enumerate() {
         look_again(set.next_available(now, min_ready));
-        if set.deleting {
+        if set.deleting || uncounted.is_some() {
             continue;
         }
         let next = sizes[index];
@@ -193,6 +197,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         && target_counts.live == desired.replicas
         && target_counts.available == desired.replicas
         && target_asked == desired.replicas
+        && uncounted.is_none()
         && !blocked;
     if complete && steps.is_empty() {
         steps.extend(history_steps(desired, observed, &sets, &counts, target));
@@ -255,7 +260,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         None if status.current_revision.as_deref() == Some(target) || desired.replicas == 0 => Progress::Scaling,
         None => Progress::Rolling { target, returning: false },
     };
-    status.conditions = status::conditions(previous, desired.generation, now, &progress.with(&status));
+    status.conditions = status::conditions(previous, desired.generation, now, progress.with(&status));
     let plan = Plan {
         announcements: status::announcements(previous, &status),
         steps,
@@ -302,15 +307,8 @@ fn block(
 
 fn share(set: &ObservedSet, desired: &Desired, now: Timestamp) -> Share {
     let counts = set.counts(now, desired.rollout.min_ready_seconds);
-    // A paused set of virtual machines makes no replacements: it can be taken at what it has.
-    let asked = match &set.members {
-        Members::Instances(instances) if instances.pause_seen && instances.crash_loop.is_none() => {
-            set.replicas.min(counts.live)
-        }
-        Members::Pods(_) | Members::Instances(_) => set.replicas,
-    };
     Share {
-        asked,
+        asked: set.asked_for(),
         live: counts.live,
         available: counts.available,
         number: set.number,

@@ -28,8 +28,14 @@ pub enum Reason {
         /// How many will go.
         surplus: u32,
     },
-    /// The pause is over.
+    /// A scale-in of virtual machines ends.
+    ChosenGone,
+    /// The pause of a scale-in is over.
     PauseOver,
+    /// The pause after crashes is over.
+    CrashPauseOver,
+    /// No guest has crashed for long enough.
+    CrashesOver,
     /// This instance is the one to go.
     Victim {
         /// How far it was.
@@ -72,6 +78,11 @@ pub enum Wait {
         /// Its name.
         name: String,
     },
+    /// The ReplicaSet controller has to count the pods of a set that was changed.
+    Counted {
+        /// Its name.
+        name: String,
+    },
     /// Replicas have to become available before the rollout goes on.
     Available {
         /// How many are.
@@ -109,11 +120,14 @@ impl fmt::Display for Reason {
                 Move::MakeWay => "an old revision makes way, enough others are available",
                 Move::Superseded => "the new revision is complete",
             }),
-            Self::Notes => f.write_str("notes brought up to date"),
+            Self::Notes => f.write_str("what is noted on it is out of date"),
             Self::PauseToChoose { surplus } => {
                 write!(f, "{surplus} too many; paused to choose which go, since left alone the set takes random ones")
             }
+            Self::ChosenGone => f.write_str("what was to go is gone"),
             Self::PauseOver => f.write_str("nothing is left to choose"),
+            Self::CrashPauseOver => f.write_str("the pause after the crashes is over"),
+            Self::CrashesOver => f.write_str("no guest has ended for long enough"),
             Self::Victim { stage } => f.write_str(match stage {
                 Stage::Leaving | Stage::Pending | Stage::Scheduling => "chosen to go: not yet started",
                 Stage::Started => "chosen to go: not ready",
@@ -136,6 +150,7 @@ impl fmt::Display for Wait {
             Self::PauseSeen(set) => write!(f, "virt-controller has to see the pause of {}", set.name),
             Self::DeletionsSeen(set) => write!(f, "virt-controller has to see the deletions in {}", set.name),
             Self::CrashLoop { set, until } => write!(f, "replacements in {} are held back until {until}", set.name),
+            Self::Counted { name } => write!(f, "the ReplicaSet controller has to count the pods of {name}"),
             Self::SetDeleted { name } => write!(f, "{name} is being deleted"),
             Self::Available { available, wanted } => write!(f, "{available} of {wanted} replicas are available"),
             Self::Paused => f.write_str("the rollout is paused"),

@@ -142,7 +142,8 @@ impl Sizes<'_> {
             let room = bounds
                 .max_total
                 .saturating_sub(self.total().saturating_sub(self.shares[single].extent(self.next[single].asked)));
-            self.set(single, desired.min(room), Move::Follow);
+            // Room bounds growth only: what others have too much of is no reason to go below the wanted count.
+            self.set(single, desired.min(room.max(self.shares[single].asked)), Move::Follow);
             return !active.is_empty() && self.next[single].why != Move::Stay;
         }
         if active.is_empty() {

@@ -1,0 +1,13 @@
+//! What the plan decides, played through against simulated controllers, with faults.
+
+mod history;
+mod model;
+mod oracle;
+mod properties;
+mod regressions;
+mod rendered;
+mod settle;
+mod simulator;
+mod stories;
+mod story;
+mod tables;

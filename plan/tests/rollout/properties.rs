@@ -1,0 +1,134 @@
+//! Properties of any history: bounds at every write, promises of every plan, and a stable end.
+
+use catamaran_crds::{Hull, OnFailure, State};
+use catamaran_plan::plan;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::{
+    history::{Event, happen},
+    settle::settle,
+    simulator::{Choice, Scenario, Wish, World},
+};
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let (set, replica) = (0..4usize, 0..16usize);
+    let event = prop_oneof![
+        8 => Just(Event::Pass(usize::MAX)),
+        4 => (1..4usize).prop_map(Event::Pass),
+        3 => Just(Event::StalePlan),
+        4 => Just(Event::Write),
+        3 => set.clone().prop_map(Event::See),
+        3 => set.clone().prop_map(Event::SeeInstances),
+        1 => Just(Event::OperatorCrash),
+        10 => (set.clone(), replica.clone()).prop_map(|(set, seed)| Event::Controller(set, seed)),
+        4 => (set.clone(), replica.clone()).prop_map(|(set, replica)| Event::Progress(set, replica)),
+        6 => set.clone().prop_map(Event::AllReady),
+        2 => (set.clone(), replica.clone()).prop_map(|(set, replica)| Event::Unready(set, replica)),
+        2 => (set.clone(), replica).prop_map(|(set, replica)| Event::Vanish(set, replica)),
+        3 => prop_oneof![Just(1), Just(6), Just(20), Just(61), Just(400)].prop_map(Event::Time),
+        4 => (0..5usize).prop_map(Event::User),
+        1 => set.prop_map(Event::DeleteSet),
+    ];
+    prop::collection::vec(event, 0..120)
+}
+
+fn count_or_percentage() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!(0)),
+        Just(json!("0%")),
+        (1..4u32).prop_map(|count| json!(count)),
+        Just(json!("25%")),
+        Just(json!("34%")),
+        Just(json!("100%")),
+    ]
+}
+
+/// A first spec and four more that the user may change to and fro between.
+fn scenarios() -> impl Strategy<Value = Scenario> {
+    let constant = (count_or_percentage(), count_or_percentage(), prop_oneof![3 => Just(0u32), 1 => Just(5)], 0..3u32);
+    let failure = prop_oneof![Just(OnFailure::Hold), Just(OnFailure::Rollback)];
+    let hull = || prop_oneof![Just(Hull::Container), Just(Hull::VirtualMachine)];
+    let change =
+        (hull(), 1..4u8, 0..13u32, prop::bool::weighted(0.15), prop::bool::weighted(0.05), prop::bool::weighted(0.3));
+    let broken = prop_oneof![3 => Just(vec![]), 1 => Just(vec![2u8]), 1 => Just(vec![2, 3])];
+    (constant, failure, prop::collection::vec(change, 5), broken).prop_map(|(constant, on_failure, changes, broken)| {
+        let (surge, unavailable, min_ready, history) = constant;
+        let wishes = changes.into_iter().map(|(hull, tag, replicas, paused, stopped, service)| Wish {
+            hull,
+            tag,
+            replicas,
+            surge: surge.clone(),
+            unavailable: unavailable.clone(),
+            min_ready,
+            deadline: 60,
+            history,
+            paused,
+            on_failure,
+            state: if stopped { State::Stopped } else { State::Running },
+            service,
+        });
+        Scenario::new(wishes.collect(), &broken)
+    })
+}
+
+/// What a workload at rest looks like, given what it asks for.
+fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
+    let (wish, desired) = (&scenario.wishes[world.wish], &scenario.desired[world.wish]);
+    let status = &world.status;
+    let condition = |type_: &str| {
+        status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True").is_some()
+    };
+    let of_wanted: usize = world
+        .sets
+        .iter()
+        .filter(|set| scenario.revisions[set.revision] == desired.revision)
+        .map(|set| set.replicas.len())
+        .sum();
+    let all: usize = world.sets.iter().map(|set| set.replicas.len()).sum();
+    let wanted = usize::try_from(desired.replicas).expect("few");
+    let broken = scenario.broken.contains(&scenario.revision(&desired.revision));
+    if status.failed_revision.as_ref() == Some(&desired.revision) {
+        // It had its time in this history and missed it.
+        let back = wish.on_failure == OnFailure::Rollback && (condition("Stalled") || wanted == 0) && all == wanted;
+        return if back { Ok(()) } else { Err("neither rolled back nor forward".to_owned()) };
+    }
+    if condition("Reconciling") && !broken {
+        return Err("at rest and still Reconciling".to_owned());
+    }
+    if !wish.paused && !broken && (of_wanted != wanted || all != wanted) {
+        return Err(format!("{of_wanted} of the wanted revision and {all} in all, {wanted} are wanted"));
+    }
+    if !wish.paused && !broken && !condition("Ready") {
+        return Err("not Ready".to_owned());
+    }
+    if broken
+        && wanted > 0
+        && (condition("Ready")
+            || (!wish.paused && !condition("Stalled") && status.current_revision.as_deref() != Some(&desired.revision)))
+    {
+        return Err("a revision that never gets ready is not told".to_owned());
+    }
+    let empty = world.sets.iter().filter(|set| set.object.asked == 0).count();
+    if condition("Ready") && wanted > 0 && empty > usize::try_from(wish.history).expect("few") {
+        return Err(format!("{empty} old revisions are kept"));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 8, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_keeps_the_bounds_and_comes_to_rest(scenario in scenarios(), events in events()) {
+        let mut world = World::new();
+        for event in events {
+            happen(&scenario, &mut world, event).map_err(TestCaseError::fail)?;
+            let (desired, observed) = (&scenario.desired[world.wish], world.observed(&scenario));
+            prop_assert_eq!(plan(desired, &observed), plan(desired, &observed));
+        }
+        world.step(&scenario, Choice::OperatorCrash).map_err(TestCaseError::fail)?;
+        let end = settle(&scenario, &mut world).map_err(TestCaseError::fail)?;
+        check_end(&scenario, &world).map_err(|error| TestCaseError::fail(format!("{error}\n{end}\n{world}")))?;
+    }
+}

@@ -1,0 +1,124 @@
+//! What users ask for in a simulation.
+
+use catamaran_crds::{ElasticWorkload, Hull, OnFailure, State};
+use catamaran_plan::{Desired, resolve};
+use serde_json::{Value, json};
+
+/// A spec, as far as rollouts look at it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    pub hull: Hull,
+    /// The image's tag: another one is another revision.
+    pub tag: u8,
+    pub replicas: u32,
+    /// A number or a percentage.
+    pub surge: Value,
+    /// A number or a percentage.
+    pub unavailable: Value,
+    pub min_ready: u32,
+    pub deadline: u32,
+    pub history: u32,
+    pub paused: bool,
+    pub on_failure: OnFailure,
+    pub state: State,
+    pub service: bool,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            hull: Hull::Container,
+            tag: 1,
+            replicas: 3,
+            surge: json!(1),
+            unavailable: json!(0),
+            min_ready: 0,
+            deadline: 600,
+            history: 10,
+            paused: false,
+            on_failure: OnFailure::Hold,
+            state: State::Running,
+            service: false,
+        }
+    }
+}
+
+impl Wish {
+    /// The resource that says so.
+    pub fn workload(&self, generation: usize) -> ElasticWorkload {
+        let image = format!("registry.example/web:{}", self.tag);
+        let mut spec = json!({
+            self.hull.as_str(): { "image": image },
+            "quota": { "memory": { "request": "64Mi" } },
+            "replicas": self.replicas,
+            "state": self.state,
+            "rollout": {
+                "maxSurge": self.surge,
+                "maxUnavailable": self.unavailable,
+                "minReadySeconds": self.min_ready,
+                "progressDeadlineSeconds": self.deadline,
+                "revisionHistoryLimit": self.history,
+                "paused": self.paused,
+                "onFailure": self.on_failure,
+            },
+        });
+        if self.service {
+            spec["service"] = json!({ "ports": [{ "port": 80 }] });
+        }
+        serde_json::from_value(json!({
+            "apiVersion": "catamaran.dev/v1alpha1",
+            "kind": "ElasticWorkload",
+            "metadata": { "name": "web", "namespace": "shop", "uid": "workload-1", "generation": generation },
+            "spec": spec,
+        }))
+        .expect("a workload")
+    }
+}
+
+/// All that may be asked for, resolved once.
+pub struct Scenario {
+    pub wishes: Vec<Wish>,
+    pub desired: Vec<Desired>,
+    /// The distinct revisions.
+    pub revisions: Vec<String>,
+    /// Revisions that never get ready.
+    pub broken: Vec<usize>,
+}
+
+impl std::fmt::Debug for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "never ready: {:?}", self.broken)?;
+        self.wishes
+            .iter()
+            .zip(&self.desired)
+            .try_for_each(|(wish, desired)| writeln!(f, "  {} is {wish:?}", desired.revision))
+    }
+}
+
+impl Scenario {
+    /// `broken` holds tags whose replicas never get ready.
+    pub fn new(wishes: Vec<Wish>, broken: &[u8]) -> Self {
+        let desired: Vec<Desired> = wishes
+            .iter()
+            .enumerate()
+            .map(|(index, wish)| resolve(&wish.workload(index + 1), None).expect("a valid wish"))
+            .collect();
+        let mut revisions: Vec<String> = Vec::new();
+        let mut broken_revisions = Vec::new();
+        for (wish, desired) in wishes.iter().zip(&desired) {
+            if revisions.contains(&desired.revision) {
+                continue;
+            }
+            if broken.contains(&wish.tag) {
+                broken_revisions.push(revisions.len());
+            }
+            revisions.push(desired.revision.clone());
+        }
+        Self { wishes, desired, revisions, broken: broken_revisions }
+    }
+
+    /// The index of a revision.
+    pub fn revision(&self, name: &str) -> usize {
+        self.revisions.iter().position(|revision| revision == name).expect("a revision of the scenario")
+    }
+}

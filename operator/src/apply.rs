@@ -26,7 +26,7 @@ use serde_json::json;
 
 use crate::{
     metrics::{Metrics, Verb},
-    stores::{Index, SetEntry, Stores, controller},
+    stores::{Index, InstanceEntry, SetEntry, Stores, controller},
 };
 
 /// Writes for one operator process.
@@ -101,11 +101,11 @@ impl Writer {
             Action::CreateSet(set) => match objects::replica_set(desired, set) {
                 SetObject::ReplicaSet(object) => {
                     let answer = self.create(desired, &*object).await?;
-                    self.stores.replica_sets.apply(&answer.metadata, SetEntry::from(&answer));
+                    self.stores.replica_sets.enter(&answer.metadata, SetEntry::from(&answer));
                 }
                 SetObject::VirtualMachineInstanceReplicaSet(object) => {
                     let answer = self.create(desired, &*object).await?;
-                    self.stores.machine_sets.apply(&answer.metadata, SetEntry::from(&answer));
+                    self.stores.machine_sets.enter(&answer.metadata, SetEntry::from(&answer));
                 }
             },
             Action::UpdateSet(update) => {
@@ -121,21 +121,30 @@ impl Writer {
                 }
             }
             Action::DeleteSet(set) => match set.hull {
-                Hull::Container => self.delete::<ReplicaSet>(desired, &set.name, &set.uid).await?,
+                Hull::Container => {
+                    self.delete::<ReplicaSet>(desired, &set.name, &set.uid).await?;
+                }
                 Hull::VirtualMachine => {
                     self.delete::<VirtualMachineInstanceReplicaSet>(desired, &set.name, &set.uid).await?;
                 }
             },
-            Action::DeleteInstance { name, uid } => self.delete::<VirtualMachineInstance>(desired, name, uid).await?,
+            Action::DeleteInstance { name, uid } => {
+                // A next plan that did not know of this one could choose others on top of it.
+                if let Some(answer) = self.delete::<VirtualMachineInstance>(desired, name, uid).await? {
+                    self.stores.instances.enter(&answer.metadata, InstanceEntry::from(&answer));
+                }
+            }
             Action::ApplyService { uid, ports } => {
                 let object = objects::service(desired, ports, uid.clone());
                 let answer = match uid {
                     None => self.create(desired, &object).await?,
                     Some(_) => self.server_side_apply(desired, &object, true).await?,
                 };
-                self.stores.services.apply(&answer.metadata, (&answer).into());
+                self.stores.services.enter(&answer.metadata, (&answer).into());
             }
-            Action::DeleteService { uid } => self.delete::<Service>(desired, &desired.name, uid).await?,
+            Action::DeleteService { uid } => {
+                self.delete::<Service>(desired, &desired.name, uid).await?;
+            }
         }
         Ok(())
     }
@@ -223,12 +232,17 @@ impl Writer {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         self.metrics.write(Verb::Patch, &K::kind(&()));
         let answer = self.api::<K>(desired).patch(&set.name, &parameters, &Patch::Merge(patch)).await;
-        let answer = answer.map_err(|error| Failure::of(describe::<K>(&set.name), error))?;
-        index.apply(answer.meta(), SetEntry::from(&answer));
+        let answer = answer.map_err(|error| match error {
+            // Deleted in the meantime: the view is old, as with a conflict.
+            kube::Error::Api(status) if status.code == 404 => Failure::Conflict { object: describe::<K>(&set.name) },
+            error => Failure::of(describe::<K>(&set.name), error),
+        })?;
+        index.enter(answer.meta(), SetEntry::from(&answer));
         Ok(())
     }
 
-    async fn delete<K>(&self, desired: &Desired, name: &str, uid: &str) -> Result<(), Failure>
+    /// Deletes an object. Returns it where a finalizer keeps it for a while.
+    async fn delete<K>(&self, desired: &Desired, name: &str, uid: &str) -> Result<Option<K>, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -236,9 +250,9 @@ impl Writer {
         let parameters = DeleteParams::background().preconditions(preconditions);
         self.metrics.write(Verb::Delete, &K::kind(&()));
         match self.api::<K>(desired).delete(name, &parameters).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(answer.left()),
             // Gone already: what was wanted.
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(Failure::of(describe::<K>(name), error)),
         }
     }

@@ -67,7 +67,8 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     let mut config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
     let identity = settings.lease_identity();
     // So that an audit log tells which process wrote.
-    if let Ok(agent) = HeaderValue::from_str(&format!("catamaran-operator/{} ({identity})", env!("CARGO_PKG_VERSION"))) {
+    if let Ok(agent) = HeaderValue::from_str(&format!("catamaran-operator/{} ({identity})", env!("CARGO_PKG_VERSION")))
+    {
         config.headers.push((USER_AGENT, agent));
     }
     let client = |config: kube::Config| Client::try_from(config).map_err(|error| Ended::Config(Box::new(error)));

@@ -88,6 +88,7 @@ impl From<&ReplicaSet> for SetEntry {
             ready: unsigned(status.ready_replicas),
             available: unsigned(status.available_replicas),
             min_ready_seconds: unsigned(spec.min_ready_seconds),
+            current: status.observed_generation >= set.metadata.generation,
         };
         set_entry(&set.metadata, spec.replicas, Members::Pods(pods))
     }

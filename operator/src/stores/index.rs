@@ -31,6 +31,8 @@ struct Entries<T> {
     children: HashMap<WorkloadKey, HashMap<String, Entry<T>>>,
     /// Counts listings, to drop what a new listing no longer has.
     listing: u64,
+    /// The newest version that the watch has shown, of any object.
+    seen: u64,
 }
 
 struct Entry<T> {
@@ -42,7 +44,7 @@ struct Entry<T> {
 impl<T> Default for Index<T> {
     fn default() -> Self {
         Self {
-            entries: RwLock::new(Entries { children: HashMap::new(), listing: 0 }),
+            entries: RwLock::new(Entries { children: HashMap::new(), listing: 0, seen: 0 }),
             ready: watch::Sender::new(false),
         }
     }
@@ -58,31 +60,33 @@ impl WorkloadKey {
 }
 
 impl<T: Clone> Index<T> {
-    /// Enters an object unless a newer version of it is known. Returns the workload that it belongs to, when it is ours.
+    /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workload that it belongs to,
+    /// when this is news.
     pub fn apply(&self, meta: &ObjectMeta, value: T) -> Option<WorkloadKey> {
-        let (key, name) = (WorkloadKey::of(meta)?, meta.name.clone()?);
-        // Numbers that grow: comparable since KEP-5504.
-        let version = meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
+        let key = WorkloadKey::of(meta)?;
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let listing = entries.listing;
-        let slot = entries.children.entry(key.clone()).or_default();
-        match slot.get_mut(&name) {
-            Some(known) if known.version >= version => {
-                known.listing = listing;
-                // Nothing new: what was written here itself comes back by the watch.
-                return None;
-            }
-            Some(_) | None => {
-                slot.insert(name, Entry { version, listing, value });
-            }
+        entries.seen = entries.seen.max(version(meta));
+        // Not news: what was written here itself and comes back by the watch.
+        entries.put(&key, meta, value).then_some(key)
+    }
+
+    /// Enters the API server's answer to a write of ours. Where the watch is further already, it has shown the object, and an
+    /// object that is not here was deleted since.
+    pub fn enter(&self, meta: &ObjectMeta, value: T) {
+        let Some(key) = WorkloadKey::of(meta) else { return };
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let name = meta.name.as_deref().unwrap_or_default();
+        let known = entries.children.get(&key).is_some_and(|slot| slot.contains_key(name));
+        if known || version(meta) > entries.seen {
+            entries.put(&key, meta, value);
         }
-        Some(key)
     }
 
     /// Drops an object.
     pub fn remove(&self, meta: &ObjectMeta) -> Option<WorkloadKey> {
         let (key, name) = (WorkloadKey::of(meta)?, meta.name.clone()?);
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.seen = entries.seen.max(version(meta));
         if let Some(slot) = entries.children.get_mut(&key) {
             slot.remove(&name);
             if slot.is_empty() {
@@ -135,5 +139,83 @@ impl<T: Clone> Index<T> {
     pub async fn ready(&self) {
         // The sender lives as long as self.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+}
+
+impl<T> Entries<T> {
+    /// True when this is a newer version than the one known, if any.
+    fn put(&mut self, key: &WorkloadKey, meta: &ObjectMeta, value: T) -> bool {
+        let (version, listing) = (version(meta), self.listing);
+        let slot = self.children.entry(key.clone()).or_default();
+        let name = meta.name.clone().unwrap_or_default();
+        match slot.get_mut(&name) {
+            Some(known) if known.version >= version => {
+                known.listing = listing;
+                false
+            }
+            Some(_) | None => {
+                slot.insert(name, Entry { version, listing, value });
+                true
+            }
+        }
+    }
+}
+
+/// The resourceVersion: numbers that grow, comparable since KEP-5504.
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(name: &str, version: u32) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some("shop".to_owned()),
+            labels: Some([(WORKLOAD_LABEL.to_owned(), "web".to_owned())].into()),
+            resource_version: Some(version.to_string()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn children(index: &Index<u32>) -> Vec<u32> {
+        let mut children = index.children(&WorkloadKey { namespace: "shop".to_owned(), name: "web".to_owned() });
+        children.sort_unstable();
+        children
+    }
+
+    #[test]
+    fn an_older_version_replaces_nothing() {
+        let index = Index::default();
+        index.enter(&meta("a", 5), 5);
+        assert_eq!(index.apply(&meta("a", 4), 4), None);
+        assert_eq!(index.apply(&meta("a", 5), 5), None, "our own write comes back");
+        assert!(index.apply(&meta("a", 6), 6).is_some());
+        assert_eq!(children(&index), [6]);
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
+        let index = Index::default();
+        index.apply(&meta("a", 3), 3);
+        index.remove(&meta("a", 7));
+        index.enter(&meta("a", 5), 5);
+        assert!(children(&index).is_empty());
+        index.enter(&meta("a", 9), 9);
+        assert_eq!(children(&index), [9], "made anew");
+    }
+
+    #[test]
+    fn a_listing_drops_what_it_does_not_have() {
+        let index = Index::default();
+        index.apply(&meta("a", 1), 1);
+        index.apply(&meta("b", 2), 2);
+        index.begin_listing();
+        index.apply(&meta("b", 2), 2);
+        index.enter(&meta("c", 3), 3);
+        assert_eq!(index.end_listing().len(), 1);
+        assert_eq!(children(&index), [2, 3]);
     }
 }

@@ -78,9 +78,7 @@ where
 {
     watcher(api, config)
         .default_backoff()
-        .inspect_err(
-            |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is started again"),
-        )
+        .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is started again"))
         .filter_map(|event| std::future::ready(event.ok()))
 }
 

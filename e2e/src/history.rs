@@ -99,7 +99,13 @@ impl Moment {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Bounds { min_available, max_total } = self.bounds;
-        write!(f, "{}: {} live (at most {max_total}), {} available (at least {min_available}):", self.version, self.total(), self.available())?;
+        write!(
+            f,
+            "{}: {} live (at most {max_total}), {} available (at least {min_available}):",
+            self.version,
+            self.total(),
+            self.available()
+        )?;
         let mut by_revision: BTreeMap<(&str, &str), (usize, usize)> = BTreeMap::new();
         for replica in self.replicas.values().filter(|replica| replica.live) {
             let counts = by_revision.entry((replica.hull.as_str(), &replica.revision)).or_default();
@@ -126,7 +132,12 @@ impl Recorder {
         let listed = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let label = format!("{WORKLOAD_LABEL}={workload}");
         let mut tasks = vec![
-            record(Api::<Pod>::namespaced(client.clone(), namespace), watcher::Config::default().labels(&label), &events, &listed),
+            record(
+                Api::<Pod>::namespaced(client.clone(), namespace),
+                watcher::Config::default().labels(&label),
+                &events,
+                &listed,
+            ),
             record(
                 Api::<ElasticWorkload>::namespaced(client.clone(), namespace),
                 watcher::Config::default().fields(&format!("metadata.name={workload}")),
@@ -189,12 +200,18 @@ impl History {
         let mut before: Option<&Moment> = None;
         for (index, moment) in self.0.iter().enumerate() {
             let (total, available) = (moment.total(), moment.available());
-            let too_many = total > usize::try_from(moment.bounds.max_total)? && before.is_none_or(|before| total > before.total());
+            let too_many =
+                total > usize::try_from(moment.bounds.max_total)? && before.is_none_or(|before| total > before.total());
             let too_few = available < usize::try_from(moment.bounds.min_available)?
                 && before.is_some_and(|before| available < before.available());
             if too_many || too_few {
-                let story: Vec<String> = self.0[index.saturating_sub(12)..=index].iter().map(ToString::to_string).collect();
-                bail!("{} at event {index}:\n{}", if too_many { "too many replicas" } else { "too few available" }, story.join("\n"));
+                let story: Vec<String> =
+                    self.0[index.saturating_sub(12)..=index].iter().map(ToString::to_string).collect();
+                bail!(
+                    "{} at event {index}:\n{}",
+                    if too_many { "too many replicas" } else { "too few available" },
+                    story.join("\n")
+                );
             }
             before = Some(moment);
         }

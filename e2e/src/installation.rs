@@ -58,7 +58,11 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         }
     };
     let path = folder.join(name);
-    ensure!(path.exists(), "{} is missing; run `cargo build --workspace --bins`, or test by `cargo xtask test`", path.display());
+    ensure!(
+        path.exists(),
+        "{} is missing; run `cargo build --workspace --bins`, or test by `cargo xtask test`",
+        path.display()
+    );
     Ok(path)
 }
 

@@ -16,6 +16,7 @@ pub mod control_plane;
 pub mod helm;
 pub mod history;
 pub mod installation;
+pub mod kubevirt;
 pub mod nodes;
 pub mod process;
 pub mod tools;

@@ -81,7 +81,8 @@ pub async fn wait_for(
     match outcome {
         Ok(workload) => Ok(workload),
         Err(error) => {
-            let status = api.get(name).await.ok().and_then(|workload| serde_json::to_string_pretty(&workload.status).ok());
+            let status =
+                api.get(name).await.ok().and_then(|workload| serde_json::to_string_pretty(&workload.status).ok());
             Err(error.context(status.unwrap_or_default()))
         }
     }

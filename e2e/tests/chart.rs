@@ -54,10 +54,8 @@ const WORKLOADS: Rights = &[
     ("events.k8s.io/events", &["create", "patch"]),
 ];
 
-const LEASE: Rights = &[
-    ("coordination.k8s.io/leases", &["create"]),
-    ("coordination.k8s.io/leases catamaran", &["get", "update"]),
-];
+const LEASE: Rights =
+    &[("coordination.k8s.io/leases", &["create"]), ("coordination.k8s.io/leases catamaran", &["get", "update"])];
 
 fn expand(tables: &[Rights]) -> BTreeSet<String> {
     tables
@@ -304,10 +302,10 @@ async fn people_get_their_rights_by_aggregation() -> Result<()> {
     let control_plane = ControlPlane::builder().scheduler(false).start().await?;
     control_plane.helm()?.install("catamaran", &chart(), SYSTEM, &json!({})).await?;
     const VIEW: Rights = &[
-        ("catamaran.dev/elasticworkloads", &["list", "watch"]),
+        ("catamaran.dev/elasticworkloads", &["get", "list", "watch"]),
         ("catamaran.dev/elasticworkloads/status", &["get"]),
         ("catamaran.dev/elasticworkloads/scale", &["get"]),
-        ("catamaran.dev/workloadclasses", &["list", "watch"]),
+        ("catamaran.dev/workloadclasses", &["get", "list", "watch"]),
     ];
     const EDIT: Rights = &[
         ("catamaran.dev/elasticworkloads", &["create", "update", "patch", "delete", "deletecollection"]),

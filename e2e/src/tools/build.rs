@@ -110,8 +110,27 @@ fn wait(child: &mut Child, tool: Tool, start: Instant) -> Result<ExitStatus> {
     }
 }
 
+/// Whether there is a Go that can build the tools that are not here yet; it fetches a newer toolchain by itself where one is needed.
+pub fn go_found() -> bool {
+    let output = Command::new(go_program()).arg("version").output();
+    output.is_ok_and(|output| {
+        version::first_in(&String::from_utf8_lossy(&output.stdout)).is_some_and(|found| found >= SWITCHES_TOOLCHAIN)
+    })
+}
+
+/// The first Go that replaces itself by the toolchain that a module asks for.
+const SWITCHES_TOOLCHAIN: version::Version = version::Version { major: 1, minor: 21, patch: 0 };
+
+/// `go` on PATH, else where the archive of go.dev is unpacked to.
+fn go_program() -> PathBuf {
+    const UNPACKED: &str = "/usr/local/go/bin/go";
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).any(|folder| folder.join("go").is_file());
+    PathBuf::from(if on_path { "go" } else { UNPACKED })
+}
+
 fn go(folder: &Path) -> Command {
-    let mut command = Command::new("go");
+    let mut command = Command::new(go_program());
     command.current_dir(folder);
     // From 1.21 on, Go fetches the toolchain that a module asks for, unless a distribution or the user has turned that off.
     if env::var_os("GOTOOLCHAIN").is_none() {

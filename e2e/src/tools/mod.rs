@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
+pub use build::go_found;
 use version::Version;
 
 /// A program that the ground needs.
@@ -202,20 +203,16 @@ impl Tools {
     ///
     /// Errors: Go is missing or too old, or a build fails.
     pub fn prepare(wanted: &[Tool]) -> Result<Self> {
-        let mut found = BTreeMap::new();
-        let mut missing = Vec::new();
-        for &tool in wanted {
-            match find(tool)? {
-                Some(path) => {
-                    found.insert(tool, path);
-                }
-                None => missing.push(tool),
-            }
-        }
+        let (mut found, missing) = locate(wanted)?;
         if !missing.is_empty() {
             found.extend(build::build(&missing)?);
         }
         Ok(Self(found))
+    }
+
+    /// Those of the tools that are nowhere, so that [`Self::prepare`] would build them.
+    pub fn missing(wanted: &[Tool]) -> Result<Vec<Tool>> {
+        Ok(locate(wanted)?.1)
     }
 
     /// The path of a tool.
@@ -230,6 +227,21 @@ impl Tools {
 fn cached(tool: Tool) -> Result<PathBuf> {
     let module = tool.module();
     Ok(cache()?.join("bin").join(format!("{}-{}", module.folder_name(), module.version())).join(tool.name()))
+}
+
+/// What is there, and what is nowhere.
+fn locate(wanted: &[Tool]) -> Result<(BTreeMap<Tool, PathBuf>, Vec<Tool>)> {
+    let mut found = BTreeMap::new();
+    let mut missing = Vec::new();
+    for &tool in wanted {
+        match find(tool)? {
+            Some(path) => {
+                found.insert(tool, path);
+            }
+            None => missing.push(tool),
+        }
+    }
+    Ok((found, missing))
 }
 
 fn find(tool: Tool) -> Result<Option<PathBuf>> {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use catamaran_e2e::{
     installation::operator_user,
     wait::eventually,
@@ -13,10 +13,9 @@ use catamaran_e2e::{
 };
 use k8s_openapi::api::{apps::v1::ReplicaSet, coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, ResourceExt};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 
-use crate::support::{Ground, NAMESPACE, web};
+use crate::support::{Ground, NAMESPACE, random, web};
 
 /// The replica sets of a namespace: name and replicas.
 async fn sets(ground: &Ground) -> Result<BTreeMap<String, i32>> {
@@ -28,12 +27,7 @@ async fn sets(ground: &Ground) -> Result<BTreeMap<String, i32>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_thirty_moments_of_a_rollout() -> Result<()> {
     const KILLS: u32 = 30;
-    let seed: u64 = match std::env::var("CATAMARAN_SEED") {
-        Ok(seed) => seed.parse().context("CATAMARAN_SEED is a number")?,
-        Err(_) => rand::random(),
-    };
-    println!("CATAMARAN_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = random()?;
     let mut ground = Ground::start_with(json!({"extraArgs": ["--lease-duration-seconds=3"]})).await?;
     let recorder = ground.record("web").await?;
     ground.apply(&web("registry.test/web:0", 4, "revisionHistoryLimit: 100")).await?;
@@ -41,9 +35,7 @@ async fn killed_at_thirty_moments_of_a_rollout() -> Result<()> {
     for kill in 1..=KILLS {
         ground.apply(&web(&format!("registry.test/web:{kill}"), 4, "revisionHistoryLimit: 100")).await?;
         // A moment of the rollout, which takes about three seconds undisturbed.
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..2500))).await;
-        ground.operator.kill()?;
-        ground.operator = ground.installation.start(&ground.control_plane, &format!("operator-{kill}")).await?;
+        ground.kill_operator(Duration::from_millis(2500), &mut random, &format!("operator-{kill}")).await?;
         if kill % 3 == 0 {
             wait_ready(&ground.client, NAMESPACE, "web").await?;
         }

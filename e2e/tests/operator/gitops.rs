@@ -8,8 +8,14 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::{WITHIN, condition, wait_for, wait_ready, wait_stalled, workloads},
 };
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::{Pod, Service}};
-use kube::{Api, Resource, ResourceExt, api::{DeleteParams, PropagationPolicy}};
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{Pod, Service},
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, PropagationPolicy},
+};
 
 use crate::support::{Ground, NAMESPACE, web};
 
@@ -17,7 +23,10 @@ use crate::support::{Ground, NAMESPACE, web};
 fn kubectl(ground: &Ground, arguments: &[&str], input: &str) -> Result<(Option<i32>, String)> {
     let mut command = ground.control_plane.kubectl()?;
     command.args(["--namespace", NAMESPACE]).args(arguments);
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let mut child = command.spawn()?;
     child.stdin.take().context("standard input is a pipe")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
@@ -44,13 +53,20 @@ async fn kubectl_apply_diff_and_scale() -> Result<()> {
     // The manifest does not speak of replicas, so applying it again leaves them.
     let (code, text) = kubectl(&ground, &["diff", "-f", "-"], &manifest)?;
     ensure!(code == Some(0) && text.is_empty(), "{text}");
-    let (code, text) = kubectl(&ground, &["apply", "--server-side", "--field-manager=flux", "--force-conflicts", "-f", "-"], &manifest)?;
+    let (code, text) = kubectl(
+        &ground,
+        &["apply", "--server-side", "--field-manager=flux", "--force-conflicts", "-f", "-"],
+        &manifest,
+    )?;
     ensure!(code == Some(0), "{text}");
     let workload = wait_ready(&ground.client, NAMESPACE, "web").await?;
     ensure!(workload.spec.replicas == Some(4), "{:?}", workload.spec.replicas);
 
     let (code, text) = kubectl(&ground, &["get", "ew,wlc"], "")?;
-    ensure!(code == Some(0) && text.contains("HULL") && text.contains("UP-TO-DATE") && text.contains("container"), "{text}");
+    ensure!(
+        code == Some(0) && text.contains("HULL") && text.contains("UP-TO-DATE") && text.contains("container"),
+        "{text}"
+    );
     let (code, text) = kubectl(&ground, &["wait", "--for=condition=Ready", "ew/web", "--timeout=10s"], "")?;
     ensure!(code == Some(0), "{text}");
     ground.quiet().await
@@ -120,7 +136,11 @@ async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()>
     // A new workload of the name does not take the orphans over, and says so.
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
     let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "NameTaken").await?;
-    ensure!(condition(&stalled, "Stalled").is_some_and(|c| c.message.contains(&left[0].name_any())), "{:?}", stalled.status);
+    ensure!(
+        condition(&stalled, "Stalled").is_some_and(|c| c.message.contains(&left[0].name_any())),
+        "{:?}",
+        stalled.status
+    );
     ground.quiet().await?;
     let orphan = sets.get(&left[0].name_any()).await?;
     ensure!(orphan.owner_references().is_empty() && orphan.meta().uid == left[0].meta().uid, "untouched");

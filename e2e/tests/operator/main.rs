@@ -2,8 +2,11 @@
 //!
 //! Rollouts are checked at every watch event, and every test ends with the check that nothing is written any more.
 
+mod examples;
 mod faults;
 mod gitops;
+mod machines;
+mod namespaced;
 mod quiet;
 mod rollout;
 mod support;

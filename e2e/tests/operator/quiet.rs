@@ -13,8 +13,16 @@ async fn from_10_to_40_seconds_after_the_last_change_only_the_lease_is_written()
     let ground = Ground::start().await?;
     ground.apply(&web("registry.test/web:1", 5, "")).await?;
     ground.apply(&web("registry.test/web:1", 2, "minReadySeconds: 1").replace("{name: web}", "{name: slow}")).await?;
-    ground.apply(&web("registry.test/web:broken", 2, "progressDeadlineSeconds: 3").replace("{name: web}", "{name: bad}")).await?;
-    ground.apply(&web("registry.test/web:1", 2, "").replace("spec:\n", "spec:\n  className: none\n").replace("{name: web}", "{name: lost}")).await?;
+    ground
+        .apply(&web("registry.test/web:broken", 2, "progressDeadlineSeconds: 3").replace("{name: web}", "{name: bad}"))
+        .await?;
+    ground
+        .apply(
+            &web("registry.test/web:1", 2, "")
+                .replace("spec:\n", "spec:\n  className: none\n")
+                .replace("{name: web}", "{name: lost}"),
+        )
+        .await?;
     wait_ready(&ground.client, NAMESPACE, "web").await?;
     ground.apply(&web("registry.test/web:2", 4, "")).await?;
     for name in ["web", "slow"] {

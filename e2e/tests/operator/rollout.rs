@@ -54,7 +54,9 @@ async fn scaling_and_changing_again_in_mid_rollout() -> Result<()> {
     wait_ready(&ground.client, NAMESPACE, "web").await?;
     let begun = |workload: &catamaran_crds::ElasticWorkload| {
         let status = workload.status.clone().unwrap_or_default();
-        condition(workload, "Reconciling").is_some() && status.updated_replicas > 0 && status.updated_replicas < status.replicas
+        condition(workload, "Reconciling").is_some()
+            && status.updated_replicas > 0
+            && status.updated_replicas < status.replicas
     };
     ground.apply(&web("registry.test/web:2", 8, "")).await?;
     wait_for(&ground.client, NAMESPACE, "web", "is in mid-rollout", WITHIN, begun).await?;
@@ -167,10 +169,9 @@ async fn a_stopped_workload_keeps_its_service_and_starts_again() -> Result<()> {
 async fn a_class_reaches_its_workloads_and_a_missing_one_is_told() -> Result<()> {
     let ground = Ground::start().await?;
     let recorder = ground.record("web").await?;
-    let workload = web("registry.test/web:1", 2, "").replace("spec:\n", "spec:\n  className: small\n").replace(
-        "  quota: {cpu: {request: 50m, limit: 500m}, memory: {request: 32Mi, limit: 64Mi}}\n",
-        "",
-    );
+    let workload = web("registry.test/web:1", 2, "")
+        .replace("spec:\n", "spec:\n  className: small\n")
+        .replace("  quota: {cpu: {request: 50m, limit: 500m}, memory: {request: 32Mi, limit: 64Mi}}\n", "");
     ground.apply(&workload).await?;
     let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "WorkloadClassNotFound").await?;
     ensure!(condition(&stalled, "Stalled").is_some_and(|stalled| stalled.message.contains("spec.className")));
@@ -183,7 +184,8 @@ async fn a_class_reaches_its_workloads_and_a_missing_one_is_told() -> Result<()>
     let first = wait_ready(&ground.client, NAMESPACE, "web").await?;
     ground.apply(&class("500m")).await?;
     let changed = wait_for(&ground.client, NAMESPACE, "web", "follows its class", WITHIN, |workload| {
-        revision(workload) != revision(&first) && condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+        revision(workload) != revision(&first)
+            && condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
     })
     .await?;
     let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);

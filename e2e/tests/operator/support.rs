@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use catamaran_e2e::{
     control_plane::ControlPlane,
     history::{History, Recorder},
     installation::{Installation, Operator, SYSTEM, operator_user},
+    kubevirt::{self, Knobs, StandIn},
     workloads,
 };
 use jiff::Timestamp;
 use kube::Client;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
 /// Where tests put their workloads.
@@ -21,6 +23,8 @@ pub(crate) struct Ground {
     pub(crate) client: Client,
     pub(crate) operator: Operator,
     pub(crate) installation: Installation,
+    /// KubeVirt's stand-in, where a test has virtual machines.
+    pub(crate) kubevirt: Option<StandIn>,
     /// Dropped last: everything else runs on it.
     pub(crate) control_plane: ControlPlane,
 }
@@ -31,15 +35,29 @@ impl Ground {
     }
 
     pub(crate) async fn start_with(values: Value) -> Result<Self> {
-        let control_plane = ControlPlane::builder().kwok_nodes(4).eviction_after(Duration::from_secs(5)).start().await?;
+        let control_plane =
+            ControlPlane::builder().kwok_nodes(4).eviction_after(Duration::from_secs(5)).start().await?;
         control_plane.create_namespace(NAMESPACE).await?;
         let installation = Installation::install(&control_plane, values).await?;
         let operator = installation.start(&control_plane, "operator-a").await?;
-        Ok(Self { client: control_plane.client(), operator, installation, control_plane })
+        Ok(Self { client: control_plane.client(), operator, installation, kubevirt: None, control_plane })
+    }
+
+    /// The same with KubeVirt's stand-in.
+    pub(crate) async fn with_kubevirt(knobs: Knobs) -> Result<Self> {
+        let mut ground = Self::start().await?;
+        ground.start_kubevirt(knobs).await?;
+        Ok(ground)
+    }
+
+    pub(crate) async fn start_kubevirt(&mut self, knobs: Knobs) -> Result<()> {
+        let client = kubevirt::client(&self.control_plane).await?;
+        self.kubevirt = Some(StandIn::start(client, knobs).await?);
+        Ok(())
     }
 
     pub(crate) async fn record(&self, workload: &str) -> Result<Recorder> {
-        Recorder::start(&self.client, NAMESPACE, workload, false).await
+        Recorder::start(&self.client, NAMESPACE, workload, self.kubevirt.is_some()).await
     }
 
     pub(crate) async fn apply(&self, yaml: &str) -> Result<()> {
@@ -59,6 +77,14 @@ impl Ground {
         self.control_plane.audit().assert_quiet(from, to, lease).await
     }
 
+    /// Kills the operator at a moment before `latest`, and starts another one in its place.
+    pub(crate) async fn kill_operator(&mut self, latest: Duration, random: &mut StdRng, successor: &str) -> Result<()> {
+        tokio::time::sleep(latest.mul_f64(random.random())).await;
+        self.operator.kill()?;
+        self.operator = self.installation.start(&self.control_plane, successor).await?;
+        Ok(())
+    }
+
     /// Ends a test: bounds were kept, and all is quiet.
     pub(crate) async fn finish(&self, recorder: &Recorder) -> Result<History> {
         let history = recorder.history();
@@ -66,6 +92,16 @@ impl Ground {
         self.quiet().await?;
         Ok(history)
     }
+}
+
+/// Random numbers for faults. The seed is printed; `CATAMARAN_SEED` repeats a run.
+pub(crate) fn random() -> Result<StdRng> {
+    let seed: u64 = match std::env::var("CATAMARAN_SEED") {
+        Ok(seed) => seed.parse().context("CATAMARAN_SEED is a number")?,
+        Err(_) => rand::random(),
+    };
+    println!("CATAMARAN_SEED={seed}");
+    Ok(StdRng::seed_from_u64(seed))
 }
 
 /// A container workload `web`.
@@ -88,5 +124,7 @@ spec:
 
 /// The same workload as virtual machines.
 pub(crate) fn web_machines(image: &str, replicas: u32, rollout: &str) -> String {
-    web(image, replicas, rollout).replace("  container:", "  virtualMachine:").replace("    ports: [{name: http, containerPort: 80}]\n", "")
+    web(image, replicas, rollout)
+        .replace("  container:", "  virtualMachine:")
+        .replace("    ports: [{name: http, containerPort: 80}]\n", "")
 }

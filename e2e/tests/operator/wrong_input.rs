@@ -42,7 +42,11 @@ const CASES: &[Case] = &[
         Refused(&["exactly one of container and virtualMachine"]),
     ),
     case("an empty container", "{container: {}}", Refused(&["container", "image", "template"])),
-    case("an empty virtual machine", "{virtualMachine: {}, className: x}", Refused(&["virtualMachine", "image", "template"])),
+    case(
+        "an empty virtual machine",
+        "{virtualMachine: {}, className: x}",
+        Refused(&["virtualMachine", "image", "template"]),
+    ),
     case("an empty image", "{container: {image: ''}}", Refused(&["spec.container.image"])),
     case(
         "image and template",
@@ -54,8 +58,16 @@ const CASES: &[Case] = &[
         "{container: {command: [x], template: {spec: {containers: [{name: a, image: a}]}}}}",
         Refused(&["template.spec.containers"]),
     ),
-    case("a template without containers", "{container: {template: {spec: {containers: []}}}}", Refused(&["at least one container"])),
-    case("a template without a spec", "{container: {template: {metadata: {labels: {a: b}}}}}", Refused(&["containers"])),
+    case(
+        "a template without containers",
+        "{container: {template: {spec: {containers: []}}}}",
+        Refused(&["at least one container"]),
+    ),
+    case(
+        "a template without a spec",
+        "{container: {template: {metadata: {labels: {a: b}}}}}",
+        Refused(&["containers"]),
+    ),
     case(
         "a restart policy that a replica set cannot have",
         "{container: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: a}]}}}}",
@@ -67,10 +79,22 @@ const CASES: &[Case] = &[
     case("negative replicas", "{container: {image: a}, replicas: -1}", Refused(&["spec.replicas"])),
     case("huge replicas", "{container: {image: a}, replicas: 2000000000}", Refused(&["spec.replicas"])),
     case("replicas as text", "{container: {image: a}, replicas: many}", Refused(&["spec.replicas"])),
-    case("negative CPU", "{container: {image: a}, quota: {cpu: {limit: -1}}}", Refused(&["quota.cpu.limit", "above 0"])),
-    case("no CPU at all", "{container: {image: a}, quota: {cpu: {limit: 0}}}", Refused(&["quota.cpu.limit", "above 0"])),
+    case(
+        "negative CPU",
+        "{container: {image: a}, quota: {cpu: {limit: -1}}}",
+        Refused(&["quota.cpu.limit", "above 0"]),
+    ),
+    case(
+        "no CPU at all",
+        "{container: {image: a}, quota: {cpu: {limit: 0}}}",
+        Refused(&["quota.cpu.limit", "above 0"]),
+    ),
     case("huge CPU", "{container: {image: a}, quota: {cpu: {request: 1e9}}}", Refused(&["quota.cpu.request", "10000"])),
-    case("CPU that is no quantity", "{container: {image: a}, quota: {cpu: {limit: lots}}}", Refused(&["spec.quota.cpu.limit"])),
+    case(
+        "CPU that is no quantity",
+        "{container: {image: a}, quota: {cpu: {limit: lots}}}",
+        Refused(&["spec.quota.cpu.limit"]),
+    ),
     case(
         "CPU request above its limit",
         "{container: {image: a}, quota: {cpu: {request: 2, limit: 500m}}}",
@@ -81,23 +105,47 @@ const CASES: &[Case] = &[
         "{container: {image: a}, quota: {memory: {request: 1Gi, limit: 512Mi}}}",
         Refused(&["quota.memory.request", "quota.memory.limit"]),
     ),
-    case("negative memory", "{container: {image: a}, quota: {memory: {request: -1Gi}}}", Refused(&["quota.memory.request"])),
-    case("memory in millibytes", "{container: {image: a}, quota: {memory: {limit: 512m}}}", Refused(&["quota.memory.limit", "512Mi"])),
-    case("huge memory", "{container: {image: a}, quota: {memory: {limit: 5Ei}}}", Refused(&["quota.memory.limit", "1Pi"])),
-    case("an empty quota field", "{container: {image: a}, quota: {cpu: {limit: }}}", Refused(&["spec.quota.cpu.limit"])),
+    case(
+        "negative memory",
+        "{container: {image: a}, quota: {memory: {request: -1Gi}}}",
+        Refused(&["quota.memory.request"]),
+    ),
+    case(
+        "memory in millibytes",
+        "{container: {image: a}, quota: {memory: {limit: 512m}}}",
+        Refused(&["quota.memory.limit", "512Mi"]),
+    ),
+    case(
+        "huge memory",
+        "{container: {image: a}, quota: {memory: {limit: 5Ei}}}",
+        Refused(&["quota.memory.limit", "1Pi"]),
+    ),
+    case(
+        "an empty quota field",
+        "{container: {image: a}, quota: {cpu: {limit: }}}",
+        Refused(&["spec.quota.cpu.limit"]),
+    ),
     case(
         "nothing may change",
         "{container: {image: a}, rollout: {maxSurge: 0, maxUnavailable: 0%}}",
         Refused(&["maxSurge", "maxUnavailable"]),
     ),
-    case("more than all", "{container: {image: a}, rollout: {maxUnavailable: 150%}}", Refused(&["spec.rollout.maxUnavailable"])),
+    case(
+        "more than all",
+        "{container: {image: a}, rollout: {maxUnavailable: 150%}}",
+        Refused(&["spec.rollout.maxUnavailable"]),
+    ),
     case("a negative surge", "{container: {image: a}, rollout: {maxSurge: -1}}", Refused(&["spec.rollout.maxSurge"])),
     case(
         "a deadline below minReadySeconds",
         "{container: {image: a}, rollout: {minReadySeconds: 60, progressDeadlineSeconds: 30}}",
         Refused(&["progressDeadlineSeconds", "minReadySeconds"]),
     ),
-    case("an unknown policy", "{container: {image: a}, rollout: {onFailure: Panic}}", Refused(&["spec.rollout.onFailure", "Rollback"])),
+    case(
+        "an unknown policy",
+        "{container: {image: a}, rollout: {onFailure: Panic}}",
+        Refused(&["spec.rollout.onFailure", "Rollback"]),
+    ),
     case("a Service without ports", "{container: {image: a}, service: {ports: []}}", Refused(&["spec.service.ports"])),
     case("a port beyond the last", "{container: {image: a}, service: {ports: [{port: 70000}]}}", Refused(&["port"])),
     case(
@@ -115,7 +163,11 @@ const CASES: &[Case] = &[
         "{virtualMachine: {image: a}, quota: {memory: {request: 64Mi}}, service: {ports: [{port: 80, targetPort: http}]}}",
         Refused(&["targetPort must be a number"]),
     ),
-    case("a virtual machine without memory", "{virtualMachine: {image: a}}", Refused(&["guest memory", "quota.memory.request"])),
+    case(
+        "a virtual machine without memory",
+        "{virtualMachine: {image: a}}",
+        Refused(&["guest memory", "quota.memory.request"]),
+    ),
     case(
         "two sources of user data",
         "{virtualMachine: {image: a, cloudInit: {userData: x, userDataSecretRef: {name: z}}}, className: x}",
@@ -143,7 +195,11 @@ const CASES: &[Case] = &[
         spec: "{container: {image: a}}",
         expect: Refused(&["metadata.name", "starts with a letter"]),
     },
-    case("an unknown class", "{container: {image: a}, className: none}", Stalled("WorkloadClassNotFound", &["spec.className", "none", "create it"])),
+    case(
+        "an unknown class",
+        "{container: {image: a}, className: none}",
+        Stalled("WorkloadClassNotFound", &["spec.className", "none", "create it"]),
+    ),
     case(
         "a request above the limit of the class",
         "{container: {image: a}, className: tiny, quota: {cpu: {request: 2}}}",
@@ -192,7 +248,9 @@ async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result
     let api = catamaran_e2e::workloads::workloads(&ground.client, NAMESPACE);
     let mut wrong = Vec::new();
     for Case { what, name, spec, expect } in CASES {
-        let yaml = format!("apiVersion: catamaran.dev/v1alpha1\nkind: ElasticWorkload\nmetadata: {{name: {name}}}\nspec: {spec}\n");
+        let yaml = format!(
+            "apiVersion: catamaran.dev/v1alpha1\nkind: ElasticWorkload\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+        );
         let answer = apply(&ground.client, NAMESPACE, &yaml).await;
         match (answer, expect) {
             (Err(error), Refused(words)) => {
@@ -202,10 +260,11 @@ async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result
                 }
             }
             (Ok(()), Stalled(reason, words)) => {
-                let workload = wait_for(&ground.client, NAMESPACE, name, &format!("is stalled: {what}"), WITHIN, |workload| {
-                    condition(workload, "Stalled").is_some()
-                })
-                .await?;
+                let workload =
+                    wait_for(&ground.client, NAMESPACE, name, &format!("is stalled: {what}"), WITHIN, |workload| {
+                        condition(workload, "Stalled").is_some()
+                    })
+                    .await?;
                 let stalled = condition(&workload, "Stalled").context("just seen")?;
                 if stalled.reason != *reason {
                     wrong.push(format!("{what}: stalled by {} ({})", stalled.reason, stalled.message));
@@ -242,7 +301,8 @@ async fn strangers_of_the_same_name_are_left_alone() -> Result<()> {
     let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
     let services: Api<Service> = Api::namespaced(ground.client.clone(), NAMESPACE);
     catamaran_e2e::wait::eventually("everything is gone", Duration::from_secs(90), || async {
-        let left = sets.list(&Default::default()).await?.items.len() + services.list(&Default::default()).await?.items.len();
+        let left =
+            sets.list(&Default::default()).await?.items.len() + services.list(&Default::default()).await?.items.len();
         Ok((left == 0).then_some(()))
     })
     .await?;

@@ -1,0 +1,232 @@
+//! The life of one VMI: what virt-controller, virt-handler and the guest do next, without I/O.
+
+use std::time::Duration;
+
+use catamaran_crds::kubevirt::{
+    KubeVirtCondition, PhaseTransition, VirtualMachineInstance, VirtualMachineInstancePhase as Phase,
+    VirtualMachineInstanceStatus,
+};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+
+use super::{knobs::Guest, launcher::GATE};
+
+/// What is known of a VMI besides the object.
+pub(super) struct Situation<'a> {
+    pub(super) pod: Option<&'a Pod>,
+    /// The cache has shown a launcher pod of this VMI, so that its absence is a loss.
+    pub(super) had_pod: bool,
+    /// A launcher pod was made, whether or not the cache shows it.
+    pub(super) launched: bool,
+    /// The node of the pod reports; where it does not, nothing of virt-handler and the guest happens.
+    pub(super) node_reports: bool,
+    pub(super) guest: Guest,
+    pub(super) paused: bool,
+    /// How long the VMI has been in its phase.
+    pub(super) in_phase: Duration,
+    /// How long the pod has been terminating.
+    pub(super) terminating: Duration,
+}
+
+/// One write, or a wait.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// Make the launcher pod.
+    Launch,
+    /// Write the status.
+    Status(Box<VirtualMachineInstanceStatus>),
+    /// Open or close the readiness gate of the pod.
+    Gate(bool),
+    /// Delete the pod with its grace period.
+    DeletePod,
+    /// The kubelet saw the end of the pod's containers.
+    PodEnds,
+    /// The kubelet is through with the pod.
+    RemovePod,
+    /// Take the finalizer off.
+    Release,
+    /// Nothing before this time, unless something changes.
+    Wait(Duration),
+    /// Nothing unless something changes.
+    Nothing,
+}
+
+/// The next thing that happens.
+pub(super) fn next(instance: &VirtualMachineInstance, now: &Time, situation: &Situation<'_>) -> Next {
+    let status = instance.status.clone().unwrap_or_default();
+    let phase = status.phase.unwrap_or_default();
+    let deleted = instance.metadata.deletion_timestamp.is_some();
+    let to = |phase: Phase| Next::Status(Box::new(enter(&status, phase, now)));
+    let Some(pod) = situation.pod else {
+        return match phase {
+            _ if deleted && (situation.had_pod || !situation.launched) => Next::Release,
+            Phase::Pending | Phase::Unknown if !situation.launched => Next::Launch,
+            Phase::Scheduling | Phase::Scheduled | Phase::Running if situation.had_pod => {
+                let ended = enter(&status, Phase::Failed, now);
+                Next::Status(Box::new(ready(&ended, "False", Some("PodNotExists"), now)))
+            }
+            _ => Next::Nothing,
+        };
+    };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return terminate(&status, phase, now, situation);
+    }
+    if deleted {
+        return Next::DeletePod;
+    }
+    let pod_phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if phase.is_final() {
+        return if situation.node_reports && !matches!(pod_phase, Some("Failed" | "Succeeded")) {
+            Next::PodEnds
+        } else {
+            Next::Nothing
+        };
+    }
+    if matches!(pod_phase, Some("Failed" | "Succeeded")) {
+        return to(Phase::Failed);
+    }
+    let gate = !situation.paused && !situation.guest.never_ready;
+    match phase {
+        Phase::Pending | Phase::Unknown => {
+            let scheduling = enter(&status, Phase::Scheduling, now);
+            Next::Status(Box::new(ready(&scheduling, "False", Some("GuestNotRunning"), now)))
+        }
+        Phase::Scheduling => {
+            let scheduled = copy_scheduled(&status, pod, now);
+            if scheduled != status {
+                return Next::Status(Box::new(scheduled));
+            }
+            if condition(pod, "PodScheduled").is_none_or(|(status, ..)| status != "True") {
+                return Next::Nothing;
+            }
+            if gate_differs(pod, gate) {
+                return Next::Gate(gate);
+            }
+            if condition(pod, "ContainersReady").is_none_or(|(status, ..)| status != "True") {
+                return Next::Nothing;
+            }
+            let mut scheduled = enter(&status, Phase::Scheduled, now);
+            scheduled.node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            Next::Status(Box::new(scheduled))
+        }
+        Phase::Scheduled if !situation.node_reports => Next::Nothing,
+        Phase::Scheduled => match situation.guest.boot_delay.checked_sub(situation.in_phase) {
+            Some(rest) if !rest.is_zero() => Next::Wait(rest),
+            Some(_) | None => to(Phase::Running),
+        },
+        Phase::Running => run(&status, pod, gate, now, situation),
+        Phase::Succeeded | Phase::Failed => Next::Nothing,
+    }
+}
+
+fn run(status: &VirtualMachineInstanceStatus, pod: &Pod, gate: bool, now: &Time, situation: &Situation<'_>) -> Next {
+    let guest = situation.guest;
+    let ends = [(guest.crash_after, Phase::Failed), (guest.power_off_after, Phase::Succeeded)]
+        .into_iter()
+        .filter_map(|(after, phase)| Some((after?.saturating_sub(situation.in_phase), phase)))
+        .filter(|_| situation.node_reports)
+        .min_by_key(|(rest, _)| *rest);
+    if let Some((rest, phase)) = ends
+        && rest.is_zero()
+    {
+        return Next::Status(Box::new(enter(status, phase, now)));
+    }
+    if gate_differs(pod, gate) {
+        return Next::Gate(gate);
+    }
+    let (value, reason, _) = condition(pod, "Ready").unwrap_or(("False", None, None));
+    let mut wanted = ready(status, value, reason, now);
+    if situation.paused {
+        set(&mut wanted, "Paused", "True", Some("PausedByUser"), now);
+    } else if let Some(conditions) = &mut wanted.conditions {
+        conditions.retain(|condition| condition.type_ != "Paused");
+    }
+    if wanted != *status {
+        return Next::Status(Box::new(wanted));
+    }
+    ends.map_or(Next::Nothing, |(rest, _)| Next::Wait(rest))
+}
+
+/// The pod is going: the guest powers off, then the pod is gone.
+fn terminate(status: &VirtualMachineInstanceStatus, phase: Phase, now: &Time, situation: &Situation<'_>) -> Next {
+    let leaving = ready(status, "False", Some("PodTerminating"), now);
+    if leaving != *status && !phase.is_final() && phase != Phase::Pending {
+        return Next::Status(Box::new(leaving));
+    }
+    if !situation.node_reports {
+        return Next::Nothing;
+    }
+    let started = matches!(phase, Phase::Scheduled | Phase::Running);
+    match situation.guest.shutdown_delay.checked_sub(situation.terminating) {
+        Some(rest) if started && !rest.is_zero() => Next::Wait(rest),
+        Some(_) | None if started => Next::Status(Box::new(enter(status, Phase::Succeeded, now))),
+        Some(_) | None => Next::RemovePod,
+    }
+}
+
+fn enter(status: &VirtualMachineInstanceStatus, phase: Phase, now: &Time) -> VirtualMachineInstanceStatus {
+    let mut status = status.clone();
+    status.phase = Some(phase);
+    let entered = PhaseTransition { phase, phase_transition_timestamp: now.clone() };
+    status.phase_transition_timestamps.get_or_insert_default().push(entered);
+    status
+}
+
+fn ready(
+    status: &VirtualMachineInstanceStatus,
+    value: &str,
+    reason: Option<&str>,
+    now: &Time,
+) -> VirtualMachineInstanceStatus {
+    let mut status = status.clone();
+    set(&mut status, "Ready", value, reason, now);
+    status
+}
+
+/// Sets a condition; the time stays while the value does.
+fn set(status: &mut VirtualMachineInstanceStatus, type_: &str, value: &str, reason: Option<&str>, now: &Time) {
+    let conditions = status.conditions.get_or_insert_default();
+    let before = conditions.iter().position(|condition| condition.type_ == type_).map(|index| conditions.remove(index));
+    let since =
+        before.as_ref().filter(|before| before.status == value).and_then(|before| before.last_transition_time.clone());
+    conditions.push(KubeVirtCondition {
+        type_: type_.to_owned(),
+        status: value.to_owned(),
+        reason: reason.map(ToOwned::to_owned),
+        message: None,
+        last_probe_time: None,
+        last_transition_time: Some(since.unwrap_or_else(|| now.clone())),
+    });
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+}
+
+/// A pod that finds no node: the VMI says so as long as it is true.
+fn copy_scheduled(status: &VirtualMachineInstanceStatus, pod: &Pod, now: &Time) -> VirtualMachineInstanceStatus {
+    let mut status = status.clone();
+    match condition(pod, "PodScheduled") {
+        Some(("False", reason, message)) => {
+            set(&mut status, "PodScheduled", "False", reason, now);
+            for condition in
+                status.conditions.iter_mut().flatten().filter(|condition| condition.type_ == "PodScheduled")
+            {
+                condition.message = message.map(ToOwned::to_owned);
+            }
+        }
+        Some(_) | None => {
+            if let Some(conditions) = &mut status.conditions {
+                conditions.retain(|condition| condition.type_ != "PodScheduled");
+            }
+        }
+    }
+    status
+}
+
+fn gate_differs(pod: &Pod, open: bool) -> bool {
+    condition(pod, GATE).map(|(status, ..)| status == "True") != Some(open)
+}
+
+/// Status, reason and message of a pod's condition.
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>, Option<&'a str>)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|condition| condition.type_ == type_)?;
+    Some((&condition.status, condition.reason.as_deref(), condition.message.as_deref()))
+}

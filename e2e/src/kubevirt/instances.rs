@@ -1,0 +1,249 @@
+//! virt-controller's and virt-handler's loops over VMIs, in one: what `guest` says is written.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use catamaran_crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstancePhase, VirtualMachineInstanceStatus};
+use futures::StreamExt;
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::{
+        controller::{Action, Controller},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    guest::{Next, Situation, next},
+    informer::Informer,
+    knobs::Knobs,
+    launcher::{CREATED_BY, GATE, LAUNCHER, pod},
+};
+
+/// virt-api's finalizer: the VMI stays until its pod is gone.
+const FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
+/// After a write that failed.
+const RETRY: Duration = Duration::from_millis(20);
+
+pub(super) struct Instances {
+    client: Client,
+    knobs: Knobs,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    /// By uid of the VMI: those that a pod was made for.
+    launched: Mutex<HashSet<String>>,
+    /// By uid and phase of the VMI, or by uid of the pod that terminates: since when.
+    since: Mutex<HashMap<String, Instant>>,
+    /// Namespace and name of the VMIs that are paused.
+    paused: Arc<Mutex<HashSet<(String, String)>>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    #[error(transparent)]
+    Pod(#[from] serde_json::Error),
+}
+
+/// Runs for ever.
+pub(super) async fn run(client: Client, knobs: Knobs, paused: Arc<Mutex<HashSet<(String, String)>>>) {
+    let (instances, instance_changes) =
+        Informer::start(Api::all(client.clone()), watcher::Config::default(), Duration::ZERO);
+    let launchers = watcher::Config::default().labels(LAUNCHER);
+    let (pods, pod_changes) = Informer::start(Api::all(client.clone()), launchers, Duration::ZERO);
+    let (nodes, node_changes) = Informer::start(Api::all(client.clone()), watcher::Config::default(), Duration::ZERO);
+    let store = instances.store.clone();
+    let on_node = move |node: Node| {
+        let name = node.name_any();
+        let there = |instance: &VirtualMachineInstance| {
+            instance.status.as_ref().is_some_and(|status| status.node_name.as_deref() == Some(&name))
+        };
+        store
+            .state()
+            .iter()
+            .filter(|instance| there(instance))
+            .map(|instance| ObjectRef::from_obj(&**instance))
+            .collect::<Vec<_>>()
+    };
+    let context =
+        Arc::new(Instances { client, knobs, pods, nodes, launched: Mutex::default(), since: Mutex::default(), paused });
+    Controller::for_stream(instance_changes, instances.store.clone())
+        .owns_stream(pod_changes)
+        .watches_stream(node_changes, on_node)
+        .run(reconcile, |_, _, _| Action::requeue(RETRY), context)
+        .for_each(|_| async {})
+        .await;
+}
+
+/// What virt-api's mutating webhook adds to a new VMI.
+pub(super) fn accept(instance: &mut VirtualMachineInstance) {
+    let finalizers = instance.metadata.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        finalizers.push(FINALIZER.to_owned());
+    }
+    let status = instance.status.get_or_insert_default();
+    status.phase.get_or_insert(VirtualMachineInstancePhase::Pending);
+    let body = &mut instance.spec.body;
+    body.entry("architecture").or_insert(json!("amd64"));
+    body.entry("evictionStrategy").or_insert(json!("None"));
+    let Some(Value::Object(domain)) = body.get_mut("domain") else { return };
+    domain.entry("machine").or_insert(json!({"type": "q35"}));
+    let random: u128 = rand::random();
+    domain.entry("firmware").or_insert(json!({"uuid": format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", random >> 96, random >> 80 & 0xffff, random >> 68 & 0xfff, random >> 56 & 0xfff, random & 0xffff_ffff_ffff)}));
+    if let Value::Object(cpu) = domain.entry("cpu").or_insert(json!({})) {
+        let sockets = cpu.get("sockets").and_then(Value::as_u64).unwrap_or(1);
+        cpu.entry("sockets").or_insert(json!(sockets));
+        cpu.entry("cores").or_insert(json!(1));
+        cpu.entry("threads").or_insert(json!(1));
+        cpu.entry("maxSockets").or_insert(json!(sockets * 4));
+        cpu.entry("model").or_insert(json!("host-model"));
+    }
+}
+
+async fn reconcile(instance: Arc<VirtualMachineInstance>, context: Arc<Instances>) -> Result<Action, Error> {
+    let namespace = instance.namespace().unwrap_or_default();
+    let name = instance.name_any();
+    let uid = instance.uid().unwrap_or_default();
+    let api: Api<VirtualMachineInstance> = Api::namespaced(context.client.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
+    let accepted = instance.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if !accepted {
+        // Made by hand: no webhook has seen it.
+        if instance.metadata.deletion_timestamp.is_none() {
+            let mut changed = (*instance).clone();
+            accept(&mut changed);
+            api.replace(&name, &PostParams::default(), &changed).await?;
+        }
+        return Ok(Action::await_change());
+    }
+    let launcher = context.pods.store.state().into_iter().find(|pod| pod.labels().get(CREATED_BY) == Some(&uid));
+    let situation = context.situation(&instance, launcher.as_deref());
+    let now = Time(Timestamp::now());
+    match next(&instance, &now, &situation) {
+        Next::Launch => {
+            let made = pods.create(&PostParams::default(), &pod(&instance)?).await?;
+            tracing::debug!(instance = name, pod = made.name_any(), "launched");
+            lock(&context.launched).insert(uid);
+        }
+        Next::Status(status) => write(&api, &instance, *status).await?,
+        Next::Release => {
+            let others: Vec<&String> =
+                instance.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+            let patch = json!({"metadata": {"resourceVersion": instance.resource_version(), "finalizers": others}});
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        }
+        Next::Wait(time) => return Ok(Action::requeue(time)),
+        Next::Nothing => {}
+        step @ (Next::Gate(_) | Next::DeletePod | Next::PodEnds | Next::RemovePod) => {
+            let Some(pod) = launcher else { return Ok(Action::await_change()) };
+            change_pod(&pods, &pod, &step, &instance, &now).await?;
+        }
+    }
+    Ok(Action::await_change())
+}
+
+async fn change_pod(
+    pods: &Api<Pod>,
+    pod: &Pod,
+    step: &Next,
+    instance: &VirtualMachineInstance,
+    now: &Time,
+) -> Result<(), Error> {
+    let name = pod.name_any();
+    let outcome = match step {
+        Next::Gate(open) => {
+            let value = if *open { "True" } else { "False" };
+            let patch = json!({"status": {"conditions": [{"type": GATE, "status": value, "lastTransitionTime": now}]}});
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
+        }
+        Next::PodEnds => {
+            let failed =
+                instance.status.as_ref().and_then(|status| status.phase) == Some(VirtualMachineInstancePhase::Failed);
+            let ended = |type_: &str| json!({"type": type_, "status": "False", "reason": "PodCompleted", "lastTransitionTime": now});
+            let patch = json!({"status": {
+                "phase": if failed { "Failed" } else { "Succeeded" },
+                "conditions": [ended("Ready"), ended("ContainersReady")],
+            }});
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
+        }
+        Next::DeletePod => pods.delete(&name, &DeleteParams::default()).await.map(|_| ()),
+        Next::RemovePod => pods.delete(&name, &DeleteParams::default().grace_period(0)).await.map(|_| ()),
+        Next::Launch | Next::Status(_) | Next::Release | Next::Wait(_) | Next::Nothing => Ok(()),
+    };
+    match outcome {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// The VMI has no status subresource: its status is written on the object, and the generation grows.
+async fn write(
+    api: &Api<VirtualMachineInstance>,
+    instance: &VirtualMachineInstance,
+    status: VirtualMachineInstanceStatus,
+) -> Result<(), Error> {
+    let mut changed = instance.clone();
+    if let Some(node) = &status.node_name {
+        changed.labels_mut().insert("kubevirt.io/nodeName".into(), node.clone());
+    }
+    changed.status = Some(status);
+    api.replace(&instance.name_any(), &PostParams::default(), &changed).await?;
+    Ok(())
+}
+
+impl Instances {
+    fn situation<'a>(&self, instance: &VirtualMachineInstance, pod: Option<&'a Pod>) -> Situation<'a> {
+        let uid = instance.uid().unwrap_or_default();
+        let phase = instance.status.as_ref().and_then(|status| status.phase).unwrap_or_default();
+        let node = pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone());
+        let node_reports = node.is_none_or(|name| {
+            let reports = |node: &Node| {
+                let conditions =
+                    node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+                conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            };
+            self.nodes.store.get(&ObjectRef::new(&name)).is_some_and(|node| reports(&node))
+        });
+        let pod_uid = pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()).and_then(ResourceExt::uid);
+        // What this process has not launched itself was launched before it started.
+        let launched = lock(&self.launched).contains(&uid) || !matches!(phase, VirtualMachineInstancePhase::Pending);
+        let mut had = lock(&self.since);
+        if pod.is_some() {
+            had.entry(format!("{uid}/pod")).or_insert_with(Instant::now);
+        }
+        let had_pod = had.contains_key(&format!("{uid}/pod"));
+        drop(had);
+        Situation {
+            pod,
+            had_pod,
+            launched,
+            node_reports,
+            guest: self.knobs.guest(instance),
+            paused: lock(&self.paused).contains(&(instance.namespace().unwrap_or_default(), instance.name_any())),
+            in_phase: self.since(format!("{uid}/{phase:?}")),
+            terminating: pod_uid.map(|uid| self.since(uid)).unwrap_or_default(),
+        }
+    }
+
+    /// How long ago this was asked first.
+    fn since(&self, key: String) -> Duration {
+        lock(&self.since).entry(key).or_insert_with(Instant::now).elapsed()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

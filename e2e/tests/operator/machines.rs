@@ -1,0 +1,303 @@
+//! Virtual machines: rollouts, changes of the hull, chosen victims, and guests that die.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use anyhow::{Result, ensure};
+use catamaran_crds::{
+    Hull,
+    kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
+};
+use catamaran_e2e::{
+    kubevirt::{Knobs, own_definitions},
+    wait::eventually,
+    workloads::{WITHIN, condition, patch, wait_for, wait_ready, wait_stalled},
+};
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::support::{Ground, NAMESPACE, random, web, web_machines};
+
+fn instances(ground: &Ground) -> Api<VirtualMachineInstance> {
+    Api::namespaced(ground.client.clone(), NAMESPACE)
+}
+
+fn sets(ground: &Ground) -> Api<VirtualMachineInstanceReplicaSet> {
+    Api::namespaced(ground.client.clone(), NAMESPACE)
+}
+
+async fn names(ground: &Ground) -> Result<BTreeSet<String>> {
+    Ok(instances(ground).list(&Default::default()).await?.iter().map(ResourceExt::name_any).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_update_of_virtual_machines_keeps_the_bounds() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    let recorder = ground.record("web").await?;
+    ground.apply(&web_machines("registry.test/disk:1", 4, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.apply(&web_machines("registry.test/disk:2", 4, "")).await?;
+    let ready = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let history = ground.finish(&recorder).await?;
+    let revision = ready.status.unwrap_or_default().update_revision.unwrap_or_default();
+    let end = history.end()?;
+    ensure!(end.of_revision(&revision) == 4 && end.total() == 4, "{end}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hull_changes_in_both_directions_within_the_bounds() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs { cache_lag: Duration::from_millis(200), ..Knobs::default() }).await?;
+    let recorder = ground.record("web").await?;
+    let rollout = "maxSurge: 1, maxUnavailable: 0";
+    ground.apply(&web("registry.test/web:1", 4, rollout)).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.apply(&web_machines("registry.test/disk:1", 4, rollout)).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let names = names(&ground).await?;
+    ensure!(names.len() == 4, "{names:?}");
+    ground.apply(&web("registry.test/web:1", 4, rollout)).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let history = ground.finish(&recorder).await?;
+    let end = history.end()?;
+    ensure!(
+        end.total() == 4
+            && end.replicas.values().filter(|replica| replica.live).all(|replica| replica.hull == Hull::Container),
+        "{end}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scale_in_takes_guests_that_are_not_ready() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    let recorder = ground.record("web").await?;
+    ground.apply(&web_machines("registry.test/disk:1", 5, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let stay = hang_all_but(&ground, 2).await?;
+    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 2}})).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    left(&ground, &stay).await?;
+    ground.quiet().await?;
+    let ever = recorder.history().ever();
+    ensure!(ever[&Hull::VirtualMachine] == 5, "no guest was replaced: {ever:?}");
+    let set = sets(&ground).list(&Default::default()).await?.items.remove(0);
+    ensure!(set.spec.paused != Some(true) && set.spec.replicas == Some(2), "{:?}", set.spec);
+    Ok(())
+}
+
+/// Waits until no guests but these are there.
+async fn left(ground: &Ground, stay: &BTreeSet<String>) -> Result<()> {
+    eventually("only the ready guests are left", WITHIN, || async { Ok((names(ground).await? == *stay).then_some(())) })
+        .await
+}
+
+/// Pauses guests, so that they are not ready; returns the names of the others.
+async fn hang_all_but(ground: &Ground, count: usize) -> Result<BTreeSet<String>> {
+    let all = names(ground).await?;
+    let kubevirt = ground.kubevirt.as_ref().expect("this ground has KubeVirt");
+    for name in all.iter().skip(count) {
+        kubevirt.pause(NAMESPACE, name, true).await?;
+    }
+    let hanging = i32::try_from(count)?;
+    wait_for(&ground.client, NAMESPACE, "web", "has hanging guests", WITHIN, |workload| {
+        workload.status.clone().unwrap_or_default().ready_replicas == hanging
+    })
+    .await?;
+    Ok(all.into_iter().take(count).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scale_in_survives_the_end_of_the_operator_at_any_moment() -> Result<()> {
+    let mut random = random()?;
+    let mut ground = Ground::with_kubevirt(Knobs { cache_lag: Duration::from_millis(150), ..Knobs::default() }).await?;
+    let recorder = ground.record("web").await?;
+    ground.apply(&web_machines("registry.test/disk:1", 6, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let stay = hang_all_but(&ground, 3).await?;
+    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 3}})).await?;
+    for number in 0..4 {
+        ground.kill_operator(Duration::from_millis(500), &mut random, &format!("operator-{number}")).await?;
+    }
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    left(&ground, &stay).await?;
+    ground.quiet().await?;
+    let ever = recorder.history().ever();
+    ensure!(ever[&Hull::VirtualMachine] == 6, "no guest was replaced: {ever:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_that_die_at_once_are_held_back() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    let recorder = ground.record("web").await?;
+    let from = Timestamp::now();
+    ground.apply(&web_machines("registry.test/disk:crash", 2, "")).await?;
+    wait_stalled(&ground.client, NAMESPACE, "web", "CrashLoopBackOff").await?;
+    eventually("a minute is over", Duration::from_secs(70), || async {
+        Ok((Timestamp::now().duration_since(from).as_secs() >= 60).then_some(()))
+    })
+    .await?;
+    let made = recorder.history().ever()[&Hull::VirtualMachine];
+    println!("{made} guests in the first minute");
+    ensure!((4..10).contains(&made), "{made} guests in the first minute");
+    let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "CrashLoopBackOff").await?;
+    let message = &condition(&stalled, "Stalled").expect("it is stalled").message;
+    ensure!(message.contains("spec.virtualMachine"), "the condition tells what to look at: {message}");
+    ground.apply(&web_machines("registry.test/disk:2", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    recorder.history().check_upper_bound()?;
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn virtual_machines_wait_for_kubevirt_and_go_on_by_themselves() -> Result<()> {
+    let mut ground = Ground::start().await?;
+    ground.apply(&web_machines("registry.test/disk:1", 2, "")).await?;
+    let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "KubeVirtNotInstalled").await?;
+    ensure!(
+        condition(&stalled, "Stalled").is_some_and(|c| c.message.contains("install KubeVirt")),
+        "{:?}",
+        stalled.status
+    );
+    ground.apply(&web("registry.test/web:1", 2, "").replace("name: web}", "name: other}")).await?;
+    wait_ready(&ground.client, NAMESPACE, "other").await?;
+    ground.start_kubevirt(Knobs::default()).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubevirts_own_schemas_accept_what_is_written() -> Result<()> {
+    let Some(folder) = own_definitions() else {
+        println!("KubeVirt's own definitions are not at hand: nothing was checked");
+        return Ok(());
+    };
+    let ground = Ground::with_kubevirt(Knobs { definitions: Some(folder), ..Knobs::default() }).await?;
+    ground.apply(&web_machines("registry.test/disk:1", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground
+        .apply(
+            "apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {name: long}
+spec:
+  virtualMachine:
+    template:
+      metadata: {labels: {team: a}, annotations: {note: b}}
+      spec:
+        domain: {cpu: {model: host-passthrough}, devices: {disks: [{name: root, disk: {bus: virtio}}], rng: {}}}
+        volumes: [{name: root, containerDisk: {image: registry.test/disk:1}}]
+  quota: {cpu: {request: 100m, limit: 1500m}, memory: {request: 128Mi, limit: 256Mi}}
+  placement:
+    nodeSelector: {kubernetes.io/os: linux}
+    tolerations: [{key: a, operator: Exists}]
+    topologySpreadConstraints: [{maxSkew: 1, topologyKey: topology.kubernetes.io/zone, whenUnsatisfiable: ScheduleAnyway}]
+---
+apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {name: cloud}
+spec:
+  virtualMachine:
+    image: registry.test/disk:1
+    cloudInit: {userDataSecretRef: {name: x}}
+    readinessProbe: {httpGet: {path: /, port: 80}}
+    livenessProbe: {guestAgentPing: {}, periodSeconds: 5}
+    terminationGracePeriodSeconds: 5
+  quota: {memory: {request: 64Mi}}
+  service: {ports: [{port: 80}]}
+",
+        )
+        .await?;
+    wait_ready(&ground.client, NAMESPACE, "long").await?;
+    wait_ready(&ground.client, NAMESPACE, "cloud").await?;
+    // Nothing that was written is unknown to the schemas: the API server would have pruned it.
+    for set in sets(&ground).list(&Default::default()).await?.items {
+        let domain = &set.spec.template.expect("a template").spec["domain"];
+        ensure!(
+            domain["resources"]["requests"]["memory"] != json!(null) || domain["memory"]["guest"] != json!(null),
+            "{domain}"
+        );
+    }
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kubevirt_refuses_is_told() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    ground
+        .apply(
+            "apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {name: web}
+spec:
+  virtualMachine:
+    template: {spec: {domain: {devices: {disks: [{name: root, disk: {bus: virtio}}]}}}}
+  quota: {memory: {request: 64Mi}}
+",
+        )
+        .await?;
+    let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "Refused").await?;
+    let message = &condition(&stalled, "Stalled").expect("it is stalled").message;
+    ensure!(message.contains("disks") && message.contains("volume"), "{message}");
+    ground.apply(&web_machines("registry.test/disk:1", 1, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_never_gets_ready_is_rolled_back() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    let recorder = ground.record("web").await?;
+    let rollout = "progressDeadlineSeconds: 5, onFailure: Rollback";
+    ground.apply(&web_machines("registry.test/disk:1", 3, rollout)).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.apply(&web_machines("registry.test/disk:unready", 3, rollout)).await?;
+    wait_stalled(&ground.client, NAMESPACE, "web", "RolledBack").await?;
+    wait_for(&ground.client, NAMESPACE, "web", "is back", WITHIN, |workload| {
+        workload.status.clone().unwrap_or_default().available_replicas == 3
+    })
+    .await?;
+    let history = ground.finish(&recorder).await?;
+    ensure!(history.end()?.available() == 3, "{}", history.end()?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_hull_survives_the_end_of_the_operator() -> Result<()> {
+    let mut random = random()?;
+    let mut ground = Ground::with_kubevirt(Knobs { cache_lag: Duration::from_millis(100), ..Knobs::default() }).await?;
+    let recorder = ground.record("web").await?;
+    ground.apply(&web("registry.test/web:1", 4, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.apply(&web_machines("registry.test/disk:1", 4, "")).await?;
+    for number in 0..5 {
+        ground.kill_operator(Duration::from_millis(700), &mut random, &format!("operator-{number}")).await?;
+    }
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let history = ground.finish(&recorder).await?;
+    ensure!(history.end()?.total() == 4, "{}", history.end()?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_of_a_lost_node_are_made_up_for() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    let recorder = ground.record("web").await?;
+    ground.apply(&web_machines("registry.test/disk:1", 4, "maxSurge: 0, maxUnavailable: 1")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.control_plane.fail_node("node-0").await?;
+    eventually("four guests on the nodes that are left", WITHIN, || async {
+        let list = instances(&ground).list(&Default::default()).await?;
+        let elsewhere = list.iter().filter(|instance| {
+            let status = instance.status.clone().unwrap_or_default();
+            let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+            ready && instance.metadata.deletion_timestamp.is_none() && status.node_name.as_deref() != Some("node-0")
+        });
+        Ok((elsewhere.count() == 4).then_some(()))
+    })
+    .await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    recorder.history().check_upper_bound()?;
+    ground.quiet().await
+}

@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use catamaran_e2e::{
     control_plane::ControlPlane,
+    kubevirt::{Knobs, StandIn},
     process::{signal, tail},
     tools::{Tool, Tools, cache},
     wait::eventually,
@@ -25,6 +26,8 @@ use tokio::{
     task::spawn_blocking,
     time::interval,
 };
+
+use crate::setup;
 
 /// From the start of the process, its programs being there, until the control plane is ready.
 const UP_WITHIN: Duration = Duration::from_secs(180);
@@ -126,7 +129,11 @@ impl Folder {
 async fn up(lab: &Lab) -> Result<()> {
     let folder = lab.name.folder()?;
     // In the foreground, so that the first build shows its progress.
-    let tools = spawn_blocking(|| Tools::prepare(&Tool::ALL)).await??;
+    let tools = spawn_blocking(|| {
+        setup::prepare()?;
+        Tools::prepare(&Tool::ALL)
+    })
+    .await??;
     if folder.served()? {
         eprintln!("the control plane {} runs already", lab.name.name);
     } else {
@@ -202,7 +209,7 @@ async fn serve(lab: &Lab) -> Result<()> {
         _ = interrupt.recv() => return Ok(()),
     };
     control_plane.default_service_account("default").await?;
-    // What else belongs to the lab (the KubeVirt stand-in) starts here, before the kubeconfig says that all is ready.
+    let _kubevirt = StandIn::start(control_plane.client(), Knobs::default()).await?;
 
     // Renamed, so that it is whole when it is there.
     let unfinished = folder.0.join("kubeconfig.new");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::workspace;
+use crate::cargo::workspace;
 
 /// Where the definitions go: to look at, and into the chart.
 const DEFINITION_FOLDERS: [&str; 2] = ["crds/yaml", "charts/catamaran/files/crds"];

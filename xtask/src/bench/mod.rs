@@ -1,0 +1,72 @@
+//! `cargo xtask bench`: how the product compares with what one would use without it, side by side on the same control plane.
+//!
+//! Everything is built with optimisation, this program too: it is the peer of one benchmark.
+
+mod crash_loop;
+mod peer;
+mod reconcile;
+mod report;
+mod rollout;
+mod settle;
+
+use std::{
+    env,
+    io::{self, Write},
+    os::unix::process::CommandExt,
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use catamaran_e2e::tools::{Tool, Tools};
+use clap::{Args, ValueEnum};
+use tokio::task::spawn_blocking;
+
+use crate::{cargo::build_release, setup};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Which benchmarks; all when none is named
+    #[arg(value_enum)]
+    names: Vec<Name>,
+    /// One JSON object a line in place of tables
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// An image update of 6 replicas, against a Deployment
+    Rollout,
+    /// 1,000 workloads from nothing, against a client that only writes the same objects
+    Reconcile,
+    /// Virtual machines that die at once, against a plain VirtualMachineInstanceReplicaSet
+    CrashLoop,
+}
+
+/// Runs benchmarks. Results go to standard output, progress to standard error.
+pub(crate) async fn run(arguments: Arguments) -> Result<()> {
+    if cfg!(debug_assertions) {
+        return spawn_blocking(again_with_optimisation).await?;
+    }
+    let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
+    for name in names {
+        let outcome = match name {
+            Name::Rollout => rollout::run().await.context("rollout")?,
+            Name::Reconcile => reconcile::run().await.context("reconcile")?,
+            Name::CrashLoop => crash_loop::run().await.context("crash-loop")?,
+        };
+        let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };
+        writeln!(io::stdout(), "{text}")?;
+    }
+    Ok(())
+}
+
+/// Becomes the optimised build of this program, with the same arguments.
+fn again_with_optimisation() -> Result<()> {
+    setup::prepare()?;
+    Tools::prepare(&Tool::ALL)?;
+    eprintln!("building with optimisation ...");
+    let program = build_release()?;
+    // Returns only when it fails.
+    Err(Command::new(program).args(env::args_os().skip(1)).exec()).context("cannot run the optimised build")
+}

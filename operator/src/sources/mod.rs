@@ -1,0 +1,256 @@
+//! Sources of metrics other than the agents' push: metrics.k8s.io, custom.metrics.k8s.io, external.metrics.k8s.io and Prometheus.
+//!
+//! [`Sources`] is their front: workloads say what they [want](Sources::want), it is asked for at intervals, and the last answers are [kept](Sources::answers). Equal
+//! questions of several workloads are asked once. What fails, fails in the words of the HPA's client, and holds until the next poll.
+//!
+//! ```text
+//! want -> schedule -> limits, breaker -> resource | custom | external | prometheus (secrets) -> schedule -> arrival, answers
+//! ```
+
+mod api;
+mod backend;
+mod breaker;
+mod custom;
+mod discovery;
+mod external;
+mod failure;
+pub mod prometheus;
+mod quantity;
+mod query;
+mod resource;
+mod schedule;
+mod secrets;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use catamaran_plan::autoscale::samples::{NoSamples, Samples};
+use jiff::Timestamp;
+use kube::{Client, Config};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+pub use query::{CaBundle, DEFAULT_INTERVAL, KeyOf, Metric, PrometheusMetric, Query};
+pub use schedule::Answer;
+
+use crate::stores::WorkloadKey;
+use backend::{Backend, Limits};
+use breaker::Breakers;
+use custom::Custom;
+use failure::Failure;
+use prometheus::{InstantQuery, Prometheus, PrometheusSettings};
+use query::{Request, Source};
+use schedule::{Fetched, Schedule};
+use secrets::Secrets;
+
+/// How long one question waits for its answer, if its interval is not shorter.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How often what nobody needs any more is cleared away.
+const CLEAR_EVERY: Duration = Duration::from_secs(300);
+
+/// The sources of metrics, as workloads see them. A clone is the same.
+#[derive(Clone)]
+pub struct Sources {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Something may be due sooner.
+    changed: Notify,
+    /// Somebody is to hear of an answer.
+    news: Notify,
+    limits: Limits,
+    breakers: Breakers,
+    backends: Backends,
+}
+
+#[derive(Default)]
+struct State {
+    schedule: Schedule,
+    /// Who is to hear of an answer; each once, so that a slow listener costs no memory.
+    to_hear: BTreeSet<WorkloadKey>,
+}
+
+/// The clients of the sources.
+struct Backends {
+    client: Client,
+    custom: Custom,
+    prometheus: Prometheus,
+    secrets: Secrets,
+}
+
+impl Sources {
+    /// With connections of its own to an API server: the client of the rest of the operator repeats what was refused with 503 for minutes, while here the next poll does
+    /// that, and words are wanted at once. Asks nothing before [`Self::run`].
+    ///
+    /// The configuration's user needs `list` of pods in metrics.k8s.io, `get` of everything in custom.metrics.k8s.io, `list` of everything in external.metrics.k8s.io, and
+    /// `get` of the Secrets and ConfigMaps that Prometheus metrics name.
+    ///
+    /// # Errors
+    /// When the configuration is wrong.
+    // A kube::Error is large, and this happens once.
+    #[allow(clippy::result_large_err)]
+    pub fn connect(config: &Config, prometheus: PrometheusSettings) -> Result<Self, kube::Error> {
+        let mut config = config.clone();
+        config.default_retry = false;
+        Ok(Self::new(Client::try_from(config)?, prometheus))
+    }
+
+    /// With a client that does not repeat what is refused; see [`Self::connect`].
+    #[must_use]
+    pub fn new(client: Client, prometheus: PrometheusSettings) -> Self {
+        let backends = Backends {
+            custom: Custom::new(client.clone()),
+            prometheus: Prometheus::new(prometheus),
+            secrets: Secrets::new(client.clone()),
+            client,
+        };
+        let shared = Shared {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            news: Notify::new(),
+            limits: Limits::default(),
+            breakers: Breakers::default(),
+            backends,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Sets what a workload asks, in place of what it asked before; an empty list ends it. Asking for the same again costs nothing.
+    pub fn want(&self, workload: &WorkloadKey, queries: Vec<Query>) {
+        self.shared.state().schedule.want(workload, queries, Instant::now());
+        self.shared.changed.notify_one();
+    }
+
+    /// The last answers to what a workload asks, in the order of its queries. An answer is used for three intervals at most.
+    #[must_use]
+    pub fn answers(&self, workload: &WorkloadKey) -> Vec<Answer> {
+        self.shared.state().schedule.answers(workload, Instant::now())
+    }
+
+    /// Waits for a workload that has a new answer: samples, or another error than before. For one listener; nothing is lost when the future is dropped.
+    pub async fn arrival(&self) -> WorkloadKey {
+        loop {
+            if let Some(workload) = self.shared.state().to_hear.pop_first() {
+                return workload;
+            }
+            self.shared.news.notified().await;
+        }
+    }
+
+    /// Asks, until the future is dropped.
+    pub async fn run(&self) {
+        let mut asking = JoinSet::new();
+        let mut polls = HashMap::new();
+        let mut clear = tokio::time::interval(CLEAR_EVERY);
+        loop {
+            while let Some((id, request)) = self.shared.take_due() {
+                let shared = self.shared.clone();
+                let task = asking.spawn(async move { shared.ask(&request).await });
+                polls.insert(task.id(), id);
+            }
+            let next = self.shared.state().schedule.next_due();
+            tokio::select! {
+                Some(done) = asking.join_next_with_id() => {
+                    let (task, outcome) = match done {
+                        Ok((task, outcome)) => (task, outcome),
+                        // It panicked: that must not end the others, nor the poll.
+                        Err(error) => (error.id(), Err(NoSamples(format!("asking the source failed: {error}")))),
+                    };
+                    if let Some(id) = polls.remove(&task) {
+                        self.shared.arrived(id, outcome);
+                    }
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+                () = self.shared.changed.notified() => {}
+                _ = clear.tick() => self.shared.clear(),
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_due(&self) -> Option<(schedule::PollId, Arc<Request>)> {
+        self.state().schedule.take(Instant::now())
+    }
+
+    fn arrived(&self, id: schedule::PollId, outcome: Result<Fetched, NoSamples>) {
+        let mut state = self.state();
+        let hear = state.schedule.arrived(id, outcome, Instant::now(), Timestamp::now());
+        let news = !hear.is_empty();
+        state.to_hear.extend(hear);
+        drop(state);
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    fn clear(&self) {
+        let wanted: HashSet<Backend> =
+            self.state().schedule.requests().map(|request| Backend::from(&request.source)).collect();
+        self.breakers.retain(|backend| wanted.contains(backend));
+        self.limits.retain(|backend| wanted.contains(backend));
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Fetched, NoSamples> {
+        let backend = Backend::from(&request.source);
+        let _turn = self.limits.turn(&backend).await;
+        self.breakers.check(&backend, Instant::now())?;
+        let within = ANSWER_WITHIN.min(request.interval);
+        let outcome = timeout(within, self.backends.ask(&request.source)).await.unwrap_or_else(|_| {
+            Err(Failure::Answered(format!("{backend} gave no answer within {} s", within.as_secs())))
+        });
+        self.breakers.note(&backend, &outcome, Instant::now());
+        Ok(outcome?)
+    }
+}
+
+impl Backends {
+    async fn ask(&self, source: &Source) -> Result<Fetched, Failure> {
+        let client = &self.client;
+        match source {
+            Source::PodUsage { namespace, selector } => {
+                return resource::pod_usage(client, namespace, selector).await.map(Fetched::PodUsage);
+            }
+            Source::Pods { namespace, selector, metric, metric_selector } => {
+                self.custom.pods(namespace, selector, metric, metric_selector).await
+            }
+            Source::Object { namespace, object, metric, metric_selector } => {
+                self.custom.object(namespace, object, metric, metric_selector).await
+            }
+            Source::External { namespace, metric, metric_selector } => {
+                external::series(client, namespace, metric, metric_selector).await
+            }
+            Source::Prometheus { url, query, ca, bearer_token } => {
+                let ca = match ca {
+                    Some(key) => Some(self.secrets.bytes(key).await?),
+                    None => None,
+                };
+                let token = match bearer_token {
+                    Some(key) => Some(self.secrets.text(key).await?),
+                    None => None,
+                };
+                let query = InstantQuery { url, query, ca: ca.as_ref(), bearer_token: token.as_ref() };
+                self.prometheus.ask(&query).await.map(Samples::Value).map_err(|refused| {
+                    if refused.unauthorized {
+                        // It may have been rotated.
+                        bearer_token.iter().for_each(|key| self.secrets.forget(key));
+                    }
+                    refused.failure.within("unable to fetch the metric from Prometheus")
+                })
+            }
+        }
+        .map(Fetched::Samples)
+    }
+}

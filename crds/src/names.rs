@@ -29,6 +29,12 @@ pub const DESIRED_REPLICAS_ANNOTATION: &str = "catamaran.dev/desired-replicas";
 /// Annotation on a VirtualMachineInstanceReplicaSet: the state of its crash-loop backoff, as JSON.
 pub const CRASH_LOOP_ANNOTATION: &str = "catamaran.dev/crash-loop";
 
+/// Annotation on a pod that tells the ReplicaSet controller which ones to remove first (KEP-2255).
+pub const POD_DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The value of [`POD_DELETION_COST_ANNOTATION`] by which victims of a scale-in are marked.
+pub const VICTIM_COST: &str = "-2147483647";
+
 /// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have to
 /// fit the 63 characters of a DNS label (RFC 1123).
 pub const MAX_NAME_LENGTH: usize = 46;

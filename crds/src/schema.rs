@@ -37,7 +37,7 @@ fn strip_nullable(schema: &mut Value) {
 }
 
 /// The pattern of a Kubernetes quantity, as controller-gen writes it into CRDs.
-const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+pub(crate) const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 
 /// A quantity: a number, or text such as `250m` or `512Mi`.
 pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
@@ -74,6 +74,11 @@ pub(crate) fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 /// `bare` for an optional field.
 pub(crate) fn bare_option<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     bare::<T>(generator)
+}
+
+/// A JSON object whose fields are nobody's affair but the operator's.
+pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// A JSON object whose fields are KubeVirt's affair; only what our rules look at is declared.

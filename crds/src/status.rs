@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// What replicas are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -73,9 +74,69 @@ pub struct ElasticWorkloadStatus {
     /// When the rollout last came further; the progress deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
-    /// Ready; Reconciling and Stalled, which are present only while true (kstatus).
+    /// What scaling decided; absent without spec.scaling and in mode Off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingStatus>,
+    /// Ready; Reconciling and Stalled, which are present only while true (kstatus). With spec.scaling also ScalingActive, AbleToScale
+    /// and ScalingLimited, with the reasons of a HorizontalPodAutoscaler.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::bare::<Vec<Condition>>")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What scaling decided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingStatus {
+    /// The count that scaling wants. In mode Recommend it is only shown.
+    pub desired_replicas: i32,
+    /// When the count last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scale_time: Option<Time>,
+    /// The last decision that changed the count, or what holds it. Decisions that change nothing are not written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<DecisionStatus>,
+    /// What an operator that starts anew has to know of the past, so that no window is cut short. Its form may change.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub history: Map<String, Value>,
+}
+
+/// One decision, with its reasons.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionStatus {
+    /// When it was made.
+    pub time: Time,
+    /// The count before.
+    pub from: i32,
+    /// The count after.
+    pub to: i32,
+    /// One word for what decided.
+    pub reason: String,
+    /// The decision in a sentence.
+    pub message: String,
+    /// What each metric said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricStatus>,
+    /// What kept the count from the highest proposal: a bound, a stabilization window, a rate policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limited_by: Vec<String>,
+}
+
+/// What one metric said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MetricStatus {
+    /// Which metric: its type and name.
+    pub name: String,
+    /// Its value, in the form of the target; absent when it gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// Its target.
+    pub target: String,
+    /// The count that it asks for; absent when it gave none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<i32>,
 }

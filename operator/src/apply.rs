@@ -15,7 +15,10 @@ use catamaran_plan::{
 };
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1::ReplicaSet, core::v1::Service},
+    api::{
+        apps::v1::ReplicaSet,
+        core::v1::{Pod, Service},
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -132,6 +135,19 @@ impl Writer {
                 // A next plan that did not know of this one could choose others on top of it.
                 if let Some(answer) = self.delete::<VirtualMachineInstance>(desired, name, uid).await? {
                     self.stores.instances.enter(&answer.metadata, InstanceEntry::from(&answer));
+                }
+            }
+            Action::MarkPod { name, uid, marked } => {
+                let parameters =
+                    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+                self.metrics.write(Verb::Patch, "Pod");
+                let patch = Patch::Merge(objects::pod_patch(uid, *marked));
+                // The answer is not entered: the watch has to show the mark, as it does to the ReplicaSet controller.
+                match self.api::<Pod>(desired).patch_metadata(name, &parameters, &patch).await {
+                    Ok(_) => {}
+                    // Gone already, or another one by now.
+                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                    Err(error) => return Err(Failure::of(describe::<Pod>(name), error)),
                 }
             }
             Action::ApplyService { uid, ports } => {

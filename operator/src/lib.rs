@@ -5,10 +5,15 @@
 //! - [`apply`]: carries out a plan's actions; the only code that writes workload objects
 //! - [`reconcile`]: one pass for one workload, and the loop around it
 //! - [`lease`]: who may write at all
+//! - [`autoscaler`]: keeps the counts up to date, with what usage and metrics say
+//! - [`intake`]: what containers use, as node agents stream it
+//! - [`sources`]: metrics for scaling that are asked for, beside those that agents push
 
 pub mod apply;
+pub mod autoscaler;
 pub mod events;
 pub mod http;
+pub mod intake;
 pub mod lease;
 pub mod metrics;
 pub mod observe;
@@ -16,4 +21,5 @@ pub mod queue;
 pub mod reconcile;
 pub mod run;
 pub mod settings;
+pub mod sources;
 pub mod stores;

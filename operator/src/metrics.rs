@@ -1,10 +1,12 @@
 //! Metrics in the OpenMetrics text format.
 
 use std::{
+    cmp::Ordering,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use catamaran_plan::autoscale::Decision;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -25,6 +27,9 @@ struct Inner {
     depth: Gauge,
     workloads: Family<WorkloadLabels, Gauge>,
     leader: Gauge,
+    decisions: Family<DecisionLabels, Counter>,
+    scales: Family<ScaleLabels, Counter>,
+    reaction: Histogram,
 }
 
 /// A verb of a write.
@@ -43,6 +48,20 @@ pub enum Verb {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ErrorLabels {
     class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    /// `up`, `down` or `stay`.
+    outcome: &'static str,
+    /// What made the number, one word of a fixed list.
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScaleLabels {
+    /// `up` or `down`.
+    direction: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,8 +93,21 @@ impl Default for Metrics {
         registry.register("queue_depth", "Workloads that wait for a reconcile", depth.clone());
         registry.register("workloads", "ElasticWorkloads by hull and state", workloads.clone());
         registry.register("leader", "1 while this process holds the lease", leader.clone());
+        let (decisions, scales) = (Family::default(), Family::default());
+        // From ten milliseconds to a minute: what the HPA takes.
+        let reaction = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0]);
+        registry.register("scaling_decisions", "Decisions of scaling, by outcome and what made it", decisions.clone());
+        registry.register("scaling_changes", "Changes of a count that were written, by direction", scales.clone());
+        registry.register_with_unit(
+            "scaling_reaction",
+            "Time from the news that changes a count until it is written",
+            Unit::Seconds,
+            reaction.clone(),
+        );
         let registry = Mutex::new(registry);
-        Self { inner: Arc::new(Inner { registry, reconcile, errors, writes, depth, workloads, leader }) }
+        let inner =
+            Inner { registry, reconcile, errors, writes, depth, workloads, leader, decisions, scales, reaction };
+        Self { inner: Arc::new(inner) }
     }
 }
 
@@ -93,6 +125,27 @@ impl Metrics {
     /// One write is sent.
     pub fn write(&self, verb: Verb, kind: &str) {
         self.inner.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), verb }).inc();
+    }
+
+    /// A decision was made.
+    pub fn decided(&self, decision: &Decision) {
+        let labels = DecisionLabels { outcome: outcome(decision), reason: decision.reason() };
+        self.inner.decisions.get_or_create(&labels).inc();
+    }
+
+    /// The count of a decision was written.
+    pub fn scaled(&self, decision: &Decision) {
+        self.inner.scales.get_or_create(&ScaleLabels { direction: outcome(decision) }).inc();
+    }
+
+    /// From the news to the written count.
+    pub fn reacted(&self, duration: Duration) {
+        self.inner.reaction.observe(duration.as_secs_f64());
+    }
+
+    /// Lets a part of the operator register its own metrics.
+    pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
+        register(&mut self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether this process holds the lease.
@@ -117,5 +170,13 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(text)
+    }
+}
+
+fn outcome(decision: &Decision) -> &'static str {
+    match decision.to.cmp(&decision.from) {
+        Ordering::Greater => "up",
+        Ordering::Less => "down",
+        Ordering::Equal => "stay",
     }
 }

@@ -3,12 +3,15 @@
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Observed,
-    observed::{Members, ObservedService},
+    observed::{Members, ObservedService, Pod},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::stores::{Stores, WorkloadKey};
+use crate::{
+    autoscaler::Autoscaler,
+    stores::{PodEntry, Stores, WorkloadKey},
+};
 
 /// Observes one workload. `status` is its status as last written by us, if that is newer than the store's.
 #[must_use]
@@ -43,5 +46,35 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
         Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service,
         Some(_) => ObservedService::Foreign,
     };
-    Observed { now, kubevirt: stores.kubevirt(), sets, foreign_sets, service, status }
+    Observed { now, kubevirt: stores.kubevirt(), sets, foreign_sets, service, status, scaling: None }
+}
+
+/// Adds what the choice of victims looks at: the pods of ReplicaSets, and what each replica uses.
+pub fn add_usage(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, autoscaler: &Autoscaler) {
+    let entries = stores.pods.index.children(key);
+    let usage = |entry: &PodEntry| autoscaler.cpu_of(&key.namespace, entry);
+    for set in &mut observed.sets {
+        match &mut set.members {
+            Members::Pods(pods) => {
+                let of_set = entries.iter().filter(|entry| entry.is_live() && entry.owner.as_ref() == Some(&set.uid));
+                pods.pods = of_set
+                    .map(|entry| Pod {
+                        name: entry.pod.name.clone(),
+                        uid: entry.uid.clone(),
+                        created: entry.created,
+                        ready_since: entry.ready_since(),
+                        usage: usage(entry),
+                        marked: entry.marked,
+                    })
+                    .collect();
+                pods.pods.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            Members::Instances(instances) => {
+                for instance in &mut instances.instances {
+                    let launcher = entries.iter().find(|entry| entry.owner.as_ref() == Some(&instance.uid));
+                    instance.usage = launcher.and_then(usage);
+                }
+            }
+        }
+    }
 }

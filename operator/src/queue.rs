@@ -80,6 +80,11 @@ impl Queue {
         }
     }
 
+    /// A decision of scaling is to be written.
+    pub fn wake_now(&self, key: WorkloadKey) {
+        self.send(key, Duration::ZERO);
+    }
+
     fn send(&self, key: WorkloadKey, delay: Duration) {
         let mut inner = self.lock();
         let Some(sender) = inner.sender.clone() else { return };

@@ -17,9 +17,10 @@ use tracing::Instrument;
 
 use crate::{
     apply::{Failure, Writer},
+    autoscaler::Autoscaler,
     events::Announcer,
     metrics::Metrics,
-    observe::observe,
+    observe::{add_usage, observe},
     queue::Queue,
     stores::{StoredWorkload, Stores, WorkloadKey},
 };
@@ -39,6 +40,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// What wakes.
     pub queue: Queue,
+    /// What keeps the counts.
+    pub autoscaler: Autoscaler,
     memory: Mutex<HashMap<WorkloadKey, Memory>>,
 }
 
@@ -55,8 +58,15 @@ struct Memory {
 impl Context {
     /// A context with an empty memory.
     #[must_use]
-    pub fn new(stores: Stores, writer: Writer, announcer: Announcer, metrics: Metrics, queue: Queue) -> Self {
-        Self { stores, writer, announcer, metrics, queue, memory: Mutex::default() }
+    pub fn new(
+        stores: Stores,
+        writer: Writer,
+        announcer: Announcer,
+        metrics: Metrics,
+        queue: Queue,
+        autoscaler: Autoscaler,
+    ) -> Self {
+        Self { stores, writer, announcer, metrics, queue, autoscaler, memory: Mutex::default() }
     }
 
     fn with_memory<T>(&self, key: &WorkloadKey, uid: Option<String>, use_it: impl FnOnce(&mut Memory) -> T) -> T {
@@ -72,6 +82,7 @@ impl Context {
     pub fn forget(&self, key: &WorkloadKey) {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.queue.gone(key);
+        self.autoscaler.forget(key);
     }
 }
 
@@ -115,7 +126,15 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
             return Ok(Action::await_change());
         }
     };
-    let observed = observe(&context.stores, &workload, status.clone(), now);
+    let mut observed = observe(&context.stores, &workload, status.clone(), now);
+    observed.scaling = context.autoscaler.decide(key, &workload, now);
+    let desired = match &observed.scaling {
+        Some(scaled) => desired.decided(&scaled.decision),
+        None => desired,
+    };
+    if desired.scaling.is_some() {
+        add_usage(&mut observed, &context.stores, key, &context.autoscaler);
+    }
     let mut plan = plan(&desired, &observed);
     let mut refused = None;
     for step in &plan.steps {
@@ -129,6 +148,9 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
             }
             Err(failure @ (Failure::Conflict { .. } | Failure::Transient { .. })) => return Err(failure),
         }
+    }
+    if let (Some(scaled), None) = (&observed.scaling, &refused) {
+        context.autoscaler.written(key, scaled);
     }
     if let Some(problem) = &refused {
         plan.status = status::with_refusal(plan.status, &status, problem, now);
@@ -144,6 +166,7 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
     Ok(match (refused, again) {
         (Some(_), again) => {
             let pause = backoff(Duration::from_secs(5), failures, Duration::from_secs(300));
+            context.autoscaler.refused(key, pause);
             Action::requeue(again.map_or(pause, |again| again.min(pause)))
         }
         (None, Some(again)) => Action::requeue(again),

@@ -23,13 +23,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     apply::{Failure, Writer},
+    autoscaler::Autoscaler,
     events::Announcer,
     http::{self, Probes},
+    intake::{self, Intake, metrics::IntakeMetrics, settings::Timing, store::UsageStore, token_review::TokenReviewer},
     lease::{LeaderLease, Lost},
     metrics::Metrics,
     queue::Queue,
     reconcile::{Context, reconcile, retry_after},
     settings::Settings,
+    sources::Sources,
     stores::{self, Source, StoredWorkload, WorkloadKey},
 };
 
@@ -72,12 +75,17 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         config.headers.push((USER_AGENT, agent));
     }
     let client = |config: kube::Config| Client::try_from(config).map_err(|error| Ended::Config(Box::new(error)));
+    let config_of_sources = config.clone();
     // A connection of its own: what throttles the rest cannot cost the lease.
     let (lease_client, client) = (client(config.clone())?, client(config)?);
     let (metrics, queue) = (Metrics::default(), Queue::default());
     let source =
         Source { client: client.clone(), namespace: settings.namespace().map(str::to_owned), queue: queue.clone() };
     let stores = stores::start(&source);
+    let sources = Sources::connect(&config_of_sources, settings.prometheus.clone())
+        .map_err(|error| Ended::Config(Box::new(error)))?;
+    let usage = UsageStore::new(settings.usage.keep());
+    let autoscaler = Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone());
 
     let ready = Arc::new(AtomicBool::new(false));
     let probes =
@@ -94,6 +102,31 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     ready.store(true, Ordering::Release);
     tracing::info!(identity, "all kinds are listed; waiting for the lease");
 
+    if let Some(address) = settings.usage.listen {
+        let listener = TcpListener::bind(address).await.map_err(|source| Ended::Listen { address, source })?;
+        let intake = Intake {
+            certificate: settings.usage.certificate_files(),
+            account: settings.usage.account.clone(),
+            max_streams: settings.usage.max_streams,
+            timing: Timing::default(),
+            authenticator: Arc::new(TokenReviewer::new(client.clone(), settings.usage.audience.clone())),
+            placement: stores.pods.clone(),
+            observer: Arc::new(autoscaler.clone()),
+            store: usage,
+            metrics: metrics.register(IntakeMetrics::register),
+        };
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            if let Err(error) = intake::serve(listener, intake, stop).await {
+                tracing::error!(%error, "the usage intake cannot be served; usage comes from metrics.k8s.io alone");
+            }
+        });
+    }
+    // A standby decides as well, so that its history is warm.
+    tokio::spawn(async move { sources.run().await });
+    let decider = autoscaler.clone();
+    tokio::spawn(async move { decider.run().await });
+
     let mut lease = LeaderLease::new(
         lease_client,
         &settings.lease_namespace,
@@ -107,6 +140,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     }
     tracing::info!(identity, "leading");
     metrics.leads(true);
+    autoscaler.lead();
 
     let context = Arc::new(Context::new(
         stores.clone(),
@@ -114,6 +148,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         Announcer::new(client, &identity, metrics.clone()),
         metrics,
         queue,
+        autoscaler,
     ));
     let work = reconcile_all(context, settings.workers, stop.clone());
     let lost = async { Ended::LeaseLost(lease.keep().await) };

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use clap::{Parser, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::{intake::settings::UsageSettings, sources::prometheus::PrometheusSettings};
+
 /// Runs ElasticWorkloads as containers or as KubeVirt virtual machines.
 ///
 /// The API server is found as kubectl finds it (KUBECONFIG, ~/.kube/config), or through the ServiceAccount in a pod.
@@ -32,6 +34,12 @@ pub struct Settings {
     /// How many workloads are reconciled at once.
     #[arg(long, env = "CATAMARAN_WORKERS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub workers: u16,
+    /// The usage intake.
+    #[command(flatten)]
+    pub usage: UsageSettings,
+    /// Queries of Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusSettings,
     /// How logs are written.
     #[arg(long, env = "CATAMARAN_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,

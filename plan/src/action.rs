@@ -20,6 +20,15 @@ pub enum Action {
         /// Its uid, the precondition.
         uid: String,
     },
+    /// Mark a pod as a victim of a scale-in to come, or take the mark off.
+    MarkPod {
+        /// Its name.
+        name: String,
+        /// Its uid, the precondition.
+        uid: String,
+        /// Whether it is marked.
+        marked: bool,
+    },
     /// Make the Service, or correct it.
     ApplyService {
         /// Its uid where it exists, the precondition.

@@ -1,9 +1,21 @@
 //! What the user wants, resolved: an [`ElasticWorkload`] and its class become a [`Desired`], which cannot hold a wrong one.
 
+use std::sync::Arc;
+
 use catamaran_crds::{ElasticWorkload, Hull, OnFailure, ServicePort, State, WorkloadClass};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::{quota::Quota, render, revision::Template};
+use crate::{
+    autoscale::{
+        Decision, Policy,
+        policy::{Mode, Settings},
+        victims::Victims,
+    },
+    quota::Quota,
+    render,
+    revision::Template,
+    scaling,
+};
 
 /// What the user wants, resolved and checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +38,10 @@ pub struct Desired {
     pub template: Template,
     /// How it replaces the one before.
     pub rollout: RolloutPolicy,
+    /// How the count follows load and time, with `spec.scaling`.
+    pub scaling: Option<Arc<Policy>>,
+    /// Which replicas go first.
+    pub victims: Victims,
     /// The ports of the Service; empty when there is none.
     pub service_ports: Vec<ServicePort>,
 }
@@ -35,6 +51,19 @@ impl Desired {
     #[must_use]
     pub fn set_name(&self, revision: &str) -> String {
         format!("{}-{revision}", self.name)
+    }
+
+    /// Whether the count is the autoscaler's affair now.
+    #[must_use]
+    pub fn is_scaled(&self) -> bool {
+        self.state == State::Running && self.scaling.as_ref().is_some_and(|policy| policy.mode == Mode::Auto)
+    }
+
+    /// With the count that was decided, where that is carried out.
+    #[must_use]
+    pub fn decided(self, decision: &Decision) -> Self {
+        let to = u32::try_from(decision.to).unwrap_or(0);
+        Self { replicas: if self.is_scaled() { to } else { self.replicas }, ..self }
     }
 
     /// What replicas of the wanted revision are.
@@ -198,6 +227,12 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
         state,
         revision: template.revision(),
         template: render::with_revision(template),
+        scaling: spec
+            .scaling
+            .as_ref()
+            .map(|scaling| scaling::resolve(scaling, Settings::default()).map(Arc::new))
+            .transpose()?,
+        victims: scaling::victims(spec.scaling.as_ref()),
         rollout: RolloutPolicy::from(&spec.rollout.clone().unwrap_or_default()),
         service_ports: spec.service.as_ref().map(|service| service.ports.clone()).unwrap_or_default(),
         name,

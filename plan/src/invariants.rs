@@ -87,7 +87,10 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
                     return Err(Violation::DeletedWithReplicas(reference.name.clone()));
                 }
             }
-            Action::UpdateSet(_) | Action::ApplyService { .. } | Action::DeleteService { .. } => {}
+            Action::UpdateSet(_)
+            | Action::MarkPod { .. }
+            | Action::ApplyService { .. }
+            | Action::DeleteService { .. } => {}
         }
     }
     let bound = bounds.max_total.max(total_before);

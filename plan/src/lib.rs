@@ -9,19 +9,23 @@
 //! and every plan keeps the bounds of the rollout ([`invariants`]).
 
 pub mod action;
+pub mod autoscale;
 pub mod crash_loop;
+pub mod decided;
 pub mod desired;
 pub mod invariants;
 pub mod machines;
 pub mod objects;
 pub mod observed;
 pub mod planner;
+mod pods;
 pub mod quantity;
 pub mod quota;
 pub mod render;
 pub mod report;
 pub mod revision;
 pub mod rollout;
+pub mod scaling;
 pub mod status;
 
 pub use action::{Action, SetReference, SetUpdate};

@@ -7,6 +7,7 @@
 
 use crate::{
     action::{Action, SetReference, SetUpdate},
+    autoscale::victims::{Candidate, Victims, order},
     crash_loop::{self, Verdict},
     observed::{Instance, InstanceSet, Stage},
     planner::Step,
@@ -28,6 +29,7 @@ pub(crate) fn scale(
     current: u32,
     wanted: u32,
     why: Reason,
+    victims: Victims,
     now: Timestamp,
 ) -> Scaling {
     let verdict = crash_loop::judge(set, wanted, now);
@@ -46,9 +48,9 @@ pub(crate) fn scale(
             true
         } else if live > wanted {
             if set.counted == live {
-                steps.extend(victims(set, live - wanted).into_iter().map(|victim| Step {
+                steps.extend(choose(set, live - wanted, victims).into_iter().map(|victim| Step {
                     action: Action::DeleteInstance { name: victim.name.clone(), uid: victim.uid.clone() },
-                    why: Reason::Victim { stage: victim.stage },
+                    why: Reason::Victim { stage: victim.stage, victims },
                 }));
             }
             wait = Some(Wait::DeletionsSeen(reference.clone()));
@@ -97,25 +99,24 @@ pub(crate) fn scale(
     Scaling { steps, wait, verdict }
 }
 
-/// The instances to go: those that are least far first, among ready ones the most recently ready (as the ReplicaSet controller
-/// ranks pods, `ActivePodsWithRanks`).
-fn victims(set: &InstanceSet, count: u32) -> Vec<&Instance> {
-    let mut candidates: Vec<&Instance> = set.live().collect();
-    candidates.sort_by(|a, b| {
-        rank(a).cmp(&rank(b)).then_with(|| b.created.cmp(&a.created)).then_with(|| a.name.cmp(&b.name))
-    });
-    candidates.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-    candidates
+/// The instances to go: those that are least far first, ready ones as `victims` says.
+fn choose(set: &InstanceSet, count: u32, victims: Victims) -> Vec<&Instance> {
+    let live: Vec<&Instance> = set.live().collect();
+    let candidates: Vec<Candidate<'_>> = live.iter().map(|instance| instance.candidate()).collect();
+    let place: Vec<&str> = order(victims, &candidates).into_iter().map(|candidate| candidate.name).collect();
+    let mut chosen = live;
+    chosen.sort_by_key(|instance| (rank(instance), place.iter().position(|name| *name == instance.name)));
+    chosen.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+    chosen
 }
 
-fn rank(instance: &Instance) -> (u8, std::cmp::Reverse<Timestamp>) {
-    let (order, since) = match instance.stage {
-        Stage::Leaving | Stage::Pending => (0, Timestamp::MIN),
-        Stage::Scheduling => (1, Timestamp::MIN),
-        Stage::Started => (2, Timestamp::MIN),
-        Stage::Ready(since) => (3, since),
-    };
-    (order, std::cmp::Reverse(since))
+fn rank(instance: &Instance) -> u8 {
+    match instance.stage {
+        Stage::Leaving | Stage::Pending => 0,
+        Stage::Scheduling => 1,
+        Stage::Started => 2,
+        Stage::Ready(_) => 3,
+    }
 }
 
 /// The reference of an observed set.

@@ -6,8 +6,8 @@ use catamaran_crds::{
     ElasticWorkload, ServicePort as DesiredPort,
     kubevirt::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec},
     names::{
-        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, REVISION_LABEL,
-        REVISION_NUMBER_ANNOTATION,
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, POD_DELETION_COST_ANNOTATION,
+        REVISION_LABEL, REVISION_NUMBER_ANNOTATION, VICTIM_COST,
     },
 };
 use k8s_openapi::{
@@ -145,6 +145,13 @@ pub fn set_patch(update: &SetUpdate) -> Value {
         patch["spec"] = Value::Object(spec);
     }
     patch
+}
+
+/// A merge patch that marks a pod as a victim, or takes the mark off. The cost is the lowest but one that the ReplicaSet
+/// controller reads (an int32), so that somebody else's marks can still go before ours.
+#[must_use]
+pub fn pod_patch(uid: &str, marked: bool) -> Value {
+    json!({ "metadata": { "uid": uid, "annotations": { POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) } } })
 }
 
 /// The Service over the replicas of both hulls.

@@ -3,7 +3,10 @@
 use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort};
 use jiff::Timestamp;
 
-use crate::crash_loop::{Crash, CrashLoop};
+use crate::{
+    autoscale::{Decision, History, victims::Candidate},
+    crash_loop::{Crash, CrashLoop},
+};
 
 /// Everything that a plan for one workload may look at, besides [`crate::Desired`].
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,17 @@ pub struct Observed {
     pub service: ObservedService,
     /// The status as last written.
     pub status: ElasticWorkloadStatus,
+    /// What scaling decided just now, with `spec.scaling`.
+    pub scaling: Option<Scaled>,
+}
+
+/// A decision of scaling, and what has to be remembered if it is carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scaled {
+    /// The decision.
+    pub decision: Decision,
+    /// The history with it.
+    pub history: History,
 }
 
 /// Whether KubeVirt's kinds are served by this cluster.
@@ -64,7 +78,7 @@ pub enum Members {
 }
 
 /// What the ReplicaSet controller reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodSet {
     /// Pods that are neither terminating nor ended.
     pub live: u32,
@@ -77,6 +91,34 @@ pub struct PodSet {
     /// Whether this was counted after the last change of the spec (`status.observedGeneration`). Before that, a set that was
     /// raised and lowered at once may have more pods than are counted.
     pub current: bool,
+    /// Its pods that are neither terminating nor ended, as watched here; only looked at where victims are chosen.
+    pub pods: Vec<Pod>,
+}
+
+/// A pod that could be a victim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its uid: the precondition of a mark.
+    pub uid: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Since when it is ready; `None` when it is not.
+    pub ready_since: Option<Timestamp>,
+    /// The CPU that it uses, in thousandths of a core, where that is known.
+    pub usage: Option<i64>,
+    /// Whether it is marked as a victim.
+    pub marked: bool,
+}
+
+impl Pod {
+    /// As a candidate for going.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate<'_> {
+        let Self { name, uid: _, created, ready_since, usage, marked: _ } = self;
+        Candidate { name, created: *created, ready_since: *ready_since, usage: *usage }
+    }
 }
 
 /// A VirtualMachineInstanceReplicaSet and its instances.
@@ -120,6 +162,20 @@ pub struct Instance {
     pub created: Timestamp,
     /// How far it is.
     pub stage: Stage,
+    /// The CPU that its guest uses, in thousandths of a core, where that is known.
+    pub usage: Option<i64>,
+}
+
+impl Instance {
+    /// As a candidate for going.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate<'_> {
+        let ready_since = match self.stage {
+            Stage::Ready(since) => Some(since),
+            Stage::Leaving | Stage::Pending | Stage::Scheduling | Stage::Started => None,
+        };
+        Candidate { name: &self.name, created: self.created, ready_since, usage: self.usage }
+    }
 }
 
 /// How far an instance is, in the order in which victims are taken.

@@ -5,10 +5,12 @@ use jiff::Timestamp;
 
 use crate::{
     action::{Action, NewSet, SetReference, SetUpdate},
+    decided,
     desired::{Bounds, Desired, Invalid},
     machines,
     objects::normalized,
     observed::{Members, Observed, ObservedService, ObservedSet},
+    pods,
     report::{Reason, Wait},
     rollout::{self, Move, Noted, Share},
     status::{self, Announcement, Problem, Progress},
@@ -143,8 +145,14 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         let is_target = existing == Some(index) && !blocked;
         let update = update(set, desired, is_target.then(|| next_number(&sets)), next.asked);
         match &set.members {
-            Members::Pods(_) => {
+            Members::Pods(pods) => {
                 let mut update = update;
+                let marking = pods::mark(pods, update.set.clone(), set.replicas, next.asked, desired.victims);
+                steps.extend(marking.steps);
+                if let Some(wait) = marking.wait {
+                    waits.push(wait);
+                    continue;
+                }
                 if next.asked != set.replicas {
                     update.replicas = Some(next.asked);
                 }
@@ -155,7 +163,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
             }
             Members::Instances(instances) => {
                 let why = if next.why == Move::Stay { Reason::Notes } else { Reason::Scale(next.why) };
-                let scaling = machines::scale(instances, update, set.replicas, next.asked, why, now);
+                let scaling = machines::scale(instances, update, set.replicas, next.asked, why, desired.victims, now);
                 steps.extend(scaling.steps);
                 look_again(scaling.verdict.look_again);
                 if scaling.verdict.holding
@@ -222,6 +230,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         update_revision: Some(desired.revision.clone()),
         failed_revision: previous.failed_revision.clone().filter(|_| target != desired.revision),
         last_progress_time: None,
+        scaling: None,
         conditions: Vec::new(),
     };
     if complete && desired.replicas > 0 {
@@ -261,6 +270,16 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         None => Progress::Rolling { target, returning: false },
     };
     status.conditions = status::conditions(previous, desired.generation, now, progress.with(&status));
+    if let Some(scaled) = &observed.scaling {
+        look_again(scaled.decision.bounds.until);
+        if let decided::Due::At(at) = decided::due(previous, &scaled.decision, now) {
+            look_again(Some(at));
+        }
+    }
+    let (scaling, conditions) =
+        decided::status(previous, observed.scaling.as_ref(), desired.scaling.is_some(), desired.generation, now);
+    status.scaling = scaling;
+    status.conditions.extend(conditions);
     let plan = Plan {
         announcements: status::announcements(previous, &status),
         steps,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     action::{Action, SetReference, SetUpdate},
+    autoscale::victims::Victims,
     observed::Stage,
     planner::{Plan, Step},
     rollout::Move,
@@ -40,7 +41,16 @@ pub enum Reason {
     Victim {
         /// How far it was.
         stage: Stage,
+        /// How it was chosen among the ready ones.
+        victims: Victims,
     },
+    /// This pod is one of those to go.
+    Marked {
+        /// How it was chosen.
+        victims: Victims,
+    },
+    /// This pod is not to go any more.
+    Spared,
     /// Guests end soon after their start.
     CrashLoop {
         /// Rounds of it.
@@ -78,6 +88,8 @@ pub enum Wait {
         /// Its name.
         name: String,
     },
+    /// The marks of the victims have to be seen.
+    MarksSeen(SetReference),
     /// The ReplicaSet controller has to count the pods of a set that was changed.
     Counted {
         /// Its name.
@@ -128,11 +140,13 @@ impl fmt::Display for Reason {
             Self::PauseOver => f.write_str("nothing is left to choose"),
             Self::CrashPauseOver => f.write_str("the pause after the crashes is over"),
             Self::CrashesOver => f.write_str("no guest has ended for long enough"),
-            Self::Victim { stage } => f.write_str(match stage {
-                Stage::Leaving | Stage::Pending | Stage::Scheduling => "chosen to go: not yet started",
-                Stage::Started => "chosen to go: not ready",
-                Stage::Ready(_) => "chosen to go: the most recently ready",
+            Self::Victim { stage, victims } => f.write_str(match (stage, victims) {
+                (Stage::Leaving | Stage::Pending | Stage::Scheduling, _) => "chosen to go: not yet started",
+                (Stage::Started, _) => "chosen to go: not ready",
+                (Stage::Ready(_), victims) => chosen(*victims),
             }),
+            Self::Marked { victims } => f.write_str(chosen(*victims)),
+            Self::Spared => f.write_str("it is not to go any more"),
             Self::CrashLoop { rounds } => {
                 write!(f, "guests end soon after their start (round {rounds}); replacing them is slowed down")
             }
@@ -144,12 +158,21 @@ impl fmt::Display for Reason {
     }
 }
 
+fn chosen(victims: Victims) -> &'static str {
+    match victims {
+        Victims::Default => "chosen to go: the most recently ready",
+        Victims::LeastBusy => "chosen to go: the least busy",
+        Victims::Newest => "chosen to go: the newest",
+    }
+}
+
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PauseSeen(set) => write!(f, "virt-controller has to see the pause of {}", set.name),
             Self::DeletionsSeen(set) => write!(f, "virt-controller has to see the deletions in {}", set.name),
             Self::CrashLoop { set, until } => write!(f, "replacements in {} are held back until {until}", set.name),
+            Self::MarksSeen(set) => write!(f, "the marks on the victims in {} have to be seen", set.name),
             Self::Counted { name } => write!(f, "the ReplicaSet controller has to count the pods of {name}"),
             Self::SetDeleted { name } => write!(f, "{name} is being deleted"),
             Self::Available { available, wanted } => write!(f, "{available} of {wanted} replicas are available"),
@@ -169,6 +192,8 @@ impl fmt::Display for Action {
             Self::UpdateSet(update) => write!(f, "{update}"),
             Self::DeleteSet(set) => write!(f, "delete {} {}", set_kind(set.hull), set.name),
             Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
+            Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
+            Self::MarkPod { name, uid: _, marked: false } => write!(f, "take the mark off Pod {name}"),
             Self::ApplyService { uid: None, ports } => write!(f, "create the Service with {} ports", ports.len()),
             Self::ApplyService { uid: Some(_), ports } => write!(f, "correct the Service with {} ports", ports.len()),
             Self::DeleteService { uid: _ } => f.write_str("delete the Service"),

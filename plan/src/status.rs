@@ -92,6 +92,9 @@ impl Problem {
     }
 }
 
+/// The conditions that [`conditions`] makes; others are of scaling.
+const OF_THE_ROLLOUT: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+
 /// Where a workload stands; the conditions say it.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
@@ -183,24 +186,36 @@ pub fn conditions<'a>(
         ),
         Progress::Stopped { problem } => ("False", Some("Stalled"), problem.reason(), problem.message()),
     };
-    let condition = |type_: &str, status: &str| {
-        let kept = previous
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == type_ && condition.status == status)
-            .map(|condition| condition.last_transition_time.clone());
-        Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: message.clone(),
-            observed_generation: Some(generation),
-            last_transition_time: kept.unwrap_or_else(|| time(now)),
-        }
-    };
+    let condition =
+        |type_: &str, status: &str| kept_condition(previous, type_, status, reason, &message, generation, now);
     let mut conditions = vec![condition("Ready", ready)];
     conditions.extend(extra.map(|type_| condition(type_, "True")));
     conditions
+}
+
+/// A condition; its transition time stays while its status stays.
+pub(crate) fn kept_condition(
+    previous: &ElasticWorkloadStatus,
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let kept = previous
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status)
+        .map(|condition| condition.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: Some(generation),
+        last_transition_time: kept.unwrap_or_else(|| time(now)),
+    }
 }
 
 /// Says in the conditions that a write of the plan was refused; what the plan itself found wrong goes first.
@@ -211,12 +226,17 @@ pub fn with_refusal(
     problem: &Problem,
     now: Timestamp,
 ) -> ElasticWorkloadStatus {
-    if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
-        return planned;
-    }
-    let generation = planned.observed_generation.unwrap_or_default();
-    let conditions = conditions(previous, generation, now, &Progress::Stopped { problem });
-    ElasticWorkloadStatus { conditions, ..planned }
+    let of_rollout = |condition: &&Condition| OF_THE_ROLLOUT.contains(&condition.type_.as_str());
+    let mut conditions = if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
+        planned.conditions.iter().filter(of_rollout).cloned().collect()
+    } else {
+        let generation = planned.observed_generation.unwrap_or_default();
+        conditions(previous, generation, now, &Progress::Stopped { problem })
+    };
+    // What scaling decided was not carried out.
+    let of_scaling = |condition: &&Condition| !OF_THE_ROLLOUT.contains(&condition.type_.as_str());
+    conditions.extend(previous.conditions.iter().filter(of_scaling).cloned());
+    ElasticWorkloadStatus { conditions, scaling: previous.scaling.clone(), ..planned }
 }
 
 /// Something to tell in an Event.
@@ -230,22 +250,32 @@ pub struct Announcement {
     pub note: String,
 }
 
-/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count.
+/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; and
+/// each change of the count that scaling made.
 #[must_use]
 pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadStatus) -> Vec<Announcement> {
     let ready =
         |status: &ElasticWorkloadStatus| status.conditions.iter().find(|condition| condition.type_ == "Ready").cloned();
     let stalled = status.conditions.iter().any(|condition| condition.type_ == "Stalled");
     let told = |condition: &Condition| (condition.reason.clone(), stalled.then(|| condition.message.clone()));
-    match (ready(previous), ready(status)) {
+    let scaled = |status: &ElasticWorkloadStatus| status.scaling.as_ref().and_then(|s| s.last_scale_time.clone());
+    let rescale =
+        status.scaling.as_ref().and_then(|scaling| scaling.last_decision.as_ref()).map(|decision| Announcement {
+            warning: false,
+            reason: "SuccessfulRescale".to_owned(),
+            note: format!("{} ({})", decision.message, decision.reason),
+        });
+    let rescale = rescale.filter(|_| scaled(status).is_some() && scaled(previous) != scaled(status));
+    let of_ready = match (ready(previous), ready(status)) {
         (before, Some(after))
             if before.as_ref().map(told) != Some(told(&after))
                 || previous.update_revision != status.update_revision =>
         {
-            vec![Announcement { warning: stalled, reason: after.reason, note: after.message }]
+            Some(Announcement { warning: stalled, reason: after.reason, note: after.message })
         }
-        _ => Vec::new(),
-    }
+        _ => None,
+    };
+    rescale.into_iter().chain(of_ready).collect()
 }
 
 /// Since when the rollout has come no further (`DeploymentProgressing`): now, if it just did.
@@ -269,6 +299,6 @@ pub fn selector(workload: &str) -> String {
 }
 
 /// Whole seconds, as `metav1.Time` has them: a status read back is equal to the one written.
-fn time(now: Timestamp) -> Time {
+pub(crate) fn time(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }

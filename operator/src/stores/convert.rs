@@ -89,6 +89,7 @@ impl From<&ReplicaSet> for SetEntry {
             available: unsigned(status.available_replicas),
             min_ready_seconds: unsigned(spec.min_ready_seconds),
             current: status.observed_generation >= set.metadata.generation,
+            pods: Vec::new(),
         };
         set_entry(&set.metadata, spec.replicas, Members::Pods(pods))
     }
@@ -119,6 +120,7 @@ impl From<&VirtualMachineInstance> for InstanceEntry {
                 uid: object.uid().unwrap_or_default(),
                 created: created(object),
                 stage: stage(object),
+                usage: None,
             },
         }
     }

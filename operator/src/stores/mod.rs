@@ -3,6 +3,7 @@
 mod convert;
 mod crashes;
 mod index;
+mod pods;
 mod watch;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub(crate) use convert::controller;
 pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
 pub use index::{Index, WorkloadKey};
+pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
 pub(crate) use watch::start;
 
 use crate::queue::Queue;
@@ -36,6 +38,8 @@ pub struct Stores {
     pub machine_sets: Arc<Index<SetEntry>>,
     /// VirtualMachineInstances.
     pub instances: Arc<Index<InstanceEntry>>,
+    /// Pods, launcher pods included.
+    pub pods: Arc<Pods>,
     /// Services.
     pub services: Arc<Index<ServiceEntry>>,
     /// Guests that ended by themselves.
@@ -52,6 +56,7 @@ impl Stores {
         let _ = self.classes.wait_until_ready().await;
         self.replica_sets.ready().await;
         self.services.ready().await;
+        self.pods.index.ready().await;
         let _ = self.kubevirt.clone().wait_for(Option::is_some).await;
     }
 

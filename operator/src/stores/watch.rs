@@ -2,7 +2,7 @@
 //!
 //! Each watch has its own backoff, so that one kind that fails cannot hold up the others.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use catamaran_crds::{
     WorkloadClass,
@@ -14,7 +14,10 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{apps::v1::ReplicaSet, core::v1::Service},
+    api::{
+        apps::v1::ReplicaSet,
+        core::v1::{Pod, Service},
+    },
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -27,7 +30,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Crashes, Index, Source, StoredWorkload, Stores, WorkloadKey, convert};
+use super::{Crashes, Index, Pods, Source, StoredWorkload, Stores, WorkloadKey, convert, pods};
 use crate::queue::Queue;
 
 /// How long an absent kind is left alone before it is looked for again.
@@ -47,6 +50,7 @@ pub(crate) fn start(source: &Source) -> Stores {
         replica_sets: Arc::default(),
         machine_sets: Arc::default(),
         instances: Arc::default(),
+        pods: Arc::default(),
         services: Arc::default(),
         crashes: Arc::default(),
         kubevirt,
@@ -55,6 +59,7 @@ pub(crate) fn start(source: &Source) -> Stores {
     tokio::spawn(watch_classes(Api::all(source.client.clone()), classes_writer, stores.clone(), source.queue.clone()));
     tokio::spawn(watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), source.queue.clone()));
     tokio::spawn(watch_children(source.api::<Service>(), stores.services.clone(), source.queue.clone()));
+    tokio::spawn(watch_pods(source.api(), stores.pods.clone(), source.queue.clone()));
     tokio::spawn(watch_kubevirt(source.api(), source.api(), stores.clone(), source.queue.clone(), kubevirt_writer));
     stores
 }
@@ -143,6 +148,28 @@ where
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         enter(&index, &event, &queue);
+    }
+}
+
+/// Watches pods. Their replica sets tell when they change; only marks wake a workload.
+async fn watch_pods(api: Api<Pod>, pods: Arc<Pods>, queue: Queue) {
+    let stream = events(api, ours());
+    let mut stream = std::pin::pin!(stream);
+    let mut listing = HashSet::new();
+    while let Some(event) = stream.next().await {
+        match &event {
+            Event::Apply(pod) => queue.wake_all(pods.enter(pod)),
+            Event::InitApply(pod) => {
+                listing.insert(pods::key(&pod.metadata));
+                queue.wake_all(pods.enter(pod));
+            }
+            Event::Delete(pod) => pods.remove(pod),
+            Event::Init => {
+                listing.clear();
+                pods.index.begin_listing();
+            }
+            Event::InitDone => pods.listed(&std::mem::take(&mut listing)),
+        }
     }
 }
 

@@ -58,6 +58,8 @@ fn status_key(status: &ElasticWorkloadStatus) -> impl Hash + PartialEq + '_ {
         update_revision,
         failed_revision,
         last_progress_time,
+        // The model scales by hand.
+        scaling: _,
         conditions: _,
     } = status;
     (

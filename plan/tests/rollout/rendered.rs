@@ -35,6 +35,7 @@ fn rendered(workload: &str) -> String {
         foreign_sets: Vec::new(),
         service: ObservedService::Absent,
         status: catamaran_crds::ElasticWorkloadStatus::default(),
+        scaling: None,
     };
     let objects = plan(&desired, &observed).steps.into_iter().map(|step| match step.action {
         Action::CreateSet(set) => match objects::replica_set(&desired, &set) {

@@ -17,6 +17,7 @@ fn ready(name: &str) -> Instance {
         uid: format!("uid-{name}"),
         created: time(-9000),
         stage: Stage::Ready(time(-9000)),
+        usage: None,
     }
 }
 
@@ -144,6 +145,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
         foreign_sets: Vec::new(),
         service: ObservedService::Absent,
         status: ElasticWorkloadStatus::default(),
+        scaling: None,
     };
     let plan = plan(desired, &observed);
     plan.steps.iter().map(|step| step.action.to_string().replace("VirtualMachineInstance", "VMI")).collect()

@@ -66,6 +66,7 @@ impl World {
                 },
             },
             status: self.status.clone(),
+            scaling: None,
         }
     }
 
@@ -88,6 +89,8 @@ impl World {
                     available: status.available,
                     min_ready_seconds: object.min_ready,
                     current: object.current,
+                    // Victims of ReplicaSets are chosen by marks, which this simulation does not know.
+                    pods: Vec::new(),
                 }),
                 Hull::VirtualMachine => Members::Instances(InstanceSet {
                     paused: object.paused,
@@ -163,6 +166,7 @@ impl World {
             }
             Action::DeleteSet(set) => Write::DeleteSet { uid: number(&set.uid) },
             Action::DeleteInstance { name: _, uid } => Write::DeleteInstance { id: number(uid) },
+            Action::MarkPod { name, .. } => unreachable!("{name} is marked although no pod is seen"),
             Action::ApplyService { .. } => Write::Service(true),
             Action::DeleteService { .. } => Write::Service(false),
         }
@@ -285,6 +289,7 @@ fn instance(replica: &Replica) -> Instance {
         uid: format!("vmi-{}", replica.id),
         created: time(replica.created),
         stage: replica.ready.map_or(Stage::Started, |since| Stage::Ready(time(since))),
+        usage: None,
     }
 }
 

@@ -1,0 +1,183 @@
+//! What is remembered of one workload between two decisions.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use catamaran_crds::{ElasticWorkload, WorkloadClass};
+use catamaran_plan::{
+    Observed,
+    autoscale::{Bounds, Decision, History, Metric, Policy, decision::Target, policy::Settings},
+    observed::Members,
+    quota::Quota,
+    scaling,
+};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{LONGEST_PAUSE, SHORTEST_PAUSE};
+use crate::stores::{GUEST_CONTAINER, PodEntry};
+
+/// A wall clock that is off by more than this against the steady one was set.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Which spec a policy was made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Version {
+    uid: Option<String>,
+    generation: Option<i64>,
+    class: Option<String>,
+}
+
+/// The version of the spec that there is now, and the class for it.
+pub(super) struct Spec {
+    version: Version,
+    class: Option<WorkloadClass>,
+}
+
+impl Spec {
+    pub(super) fn of(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Self {
+        let version = Version {
+            uid: workload.metadata.uid.clone(),
+            generation: workload.metadata.generation,
+            class: class.and_then(|class| class.metadata.resource_version.clone()),
+        };
+        Self { version, class: class.cloned() }
+    }
+}
+
+/// What is remembered of one workload.
+#[derive(Default)]
+pub(super) struct Memory {
+    version: Version,
+    /// `None` while the spec cannot be resolved; the reconcile tells why.
+    policy: Option<Arc<Policy>>,
+    quota: Quota,
+    pub(super) history: History,
+    /// The bounds, until they change.
+    pub(super) bounds: Option<Bounds>,
+    /// The count that is asked for; `None` until it is known.
+    pub(super) count: Option<i32>,
+    /// Whether the sources are asked for usage, too, since an agent is missing; `None` before they are asked for anything.
+    pub(super) asked: Option<bool>,
+    /// The last decision, and when it was made.
+    pub(super) last: Option<(Instant, Decision)>,
+    /// Until when a refused write is not tried again.
+    pub(super) refused_until: Option<Instant>,
+    /// When the news came that is not written yet.
+    pub(super) news_since: Option<Instant>,
+    /// The same moment by both clocks.
+    clock: Option<(Instant, Timestamp)>,
+}
+
+impl Memory {
+    /// Takes over a changed spec. Returns what to scale by, if the spec makes sense.
+    pub(super) fn renew(&mut self, spec: Spec, workload: &ElasticWorkload) -> Option<Arc<Policy>> {
+        if self.version == spec.version {
+            return self.policy.clone();
+        }
+        if self.version.uid != spec.version.uid {
+            *self = Self::default();
+        }
+        let resolved = workload.spec.scaling.as_ref()?;
+        let resolved = scaling::resolve(resolved, Settings::default());
+        let quota = Quota::resolve(workload.spec.quota.as_ref(), spec.class.as_ref().map(|class| &class.spec));
+        let mode = self.policy.as_ref().map(|policy| policy.mode);
+        (self.version, self.bounds, self.asked, self.policy, self.last) = (spec.version, None, None, None, None);
+        if let (Ok(policy), Ok(quota)) = (resolved, quota) {
+            if mode != Some(policy.mode) {
+                self.count = None;
+            }
+            self.quota = quota;
+            self.policy = Some(Arc::new(policy));
+        }
+        self.policy.clone()
+    }
+
+    /// How long a decision stands. The value of another object or of something outside does not fall while replicas are added,
+    /// and a target of type Value multiplies the count by it: so there is one decision for each answer, and the HPA's interval.
+    pub(super) fn pause(&self) -> Duration {
+        let by_value = |metric: &Metric| matches!(metric.target(), Some(Target::Value(_)));
+        let by_value = self.policy.as_ref().is_some_and(|policy| policy.metrics.iter().any(by_value));
+        if by_value { LONGEST_PAUSE } else { SHORTEST_PAUSE }
+    }
+
+    /// Whether the last decision was made at least so long ago.
+    pub(super) fn is_older_than(&self, pause: Duration) -> bool {
+        self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= pause)
+    }
+
+    /// The last decision, where it still stands: for the count that there is by now.
+    pub(super) fn standing(&self) -> Option<Decision> {
+        let (_, last) = self.last.as_ref().filter(|_| !self.is_older_than(self.pause()))?;
+        let count = self.count?;
+        (count == last.from || count == last.to).then(|| {
+            let mut decision = last.clone();
+            decision.from = count;
+            decision
+        })
+    }
+
+    /// Finds the count that is asked for, and the history, in the cluster.
+    pub(super) fn start(&mut self, workload: &ElasticWorkload, observed: &Observed, policy: &Policy, now: Timestamp) {
+        let count = present_count(workload, observed, policy);
+        self.count = Some(count);
+        if self.history.is_empty() {
+            let stored = observed.status.scaling.as_ref().map(|scaling| scaling.history.clone());
+            let stored = stored.and_then(|history| serde_json::from_value(serde_json::Value::Object(history)).ok());
+            self.history = match stored {
+                Some(stored) => History::restored(stored, count, now),
+                None => History::new(count, now),
+            };
+        }
+    }
+
+    /// Notices that the wall clock was set, and moves the history along.
+    pub(super) fn set_clock(&mut self, now: Timestamp) {
+        let steady = Instant::now();
+        if let Some((before, then)) = self.clock {
+            let elapsed = SignedDuration::try_from(steady.duration_since(before)).unwrap_or(SignedDuration::MAX);
+            let step = now.duration_since(then).saturating_sub(elapsed);
+            if step.abs() > CLOCK_TOLERANCE {
+                tracing::warn!(%step, "the clock was set; the history of scaling moves along");
+                self.history.shift(step);
+                self.bounds = None;
+            }
+        }
+        self.clock = Some((steady, now));
+    }
+
+    /// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of scaling.
+    pub(super) fn with_quota(&self, entry: &mut PodEntry) {
+        if entry.instance.is_none() {
+            return;
+        }
+        let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+        let cpu = signed(self.quota.cpu_request.or(self.quota.cpu_limit));
+        let memory = signed(self.quota.memory_request.or(self.quota.memory_limit));
+        for container in entry.pod.containers.iter_mut().filter(|container| container.name == GUEST_CONTAINER) {
+            container.requests.cpu = cpu.or(container.requests.cpu);
+            container.requests.memory = memory.or(container.requests.memory);
+        }
+    }
+}
+
+/// The count that was last asked for: what the newest replica set notes, else the status, else the spec.
+fn present_count(workload: &ElasticWorkload, observed: &Observed, policy: &Policy) -> i32 {
+    let told = observed.status.scaling.as_ref().map(|scaling| scaling.desired_replicas);
+    let newest = observed.sets.iter().filter(|set| !set.deleting).max_by_key(|set| set.number);
+    let noted = newest.and_then(|set| set.desired_replicas).and_then(|count| i32::try_from(count).ok());
+    // A scale-in of virtual machines notes its count when it is through.
+    let under_way = newest.is_some_and(|set| match &set.members {
+        Members::Instances(instances) => instances.paused,
+        Members::Pods(_) => false,
+    });
+    match noted {
+        // Also after spec.state Stopped, which notes 0: the count from before goes on.
+        None | Some(0) => told.or(noted),
+        Some(_) if under_way => told.or(noted),
+        Some(_) => noted,
+    }
+    .or(workload.spec.replicas)
+    .unwrap_or(policy.min)
+}

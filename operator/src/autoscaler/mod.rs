@@ -1,0 +1,332 @@
+//! Keeps the count of every workload with `spec.scaling` up to date: `plan::autoscale` decides, this brings it what it needs, when
+//! there is something new.
+//!
+//! ```text
+//! agents -> usage --+                                    count or conditions changed
+//! sources ----------+-> dirty -> look(workload) -> decide -------------------------> queue -> reconcile -> decide, write, written
+//! time -------------+            (at most once a second)
+//! ```
+//!
+//! A standby decides as well, and writes nothing: so its history is warm when it takes over.
+
+mod memory;
+mod samples;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use catamaran_crds::{ElasticWorkload, State};
+use catamaran_plan::{
+    autoscale::{self, Decision, Pod, Policy, decide, policy::Mode},
+    decided::{Due, due},
+    observed::Scaled,
+};
+use catamaran_usage::identity::PodIdentity;
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::{
+    intake::{hooks::Observer, store::UsageStore},
+    metrics::Metrics,
+    queue::Queue,
+    sources::Sources,
+    stores::{PodEntry, Stores, WorkloadKey},
+};
+use memory::{Memory, Spec};
+use samples::Usage;
+
+/// A decision is made at most so often for one workload: a little less than the second at which agents report, or a report that
+/// is early would cost a whole one.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(900);
+/// Without news a decision is made so often: as often as the HPA makes its own.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// How often news is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Decides for all workloads. A clone is the same.
+#[derive(Clone)]
+pub struct Autoscaler {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    stores: Stores,
+    usage: UsageStore,
+    sources: Sources,
+    queue: Queue,
+    metrics: Metrics,
+    memory: RwLock<HashMap<WorkloadKey, Arc<Mutex<Memory>>>>,
+    dirty: Mutex<HashSet<WorkloadKey>>,
+    leads: AtomicBool,
+}
+
+impl Autoscaler {
+    /// With an empty memory.
+    #[must_use]
+    pub fn new(stores: Stores, usage: UsageStore, sources: Sources, queue: Queue, metrics: Metrics) -> Self {
+        let shared = Shared {
+            stores,
+            usage,
+            sources,
+            queue,
+            metrics,
+            memory: RwLock::default(),
+            dirty: Mutex::default(),
+            leads: AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// From now on this process writes: the counts are those that are in the cluster.
+    pub fn lead(&self) {
+        for memory in self.shared.memories().values() {
+            lock(memory).count = None;
+        }
+        self.shared.leads.store(true, Ordering::Release);
+    }
+
+    /// Decides for a workload now, for a plan that will be carried out. `None` without scaling, and while it is stopped.
+    #[must_use]
+    pub fn decide(&self, key: &WorkloadKey, workload: &ElasticWorkload, now: Timestamp) -> Option<Scaled> {
+        let spec = self.shared.spec(key, workload)?;
+        let memory = self.shared.memory_of(key);
+        let mut memory = lock(&memory);
+        let policy = memory.renew(spec, workload)?;
+        let decision = match memory.standing() {
+            Some(decision) => decision,
+            None => self.shared.make(&mut memory, &policy, key, workload, now),
+        };
+        let mut history = memory.history.clone();
+        if decision.write().is_some() {
+            history.written(&policy, &decision);
+        }
+        Some(Scaled { decision, history })
+    }
+
+    /// The plan with this decision was carried out.
+    pub fn written(&self, key: &WorkloadKey, scaled: &Scaled) {
+        let Some(to) = scaled.decision.write() else { return };
+        self.shared.metrics.scaled(&scaled.decision);
+        let memory = self.shared.memory_of(key);
+        let mut memory = lock(&memory);
+        memory.count = Some(to);
+        memory.history = scaled.history.clone();
+        if let Some(since) = memory.news_since.take() {
+            self.shared.metrics.reacted(since.elapsed());
+        }
+    }
+
+    /// The plan with the last decision was refused: it is not tried again before the pause is over.
+    pub fn refused(&self, key: &WorkloadKey, pause: Duration) {
+        if let Some(memory) = self.shared.memories().get(key) {
+            lock(memory).refused_until = Some(Instant::now() + pause);
+        }
+    }
+
+    /// Forgets a workload.
+    pub fn forget(&self, key: &WorkloadKey) {
+        self.shared.memory.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.shared.sources.want(key, Vec::new());
+    }
+
+    /// What a pod uses of the CPU, in thousandths of a core: for the choice of victims.
+    #[must_use]
+    pub fn cpu_of(&self, namespace: &str, entry: &PodEntry) -> Option<i64> {
+        samples::cpu(&self.shared.usage, namespace, entry)
+    }
+
+    /// Decides when there is news, until the future is dropped.
+    pub async fn run(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        loop {
+            tokio::select! {
+                workload = self.shared.sources.arrival() => self.note(workload),
+                _ = tick.tick() => {
+                    if swept.elapsed() >= Duration::from_secs(1) {
+                        swept = Instant::now();
+                        self.shared.sweep();
+                    }
+                    self.shared.look_at_news();
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// A source answered: what was decided on its last answer stands no more.
+    fn note(&self, workload: WorkloadKey) {
+        if let Some(memory) = self.shared.memories().get(&workload) {
+            lock(memory).last = None;
+        }
+        self.shared.dirty().insert(workload);
+    }
+}
+
+impl Observer for Autoscaler {
+    fn reported(&self, pods: &[Arc<PodIdentity>]) {
+        let places = &self.shared.stores.pods;
+        let workloads: HashSet<WorkloadKey> =
+            pods.iter().filter_map(|pod| places.workload_of(pod.namespace(), pod.name())).collect();
+        self.shared.dirty().extend(workloads);
+    }
+}
+
+impl Shared {
+    fn dirty(&self) -> MutexGuard<'_, HashSet<WorkloadKey>> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memories(&self) -> std::sync::RwLockReadGuard<'_, HashMap<WorkloadKey, Arc<Mutex<Memory>>>> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory_of(&self, key: &WorkloadKey) -> Arc<Mutex<Memory>> {
+        if let Some(memory) = self.memories().get(key) {
+            return memory.clone();
+        }
+        self.memory.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
+    }
+
+    fn stored(&self, key: &WorkloadKey) -> Option<Arc<crate::stores::StoredWorkload>> {
+        self.stores.workloads.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    }
+
+    /// What scaling has to know of the spec; `None` where there is nothing to decide.
+    fn spec(&self, key: &WorkloadKey, workload: &ElasticWorkload) -> Option<Spec> {
+        let wanted =
+            workload.spec.scaling.as_ref().filter(|_| workload.spec.state.unwrap_or_default() == State::Running);
+        if wanted.is_none() {
+            if self.memories().contains_key(key) {
+                self.memory.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+                self.sources.want(key, Vec::new());
+            }
+            return None;
+        }
+        let class = workload.spec.class_name.as_ref().and_then(|name| self.stores.classes.get(&ObjectRef::new(name)));
+        Some(Spec::of(workload, class.as_deref()))
+    }
+
+    /// Makes a decision, and remembers it.
+    fn make(
+        &self,
+        memory: &mut Memory,
+        policy: &Policy,
+        key: &WorkloadKey,
+        workload: &ElasticWorkload,
+        now: Timestamp,
+    ) -> Decision {
+        memory.set_clock(now);
+        // Where somebody else writes the count, it is looked up each time.
+        if memory.count.is_none() || policy.mode != Mode::Auto || !self.leads.load(Ordering::Acquire) {
+            let status = workload.status.clone().unwrap_or_default();
+            let observed = crate::observe::observe(&self.stores, workload, status, now);
+            memory.start(workload, &observed, policy, now);
+        }
+        let mut entries = self.stores.pods.index.children(key);
+        for entry in &mut entries {
+            memory.with_quota(entry);
+        }
+        let usage = Usage::of(&self.usage, &key.namespace, &entries);
+        if memory.asked != Some(!usage.is_complete()) {
+            memory.asked = Some(!usage.is_complete());
+            self.sources.want(key, samples::queries(workload, !usage.is_complete()));
+        }
+        let answers = if samples::needs_sources(policy) { self.sources.answers(key) } else { Vec::new() };
+        let samples = usage.answer(policy, &answers, now);
+        if memory.bounds.as_ref().is_none_or(|bounds| bounds.until.is_some_and(|until| until <= now)) {
+            memory.bounds = Some(autoscale::Bounds::at(policy.min, policy.max, &policy.schedules, now));
+        }
+        let bounds = memory.bounds.clone().unwrap_or_else(|| autoscale::Bounds::fixed(policy.min, policy.max));
+        let pods: Vec<&Pod> = entries.iter().map(|entry| &entry.pod).collect();
+        let live = entries.iter().filter(|entry| entry.is_live()).count();
+        let count = memory.count.unwrap_or(policy.min);
+        let observed = decide::Observed {
+            replicas: count,
+            status_replicas: i32::try_from(live).unwrap_or(i32::MAX),
+            bounds: &bounds,
+            pods: &pods,
+            samples: &samples,
+            scaled_to_zero: count == 0,
+        };
+        let decision = autoscale::decide(policy, &observed, &memory.history, now);
+        memory.history.decided(policy, &decision);
+        memory.last = Some((Instant::now(), decision.clone()));
+        self.metrics.decided(&decision);
+        decision
+    }
+
+    /// Workloads that nothing has been heard of for long are looked at as well, and those whose metrics are lost every second.
+    fn sweep(&self) {
+        let mut due: Vec<WorkloadKey> = Vec::new();
+        for (key, memory) in self.memories().iter() {
+            let memory = lock(memory);
+            let pause = if memory.history.lost_since().is_some() { SHORTEST_PAUSE } else { LONGEST_PAUSE };
+            if memory.is_older_than(pause) {
+                due.push(key.clone());
+            }
+        }
+        let known = self.memories().len();
+        // Workloads that are not remembered yet: on a standby nothing else brings them in.
+        let scaled = self
+            .stores
+            .workloads
+            .state_filter(|workload| workload.0.as_ref().is_ok_and(|workload| workload.spec.scaling.is_some()));
+        if scaled.len() != known {
+            let memories = self.memories();
+            due.extend(
+                scaled
+                    .iter()
+                    .filter_map(|workload| workload.0.as_ref().ok())
+                    .map(WorkloadKey::of_workload)
+                    .filter(|key| !memories.contains_key(key)),
+            );
+        }
+        self.dirty().extend(due);
+    }
+
+    /// Decides for the workloads with news whose last decision is old enough; the others keep waiting.
+    fn look_at_news(&self) {
+        let keys: Vec<WorkloadKey> = {
+            let memories = self.memories();
+            let mut dirty = self.dirty();
+            let (now, later): (Vec<_>, Vec<_>) = dirty.drain().partition(|key| {
+                memories.get(key).is_none_or(|memory| {
+                    let memory = lock(memory);
+                    memory.is_older_than(memory.pause())
+                })
+            });
+            dirty.extend(later);
+            now
+        };
+        for key in keys {
+            self.look(&key);
+        }
+    }
+
+    /// Decides for one workload, and wakes it if that changes anything.
+    fn look(&self, key: &WorkloadKey) {
+        let Some(stored) = self.stored(key) else { return };
+        let Ok(workload) = &stored.0 else { return };
+        let now = Timestamp::now();
+        let Some(spec) = self.spec(key, workload) else { return };
+        let memory = self.memory_of(key);
+        let mut memory = lock(&memory);
+        let since = Instant::now();
+        let Some(policy) = memory.renew(spec, workload) else { return };
+        let decision = self.make(&mut memory, &policy, key, workload, now);
+        let status = workload.status.clone().unwrap_or_default();
+        if due(&status, &decision, now) == Due::Now && memory.refused_until.is_none_or(|until| until <= since) {
+            memory.news_since.get_or_insert(since);
+            self.queue.wake_now(key.clone());
+        }
+    }
+}
+
+fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,143 @@
+//! What a decision leaves in the status: the count, the conditions, and what has to be remembered.
+//!
+//! A decision is made every second and hardly ever changes anything. So it is written when it changes the count; when it only
+//! changes the conditions, at most every [`CONDITIONS_EVERY`] seconds, since they may go back and forth with a load at an edge.
+
+use catamaran_crds::{DecisionStatus, ElasticWorkloadStatus, MetricStatus, ScalingStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::{
+    autoscale::{
+        Decision,
+        condition::{Change, ConditionType, Write},
+        decision::Step,
+        policy::Mode,
+    },
+    observed::{Scaled, after},
+    status::{kept_condition, time},
+};
+
+/// How often conditions alone are written, in seconds: as often as the HPA writes its.
+pub const CONDITIONS_EVERY: u32 = 15;
+
+/// Whether a decision has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Now.
+    Now,
+    /// At that time, if it still says so.
+    At(Timestamp),
+    /// It changes nothing.
+    Never,
+}
+
+/// Whether a decision changes what a status says.
+#[must_use]
+pub fn due(previous: &ElasticWorkloadStatus, decision: &Decision, now: Timestamp) -> Due {
+    let Some(before) = &previous.scaling else { return Due::Now };
+    if decision.write().is_some() || before.desired_replicas != decision.to {
+        return Due::Now;
+    }
+    let differs = decision.changes(&Write::None).iter().any(|change| match change {
+        Change::Remove(kind) => find(previous, *kind).is_some(),
+        Change::Set(condition) => find(previous, condition.kind).is_none_or(|known| {
+            known.status != word(condition.status) || told_apart(&known.reason) != told_apart(condition.reason)
+        }),
+    });
+    let written = before.last_decision.as_ref().map(|decision| after(decision.time.0, CONDITIONS_EVERY));
+    match written {
+        _ if !differs => Due::Never,
+        Some(at) if at > now => Due::At(at),
+        Some(_) | None => Due::Now,
+    }
+}
+
+/// The reasons for which nothing is in the way are one: after a change of the count the HPA goes through all of them.
+fn told_apart(reason: &str) -> &str {
+    if ["SucceededGetScale", "SucceededRescale", "ReadyForNewScale"].contains(&reason) { "" } else { reason }
+}
+
+/// What becomes of the status: its part on scaling, and the conditions of scaling.
+#[must_use]
+pub(crate) fn status(
+    previous: &ElasticWorkloadStatus,
+    scaled: Option<&Scaled>,
+    keeps: bool,
+    generation: i64,
+    now: Timestamp,
+) -> (Option<ScalingStatus>, Vec<Condition>) {
+    let Some(Scaled { decision, history }) = scaled else {
+        // Stopped: the count goes on from here.
+        return (previous.scaling.clone().filter(|_| keeps), Vec::new());
+    };
+    if decision.mode == Mode::Off {
+        return (None, Vec::new());
+    }
+    let kept = |kind: &ConditionType| find(previous, *kind);
+    if due(previous, decision, now) != Due::Now {
+        let conditions = ALL
+            .iter()
+            .filter_map(kept)
+            .map(|condition| Condition { observed_generation: Some(generation), ..condition.clone() });
+        return (previous.scaling.clone(), conditions.collect());
+    }
+    let write = if decision.write().is_some() { Write::Done } else { Write::None };
+    let changes = decision.changes(&write);
+    let conditions = ALL.iter().filter_map(|kind| match changes.iter().find(|change| change.kind() == *kind) {
+        Some(Change::Remove(_)) => None,
+        None => kept(kind).cloned(),
+        Some(Change::Set(condition)) => {
+            let (reason, message) = (condition.reason, condition.message.to_string());
+            Some(kept_condition(previous, kind.name(), word(condition.status), reason, &message, generation, now))
+        }
+    });
+    let before = previous.scaling.as_ref();
+    let scale_time = match write {
+        Write::Done => Some(time(now)),
+        Write::None | Write::Failed(_) => before.and_then(|before| before.last_scale_time.clone()),
+    };
+    let scaling = ScalingStatus {
+        desired_replicas: decision.to,
+        last_scale_time: scale_time,
+        last_decision: Some(told(decision)),
+        history: match serde_json::to_value(history) {
+            Ok(serde_json::Value::Object(history)) => history,
+            Ok(_) | Err(_) => serde_json::Map::new(),
+        },
+    };
+    (Some(scaling), conditions.collect())
+}
+
+const ALL: [ConditionType; 4] = [
+    ConditionType::AbleToScale,
+    ConditionType::ScalingActive,
+    ConditionType::ScalingLimited,
+    ConditionType::ScaledToZero,
+];
+
+fn word(status: bool) -> &'static str {
+    if status { "True" } else { "False" }
+}
+
+fn find(status: &ElasticWorkloadStatus, kind: ConditionType) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind.name())
+}
+
+fn told(decision: &Decision) -> DecisionStatus {
+    let metrics = decision.metrics.iter().map(|metric| MetricStatus {
+        name: metric.name.clone(),
+        current: metric.current_text(),
+        target: metric.target_text().unwrap_or_default(),
+        proposal: metric.outcome.as_ref().ok().map(|proposal| proposal.replicas),
+    });
+    DecisionStatus {
+        time: time(decision.at),
+        from: decision.from,
+        to: decision.to,
+        reason: decision.reason().to_owned(),
+        message: format!("{}: {}", decision.headline(), decision.cause()),
+        metrics: metrics.collect(),
+        limited_by: decision.steps.iter().filter_map(Step::limit).map(str::to_owned).collect(),
+    }
+}

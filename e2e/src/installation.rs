@@ -1,34 +1,58 @@
 //! The product on the ground: the chart installed by Helm, and the operator run as the chart says, as its account.
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::apps::v1::Deployment;
-use kube::Api;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::ServiceAccount};
+use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::{control_plane::ControlPlane, process::Process, wait::eventually};
+use crate::{
+    control_plane::{ControlPlane, server_name},
+    process::Process,
+    wait::eventually,
+};
 
 /// The namespace that the chart is installed into.
 pub const SYSTEM: &str = "catamaran-system";
 /// The name of the release, and with it of the ServiceAccount.
 const RELEASE: &str = "catamaran";
 
+/// The Service of the usage intake.
+const USAGE_SERVICE: &str = "catamaran-usage";
+/// The ServiceAccount of node agents.
+const AGENT: &str = "catamaran-agent";
+
 /// An installed chart.
 pub struct Installation {
     arguments: Vec<String>,
     kubeconfig: PathBuf,
+    /// A folder with the certificate of the usage intake, where there is one.
+    certificate: Option<TempDir>,
 }
 
 /// A running operator process.
 pub struct Operator {
     process: Process,
     address: String,
+    usage: Option<Usage>,
+}
+
+/// Where an operator takes usage.
+#[derive(Clone, Debug)]
+pub struct Usage {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The name that its certificate is for.
+    pub server_name: String,
+    /// The authority of its certificate, in PEM.
+    pub ca_file: PathBuf,
 }
 
 /// The folder of the chart.
@@ -87,10 +111,25 @@ impl Installation {
             .into_iter()
             .map(|argument| argument.replace("$(POD_NAMESPACE)", SYSTEM))
             .filter(|argument| !argument.starts_with("--listen="))
-            .collect();
+            .collect::<Vec<_>>();
+        let takes_usage = arguments.iter().any(|argument| argument.starts_with("--usage-listen="));
+        let certificate = match takes_usage {
+            true => {
+                let accounts: Api<ServiceAccount> = Api::namespaced(control_plane.client(), SYSTEM);
+                let agent = serde_json::from_value(json!({"metadata": {"name": AGENT}}))?;
+                accounts.create(&PostParams::default(), &agent).await?;
+                let keys = control_plane.serving_certificate(USAGE_SERVICE)?;
+                let folder = tempfile::tempdir()?;
+                std::fs::write(folder.path().join("tls.crt"), keys.certificate)?;
+                std::fs::write(folder.path().join("tls.key"), keys.key)?;
+                std::fs::write(folder.path().join("ca.crt"), keys.client_authority)?;
+                Some(folder)
+            }
+            false => None,
+        };
         let account = pod.service_account_name.context("the Deployment names its account")?;
         let kubeconfig = control_plane.kubeconfig_for_service_account(SYSTEM, &account).await?;
-        Ok(Self { arguments, kubeconfig })
+        Ok(Self { arguments, kubeconfig, certificate })
     }
 
     /// Starts an operator process as the chart's account and waits until it is ready.
@@ -108,15 +147,23 @@ impl Installation {
     /// # Errors
     /// When the binary is missing or cannot be started.
     pub fn spawn(&self, control_plane: &ControlPlane, name: &str) -> Result<Operator> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(binary("catamaran-operator")?);
         command
-            .args(&self.arguments)
+            .args(self.arguments.iter().filter(|argument| !argument.starts_with("--usage-listen=")))
             .arg(format!("--listen={address}"))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("CATAMARAN_IDENTITY", name);
-        Ok(Operator { process: control_plane.spawn(name, &command)?, address })
+        let usage = self.certificate.as_ref().map(|certificate| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            command.arg(format!("--usage-listen={address}"));
+            let file = |name: &str| certificate.path().join(name);
+            command.arg(format!("--usage-certificate={}", file("tls.crt").display()));
+            command.arg(format!("--usage-key={}", file("tls.key").display()));
+            anyhow::Ok(Usage { address, server_name: server_name(USAGE_SERVICE), ca_file: file("ca.crt") })
+        });
+        let usage = usage.transpose()?;
+        Ok(Operator { process: control_plane.spawn(name, &command)?, address, usage })
     }
 }
 
@@ -124,6 +171,12 @@ impl Operator {
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Where it takes usage, if it does.
+    #[must_use]
+    pub fn usage(&self) -> Option<&Usage> {
+        self.usage.as_ref()
     }
 
     /// Where it serves /healthz, /readyz and /metrics.
@@ -173,6 +226,10 @@ impl Operator {
         let kib: u64 = line.split_whitespace().nth(1).context("VmRSS has a value")?.parse()?;
         Ok(kib * 1024)
     }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// A plain GET: status code and body.

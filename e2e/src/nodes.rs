@@ -17,6 +17,10 @@ use crate::{control_plane::ControlPlane, wait::eventually};
 const SIMULATED: &str = "kwok.catamaran.dev/simulated";
 /// The same as a label selector.
 pub(crate) const SIMULATED_SELECTOR: &str = "kwok.catamaran.dev/simulated=true";
+/// The annotation of a pod that says how much CPU each of its containers uses, as a quantity.
+pub const USAGE_CPU: &str = "kwok.x-k8s.io/usage-cpu";
+/// The annotation of a pod that says how much memory each of its containers uses, as a quantity.
+pub const USAGE_MEMORY: &str = "kwok.x-k8s.io/usage-memory";
 /// Nodes are spread over so many zones.
 const ZONES: u32 = 3;
 /// How long a node may take to be ready.
@@ -54,7 +58,8 @@ impl NodeTemplate {
         self
     }
 
-    fn node(&self, number: u32) -> Result<Node> {
+    /// `kubelet`: the port at which the usage of every node is served.
+    fn node(&self, number: u32, kubelet: Option<u16>) -> Result<Node> {
         let name = format!("node-{number}");
         let mut labels = BTreeMap::from(
             [
@@ -73,17 +78,25 @@ impl NodeTemplate {
         labels.extend(self.labels.clone());
         // 198.18.0.0/15 is set aside for test networks.
         let address = format!("198.18.{}.{}", number / 250, number % 250 + 1);
+        let mut addresses =
+            vec![json!({"type": "InternalIP", "address": address}), json!({"type": "Hostname", "address": name})];
+        let (mut annotations, mut endpoints) = (json!({}), json!({}));
+        if let Some(port) = kubelet {
+            // The only address that leads somewhere; the internal one, which pods' statuses show, is to differ between nodes.
+            addresses.push(json!({"type": "ExternalIP", "address": "127.0.0.1"}));
+            endpoints = json!({"kubeletEndpoint": {"Port": port}});
+            let path = format!("/metrics/nodes/{name}/metrics/resource");
+            annotations = json!({"metrics.k8s.io/resource-metrics-path": path});
+        }
         Ok(serde_json::from_value(json!({
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": name, "labels": labels, "annotations": annotations},
             "status": {
                 "capacity": self.capacity,
                 "allocatable": self.capacity,
-                "addresses": [
-                    {"type": "InternalIP", "address": address},
-                    {"type": "Hostname", "address": name},
-                ],
+                "addresses": addresses,
+                "daemonEndpoints": endpoints,
             },
         }))?)
     }
@@ -94,11 +107,11 @@ impl ControlPlane {
     pub async fn add_nodes(&self, count: u32) -> Result<Vec<String>> {
         let nodes: Api<Node> = Api::all(self.client());
         let names = self.node_numbers(count);
-        let template = self.node_template();
+        let (template, kubelet) = (self.node_template(), self.kubelet());
         let nodes = &nodes;
         stream::iter(names.clone().map(Ok::<_, anyhow::Error>))
             .try_for_each_concurrent(16, |number| async move {
-                let node = template.node(number)?;
+                let node = template.node(number, kubelet)?;
                 nodes.create(&PostParams::default(), &node).await?;
                 Ok(())
             })

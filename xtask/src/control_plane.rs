@@ -131,7 +131,7 @@ async fn up(lab: &Lab) -> Result<()> {
     // In the foreground, so that the first build shows its progress.
     let tools = spawn_blocking(|| {
         setup::prepare()?;
-        Tools::prepare(&Tool::ALL)
+        Tools::prepare(&Tool::GROUND)
     })
     .await??;
     if folder.served()? {

@@ -70,7 +70,7 @@ pub(crate) fn prepare() -> Result<()> {
 
 fn missing() -> Result<Vec<&'static Need>> {
     let mut missing: Vec<&Need> = NEEDS.iter().filter(|need| !on_path(need.program)).collect();
-    if !Tools::missing(&Tool::ALL)?.is_empty() && !go_found() {
+    if !Tools::missing(&Tool::GROUND)?.is_empty() && !go_found() {
         missing.push(&GO);
     }
     Ok(missing)

@@ -39,17 +39,23 @@ pub(super) struct Ports {
     pub(super) api_server: u16,
     etcd_client: u16,
     etcd_peer: u16,
+    /// Where KWOK serves what kubelets would: the usage of pods.
+    pub(super) kubelet: u16,
+    pub(super) metrics_server: u16,
 }
 
 impl Ports {
     pub(super) fn choose() -> Result<Self> {
         // All are bound before any is given back, so they differ.
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let listeners = [bind()?, bind()?, bind()?];
+        let listeners = [bind()?, bind()?, bind()?, bind()?, bind()?];
+        let port = |of: usize| listeners[of].local_addr().map(|address| address.port());
         Ok(Self {
-            api_server: listeners[0].local_addr()?.port(),
-            etcd_client: listeners[1].local_addr()?.port(),
-            etcd_peer: listeners[2].local_addr()?.port(),
+            api_server: port(0)?,
+            etcd_client: port(1)?,
+            etcd_peer: port(2)?,
+            kubelet: port(3)?,
+            metrics_server: port(4)?,
         })
     }
 }
@@ -59,6 +65,8 @@ pub(super) struct Components<'a> {
     pub(super) home: &'a Home,
     pub(super) tools: &'a Tools,
     pub(super) ports: Ports,
+    /// Whether KWOK serves usage.
+    pub(super) usage: bool,
     /// Arguments that come last, so that they win.
     pub(super) extra: &'a [(Tool, String)],
 }
@@ -72,7 +80,8 @@ impl Components<'_> {
             Tool::KubeControllerManager => self.controller_manager(),
             Tool::KubeScheduler => self.scheduler(),
             Tool::Kwok => self.kwok()?,
-            Tool::Kubectl | Tool::Helm => Vec::new(),
+            Tool::MetricsServer => self.metrics_server(),
+            Tool::Kubectl | Tool::Helm | Tool::Prometheus | Tool::HpaOracle => Vec::new(),
         });
         command.args(self.extra.iter().filter(|(to, _)| *to == tool).map(|(_, argument)| argument));
         Ok(command)
@@ -160,8 +169,27 @@ impl Components<'_> {
         ]
     }
 
+    fn metrics_server(&self) -> Vec<String> {
+        let kubeconfig = self.path("metrics-server.kubeconfig");
+        vec![
+            format!("--kubeconfig={kubeconfig}"),
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--secure-port={}", self.ports.metrics_server),
+            format!("--tls-cert-file={}", self.path("metrics-server.crt")),
+            format!("--tls-private-key-file={}", self.path("metrics-server.key")),
+            // All nodes are KWOK: see `nodes.rs`.
+            "--kubelet-use-node-status-port".to_owned(),
+            "--kubelet-preferred-address-types=ExternalIP".to_owned(),
+            format!("--kubelet-certificate-authority={}", self.path("ca.crt")),
+            // Its default since v0.7, and what the HPA is measured with.
+            "--metric-resolution=15s".to_owned(),
+        ]
+    }
+
     fn kwok(&self) -> Result<Vec<String>> {
-        let stages: [PathBuf; 2] = [
+        let mut configurations: Vec<PathBuf> = vec![
             self.home.write("stages-node.yaml", include_str!("../../kwok/node.yaml"))?,
             self.home.write("stages-pod.yaml", include_str!("../../kwok/pod.yaml"))?,
         ];
@@ -172,9 +200,16 @@ impl Components<'_> {
             // Renewed every quarter of that.
             "--node-lease-duration-seconds=20".to_owned(),
             format!("--cidr={POD_RANGE}"),
-            "--server-address=".to_owned(),
         ];
-        arguments.extend(stages.iter().map(|path| format!("--config={}", path.display())));
+        if self.usage {
+            configurations.push(self.home.write("usage.yaml", include_str!("../../kwok/usage.yaml"))?);
+            arguments.push(format!("--server-address=127.0.0.1:{}", self.ports.kubelet));
+            arguments.push(format!("--tls-cert-file={}", self.path("apiserver.crt")));
+            arguments.push(format!("--tls-private-key-file={}", self.path("apiserver.key")));
+        } else {
+            arguments.push("--server-address=".to_owned());
+        }
+        arguments.extend(configurations.iter().map(|path| format!("--config={}", path.display())));
         Ok(arguments)
     }
 }

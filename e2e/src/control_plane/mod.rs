@@ -1,5 +1,6 @@
 //! A Kubernetes control plane of real programs on the loopback address, without containers.
 
+mod aggregation;
 mod components;
 mod home;
 mod kubeconfig;
@@ -28,6 +29,7 @@ use kube::{
 use crate::{
     audit::Audit, helm::Helm, nodes::NodeTemplate, process::Process, tools::Tool, tools::Tools, wait::eventually,
 };
+pub(crate) use aggregation::{AggregatedApi, server_name};
 pub use components::KWOK_USER;
 use home::Home;
 pub use home::sweep;
@@ -41,6 +43,7 @@ pub struct Builder {
     scheduler: bool,
     nodes: u32,
     node_template: NodeTemplate,
+    metrics_server: bool,
     extra: Vec<(Tool, String)>,
 }
 
@@ -73,6 +76,16 @@ impl Builder {
         self
     }
 
+    /// Whether pods have usage and metrics-server serves it as metrics.k8s.io, renewed every 15 s; by default not.
+    ///
+    /// Each container of a pod uses what the annotations [`USAGE_CPU`](crate::nodes::USAGE_CPU) and [`USAGE_MEMORY`](crate::nodes::USAGE_MEMORY) of the pod say
+    /// (quantities, such as `250m` and `64Mi`), by default 1m and 1Mi. As on real nodes the first figures come after two scrapes.
+    #[must_use]
+    pub fn metrics_server(mut self, wanted: bool) -> Self {
+        self.metrics_server = wanted;
+        self
+    }
+
     /// How long pods stay bound to a node that is lost before they are evicted: 300 s in Kubernetes and by default here.
     #[must_use]
     pub fn eviction_after(self, time: Duration) -> Self {
@@ -97,6 +110,8 @@ pub struct ControlPlane {
     authority: Authority,
     tools: Tools,
     node_template: NodeTemplate,
+    /// The port of what nodes have instead of kubelets, if they have any.
+    kubelet: Option<u16>,
     /// The number of the next node.
     next_node: AtomicU32,
     /// The last started is the first to end; the fields are dropped in this order.
@@ -112,6 +127,7 @@ impl ControlPlane {
             scheduler: true,
             nodes: 0,
             node_template: NodeTemplate::default(),
+            metrics_server: false,
             extra: Vec::new(),
         }
     }
@@ -252,6 +268,11 @@ impl ControlPlane {
     /// What new nodes are like.
     pub(crate) fn node_template(&self) -> &NodeTemplate {
         &self.node_template
+    }
+
+    /// The port under which the usage of each node is served.
+    pub(crate) fn kubelet(&self) -> Option<u16> {
+        self.kubelet
     }
 
     /// The numbers of `count` new nodes.

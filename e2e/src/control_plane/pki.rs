@@ -59,6 +59,16 @@ impl Authority {
         self.sign(&params)
     }
 
+    /// A server certificate for names, the loopback address among them.
+    pub(super) fn server(&self, names: &[String]) -> Result<Certificate> {
+        let mut params = CertificateParams::new(names)?;
+        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        params.distinguished_name = name("server", None);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(&params)
+    }
+
     fn sign(&self, params: &CertificateParams) -> Result<Certificate> {
         let key = KeyPair::generate()?;
         Ok(Certificate { certificate: params.signed_by(&key, &self.0)?.pem(), key: key.serialize_pem() })

@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     Builder, ControlPlane,
+    aggregation::{self, AggregatedApi},
     components::{Components, KWOK_USER, Ports, SERVICE_IP},
     home::Home,
     kubeconfig::{Credentials, kubeconfig},
@@ -30,6 +31,8 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// How many lines of a log an error shows.
 const LOG_LINES: usize = 20;
+/// The name by which other servers know that a request comes from the API server.
+const FRONT_PROXY: &str = "front-proxy";
 /// The group that may do everything.
 const MASTERS: &str = "system:masters";
 
@@ -51,7 +54,9 @@ impl Builder {
     ///
     /// Errors: a program is missing and cannot be built, or one does not start; the message shows the end of its log.
     pub async fn start(self) -> Result<ControlPlane> {
-        let tools = spawn_blocking(|| Tools::prepare(&Tool::ALL)).await??;
+        let mut wanted = Tool::GROUND.to_vec();
+        wanted.extend(self.metrics_server.then_some(Tool::MetricsServer));
+        let tools = spawn_blocking(move || Tools::prepare(&wanted)).await??;
         for _ in 0..ATTEMPTS {
             match self.attempt(&tools).await {
                 Ok(control_plane) => {
@@ -74,7 +79,7 @@ impl Builder {
         let authority = Authority::new()?;
         write_keys(&home, &authority, &server)?;
 
-        let components = Components { home: &home, tools, ports, extra: &self.extra };
+        let components = Components { home: &home, tools, ports, usage: self.metrics_server, extra: &self.extra };
         let start = |tool: Tool| home.spawn(tool.name(), &components.command(tool)?);
         // The API server waits for etcd by itself.
         let mut serving = [start(Tool::KubeApiserver)?, start(Tool::Etcd)?];
@@ -89,6 +94,12 @@ impl Builder {
         if self.controller_manager {
             processes.push(start(Tool::KubeControllerManager)?);
         }
+        if self.metrics_server {
+            processes.push(start(Tool::MetricsServer)?);
+            let api =
+                AggregatedApi { group: "metrics.k8s.io", version: "v1beta1", service: Tool::MetricsServer.name() };
+            aggregation::register(&client, &authority, &api, ports.metrics_server).await?;
+        }
         processes.extend(serving);
         Ok(ControlPlane {
             config,
@@ -97,6 +108,7 @@ impl Builder {
             authority,
             tools: tools.clone(),
             node_template: self.node_template.clone(),
+            kubelet: self.metrics_server.then_some(ports.kubelet),
             next_node: AtomicU32::new(0),
             components: processes,
             home,
@@ -119,8 +131,11 @@ fn write_keys(home: &Home, authority: &Authority, server: &str) -> Result<()> {
     let (private, public) = service_account_keys()?;
     home.write("sa.key", private)?;
     home.write("sa.pub", public)?;
-    let pairs =
-        [("apiserver", authority.api_server(SERVICE_IP)?), ("front-proxy", authority.client("front-proxy", None)?)];
+    let pairs = [
+        ("apiserver", authority.api_server(SERVICE_IP)?),
+        ("front-proxy", authority.client(FRONT_PROXY, None)?),
+        ("metrics-server", authority.server(&[aggregation::server_name(Tool::MetricsServer.name())])?),
+    ];
     for (name, Certificate { certificate, key }) in pairs {
         home.write(&format!("{name}.crt"), certificate)?;
         home.write(&format!("{name}.key"), key)?;
@@ -130,6 +145,7 @@ fn write_keys(home: &Home, authority: &Authority, server: &str) -> Result<()> {
         ("kwok", KWOK_USER, Some(MASTERS)),
         ("controller-manager", "system:kube-controller-manager", None),
         ("scheduler", "system:kube-scheduler", None),
+        ("metrics-server", "metrics-server", Some(MASTERS)),
     ];
     for (name, user, group) in users {
         let certificate = authority.client(user, group)?;

@@ -1,4 +1,5 @@
-//! The programs of the control plane: found where they are already, else built from the Go modules in `e2e/tools`.
+//! The programs of the control plane: found where they are already, else built from the Go modules in `e2e/tools`; and the oracle of the autoscaler, built from
+//! `e2e/oracle`.
 //!
 //! Looked for in this order: the folder in `KUBEBUILDER_ASSETS`, the cache (`$CATAMARAN_CACHE/bin`, by default `~/.cache/catamaran/bin`), `PATH`; what is found
 //! outside the cache counts only when its version fits. The `go.mod` files own the versions.
@@ -8,13 +9,14 @@ mod version;
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 
 pub use build::go_found;
+use sha2::{Digest, Sha256};
 use version::Version;
 
 /// A program that the ground needs.
@@ -34,11 +36,17 @@ pub enum Tool {
     Kwok,
     /// Installs charts.
     Helm,
+    /// Serves metrics.k8s.io.
+    MetricsServer,
+    /// Stores metrics and answers queries for them.
+    Prometheus,
+    /// Tells what the HPA of Kubernetes decides: its controller over cases in the conformance format. Our own program (`e2e/oracle`).
+    HpaOracle,
 }
 
 impl Tool {
-    /// Every tool, in the order in which they are built.
-    pub const ALL: [Self; 7] = [
+    /// What every ground needs, in the order in which they are built.
+    pub const GROUND: [Self; 7] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -46,6 +54,19 @@ impl Tool {
         Self::Kubectl,
         Self::Kwok,
         Self::Helm,
+    ];
+
+    /// Every tool, in the order in which they are built.
+    pub const ALL: [Self; 9] = [
+        Self::Etcd,
+        Self::KubeApiserver,
+        Self::KubeControllerManager,
+        Self::KubeScheduler,
+        Self::Kubectl,
+        Self::Kwok,
+        Self::Helm,
+        Self::MetricsServer,
+        Self::Prometheus,
     ];
 
     /// The file name of the program.
@@ -58,6 +79,9 @@ impl Tool {
             Self::Etcd => "etcd",
             Self::Kwok => "kwok",
             Self::Helm => "helm",
+            Self::MetricsServer => "metrics-server",
+            Self::Prometheus => "prometheus",
+            Self::HpaOracle => "hpa-oracle",
         }
     }
 
@@ -69,6 +93,9 @@ impl Tool {
             Self::Etcd => Module::Etcd,
             Self::Kwok => Module::Kwok,
             Self::Helm => Module::Helm,
+            Self::MetricsServer => Module::MetricsServer,
+            Self::Prometheus => Module::Prometheus,
+            Self::HpaOracle => Module::Oracle,
         }
     }
 
@@ -77,8 +104,19 @@ impl Tool {
         match self.module() {
             Module::Kubernetes => format!("k8s.io/kubernetes/cmd/{}", self.name()),
             Module::Etcd => Module::Etcd.path().to_owned(),
-            Module::Kwok => format!("{}/cmd/kwok", Module::Kwok.path()),
-            Module::Helm => format!("{}/cmd/helm", Module::Helm.path()),
+            module @ (Module::Kwok | Module::Helm | Module::MetricsServer | Module::Prometheus) => {
+                format!("{}/cmd/{}", module.path(), self.name())
+            }
+            Module::Oracle => ".".to_owned(),
+        }
+    }
+
+    /// Build tags: what is left out.
+    fn tags(self) -> &'static str {
+        match self {
+            // Service discovery needs the client libraries of all clouds: two thirds of the build.
+            Self::Prometheus => "remove_all_sd",
+            _ => "",
         }
     }
 
@@ -98,18 +136,23 @@ impl Tool {
             Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl | Self::Etcd | Self::Kwok => {
                 "about 1 min cold"
             }
-            Self::Helm => "about 3 min cold",
+            Self::Prometheus => "about 2 min cold",
+            Self::Helm | Self::MetricsServer => "about 3 min cold",
+            Self::HpaOracle => "about 2 min cold",
         }
     }
 }
 
-/// A Go module of ours that pins one project; one each, so that their dependencies do not fight.
+/// A Go module of ours that pins one project; one each, so that their dependencies do not fight. That of the oracle has code of its own as well.
 #[derive(Clone, Copy, Debug)]
 enum Module {
     Kubernetes,
     Etcd,
     Kwok,
     Helm,
+    MetricsServer,
+    Prometheus,
+    Oracle,
 }
 
 impl Module {
@@ -119,20 +162,31 @@ impl Module {
             Self::Etcd => "etcd",
             Self::Kwok => "kwok",
             Self::Helm => "helm",
+            Self::MetricsServer => "metrics-server",
+            Self::Prometheus => "prometheus",
+            Self::Oracle => "oracle",
         }
     }
 
     fn folder(self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(self.folder_name())
+        let e2e = Path::new(env!("CARGO_MANIFEST_DIR"));
+        match self {
+            Self::Kubernetes | Self::Etcd | Self::Kwok | Self::Helm | Self::MetricsServer | Self::Prometheus => {
+                e2e.join("tools").join(self.folder_name())
+            }
+            Self::Oracle => e2e.join(self.folder_name()),
+        }
     }
 
     /// The module path of the project.
     fn path(self) -> &'static str {
         match self {
-            Self::Kubernetes => "k8s.io/kubernetes",
+            Self::Kubernetes | Self::Oracle => "k8s.io/kubernetes",
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::Kwok => "sigs.k8s.io/kwok",
             Self::Helm => "helm.sh/helm/v4",
+            Self::MetricsServer => "sigs.k8s.io/metrics-server",
+            Self::Prometheus => "github.com/prometheus/prometheus",
         }
     }
 
@@ -142,17 +196,20 @@ impl Module {
             Self::Etcd => include_str!("../../tools/etcd/go.mod"),
             Self::Kwok => include_str!("../../tools/kwok/go.mod"),
             Self::Helm => include_str!("../../tools/helm/go.mod"),
+            Self::MetricsServer => include_str!("../../tools/metrics-server/go.mod"),
+            Self::Prometheus => include_str!("../../tools/prometheus/go.mod"),
+            Self::Oracle => include_str!("../../oracle/go.mod"),
         }
     }
 
     /// The version of the project.
     fn version(self) -> Version {
-        version::required(self.go_mod(), self.path()).expect("every go.mod in e2e/tools requires its project")
+        version::required(self.go_mod(), self.path()).expect("every go.mod requires its project")
     }
 
     /// The oldest Go that builds it.
     fn go_version(self) -> Version {
-        version::required(self.go_mod(), "go").expect("every go.mod in e2e/tools names its Go")
+        version::required(self.go_mod(), "go").expect("every go.mod names its Go")
     }
 
     /// Whether a program that somebody else installed can stand in for ours.
@@ -164,6 +221,11 @@ impl Module {
             // Kubernetes 1.36 asks for etcd 3.5 or later.
             Self::Etcd => found.major == 3 && found.minor >= 5,
             Self::Helm => found.major == ours.major && found.minor >= ours.minor,
+            Self::MetricsServer => (found.major, found.minor) == (ours.major, ours.minor),
+            // Release 3.x of Prometheus is version 0.30x of its Go module.
+            Self::Prometheus => found.major == 3,
+            // Nobody else makes it.
+            Self::Oracle => false,
         }
     }
 
@@ -179,8 +241,13 @@ impl Module {
                 )
             }
             Self::Helm => format!("-X helm.sh/helm/v4/internal/version.version={version}"),
-            // These two have their version in the source.
-            Self::Etcd | Self::Kwok => String::new(),
+            Self::MetricsServer => format!("-X k8s.io/client-go/pkg/version.gitVersion={version}"),
+            Self::Prometheus => {
+                let (major, minor) = (version.minor / 100, version.minor % 100);
+                format!("-X github.com/prometheus/common/version.Version={major}.{minor}.{}", version.patch)
+            }
+            // These two have their version in the source, and nobody asks the oracle for one.
+            Self::Etcd | Self::Kwok | Self::Oracle => String::new(),
         }
     }
 }
@@ -223,10 +290,32 @@ impl Tools {
     }
 }
 
-/// Where a tool of the pinned version is, or would be, in the cache. The version is in the folder's name, so an upgrade builds anew.
+/// Where a tool of the pinned version is, or would be, in the cache. The version is in the folder's name, so an upgrade builds anew; where the code is our own, so is
+/// its digest.
 fn cached(tool: Tool) -> Result<PathBuf> {
     let module = tool.module();
-    Ok(cache()?.join("bin").join(format!("{}-{}", module.folder_name(), module.version())).join(tool.name()))
+    let mut folder = format!("{}-{}", module.folder_name(), module.version());
+    if matches!(module, Module::Oracle) {
+        folder = format!("{folder}-{}", digest(&module.folder())?);
+    }
+    Ok(cache()?.join("bin").join(folder).join(tool.name()))
+}
+
+/// A digest over the files of a folder, short enough for a name.
+fn digest(folder: &Path) -> Result<String> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    let mut sha = Sha256::new();
+    for file in files.iter().filter(|file| file.is_file()) {
+        let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        // Lengths keep apart what would otherwise run together.
+        for part in [file.file_name().unwrap_or_default().as_encoded_bytes(), &content] {
+            sha.update((part.len() as u64).to_le_bytes());
+            sha.update(part);
+        }
+    }
+    Ok(sha.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What is there, and what is nowhere.

@@ -9,5 +9,6 @@ mod machines;
 mod namespaced;
 mod quiet;
 mod rollout;
+mod scaling;
 mod support;
 mod wrong_input;

@@ -64,7 +64,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 /// Becomes the optimised build of this program, with the same arguments.
 fn again_with_optimisation() -> Result<()> {
     setup::prepare()?;
-    Tools::prepare(&Tool::ALL)?;
+    Tools::prepare(&Tool::GROUND)?;
     eprintln!("building with optimisation ...");
     let program = build_release()?;
     // Returns only when it fails.

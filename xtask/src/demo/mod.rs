@@ -117,8 +117,8 @@ async fn play(stage: &mut Stage, promises: &mut Promises, keep: bool) -> Result<
 /// Makes what is missing. Says whether the tools of the control plane were there.
 fn prepare() -> Result<bool> {
     setup::prepare()?;
-    let had_tools = Tools::missing(&Tool::ALL)?.is_empty();
-    Tools::prepare(&Tool::ALL)?;
+    let had_tools = Tools::missing(&Tool::GROUND)?.is_empty();
+    Tools::prepare(&Tool::GROUND)?;
     build_programs()?;
     Ok(had_tools)
 }

@@ -126,6 +126,71 @@ const CASES: &[Case] = &[
         Refused(&["spec.quota.cpu.limit"]),
     ),
     case(
+        "scaling without an upper bound",
+        "{container: {image: a}, scaling: {metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}",
+        Refused(&["spec.scaling.maxReplicas"]),
+    ),
+    case(
+        "scaling by nothing",
+        "{container: {image: a}, scaling: {maxReplicas: 3}}",
+        Refused(&["scaling.metrics", "scaling.schedules"]),
+    ),
+    case(
+        "crossed bounds of scaling",
+        "{container: {image: a}, scaling: {minReplicas: 5, maxReplicas: 3, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}",
+        Refused(&["scaling.minReplicas", "scaling.maxReplicas"]),
+    ),
+    case(
+        "nothing that could wake it from zero",
+        "{container: {image: a}, scaling: {minReplicas: 0, maxReplicas: 3, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}",
+        Refused(&["minReplicas 0", "External"]),
+    ),
+    case(
+        "a metric without the field of its type",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Pods, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}",
+        Refused(&["the one field that its type names"]),
+    ),
+    case(
+        "a resource that nobody measures",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Resource, resource: {name: gpu, target: {type: Utilization, averageUtilization: 50}}}]}}",
+        Refused(&["cpu or memory"]),
+    ),
+    case(
+        "a target of another type",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Resource, resource: {name: cpu, target: {type: Value, value: 5}}}]}}",
+        Refused(&["Utilization", "AverageValue"]),
+    ),
+    case(
+        "a target of nothing",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: External, external: {metric: {name: q}, target: {type: AverageValue, averageValue: 0}}}]}}",
+        Stalled("InvalidSpec", &["spec.scaling", "above 0"]),
+    ),
+    case(
+        "an activation where there is always demand",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}, activation: 5}]}}",
+        Refused(&["activation", "External"]),
+    ),
+    case(
+        "a rate without a limit",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}], behavior: {scaleUp: {policies: [{type: Pods, value: 0, periodSeconds: 15}]}}}}",
+        Refused(&["spec.scaling.behavior.scaleUp.policies"]),
+    ),
+    case(
+        "a schedule that moves nothing",
+        "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, start: '0 8 * * *', end: '0 9 * * *'}]}}",
+        Refused(&["minReplicas, maxReplicas or both"]),
+    ),
+    case(
+        "a schedule that is no cron expression",
+        "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, start: 'at eight o clock', end: '0 9 * * *', minReplicas: 2}]}}",
+        Stalled("InvalidSpec", &["spec.scaling.schedules[0]", "start", "five fields"]),
+    ),
+    case(
+        "a time zone that is nowhere",
+        "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, timeZone: Mars/Base, start: '0 8 * * *', end: '0 9 * * *', minReplicas: 2}]}}",
+        Stalled("InvalidSpec", &["spec.scaling.schedules[0]", "timeZone", "Mars/Base"]),
+    ),
+    case(
         "nothing may change",
         "{container: {image: a}, rollout: {maxSurge: 0, maxUnavailable: 0%}}",
         Refused(&["maxSurge", "maxUnavailable"]),

@@ -128,8 +128,7 @@ impl Autoscaler {
 
     /// Forgets a workload.
     pub fn forget(&self, key: &WorkloadKey) {
-        self.shared.memory.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.shared.sources.want(key, Vec::new());
+        self.shared.forget(key);
     }
 
     /// What a pod uses of the CPU, in thousandths of a core: for the choice of victims.
@@ -192,6 +191,11 @@ impl Shared {
         self.memory.write().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
     }
 
+    fn forget(&self, key: &WorkloadKey) {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.sources.want(key, Vec::new());
+    }
+
     fn stored(&self, key: &WorkloadKey) -> Option<Arc<crate::stores::StoredWorkload>> {
         self.stores.workloads.get(&ObjectRef::new(&key.name).within(&key.namespace))
     }
@@ -202,8 +206,7 @@ impl Shared {
             workload.spec.scaling.as_ref().filter(|_| workload.spec.state.unwrap_or_default() == State::Running);
         if wanted.is_none() {
             if self.memories().contains_key(key) {
-                self.memory.write().unwrap_or_else(PoisonError::into_inner).remove(key);
-                self.sources.want(key, Vec::new());
+                self.forget(key);
             }
             return None;
         }
@@ -277,6 +280,10 @@ impl Shared {
             .workloads
             .state_filter(|workload| workload.0.as_ref().is_ok_and(|workload| workload.spec.scaling.is_some()));
         if scaled.len() != known {
+            // Those that are gone; on a standby nothing else takes them out.
+            let gone: Vec<WorkloadKey> =
+                self.memories().keys().filter(|key| self.stored(key).is_none()).cloned().collect();
+            gone.iter().for_each(|key| self.forget(key));
             let memories = self.memories();
             due.extend(
                 scaled

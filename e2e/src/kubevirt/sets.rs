@@ -155,6 +155,23 @@ async fn note_first_sight(set: &VirtualMachineInstanceReplicaSet, client: &Clien
     Ok(true)
 }
 
+/// Whether a set may adopt: asked of the API server once in a pass, since a set that is being deleted with its VMIs orphaned must
+/// not take them back (`RecheckDeletionTimestamp` of Kubernetes' controllers, which virt-controller uses as well).
+async fn may_adopt(
+    set: &VirtualMachineInstanceReplicaSet,
+    client: &Client,
+    known: &mut Option<bool>,
+) -> Result<bool, Error> {
+    if let Some(known) = *known {
+        return Ok(known);
+    }
+    let api: Api<VirtualMachineInstanceReplicaSet> =
+        Api::namespaced(client.clone(), &set.namespace().unwrap_or_default());
+    let now = api.get_metadata_opt(&set.name_any()).await?;
+    let adopts = now.is_some_and(|now| now.uid() == set.uid() && now.metadata.deletion_timestamp.is_none());
+    Ok(*known.insert(adopts))
+}
+
 /// The VMIs of a set: takes in matching ones without an owner, lets go of its own that match no more.
 async fn claim(
     set: &VirtualMachineInstanceReplicaSet,
@@ -163,6 +180,7 @@ async fn claim(
 ) -> Result<Vec<Arc<VirtualMachineInstance>>, Error> {
     let selector: Selector = set.spec.selector.clone().try_into()?;
     let mut claimed = Vec::new();
+    let mut adopts = None;
     for instance in context.instances.store.state() {
         if instance.namespace() != set.namespace() {
             continue;
@@ -175,7 +193,7 @@ async fn claim(
         let owners = match owned {
             Some(true) if matches => None,
             Some(true) => Some(json!([])),
-            None if matches && active => {
+            None if matches && active && may_adopt(set, &context.client, &mut adopts).await? => {
                 let mut owner = set.controller_owner_ref(&());
                 if let Some(owner) = &mut owner {
                     owner.block_owner_deletion = Some(true);

@@ -236,6 +236,7 @@ async fn schedules_move_the_bounds() -> Result<()> {
         ensure!(decision.to == 3, "{decision:?}");
         ground.apply(&manifest(&format!("minReplicas: 0, maxReplicas: 5, {never}, {AT_ONCE}"))).await?;
         settled(&ground, 0).await?;
+        ground.quiet().await?;
         patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"container": null, "virtualMachine": null}}))
             .await
             .err();
@@ -246,7 +247,7 @@ async fn schedules_move_the_bounds() -> Result<()> {
         })
         .await?;
     }
-    ground.quiet().await
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

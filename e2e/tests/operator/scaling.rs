@@ -111,9 +111,15 @@ async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
     ensure!(told(&grown, "ScalingActive") == ("True".into(), "ValidMetricFound".into()), "{:?}", grown.status);
     settled(&ground, 6).await?;
     // A constant load, noise and all, writes nothing, while decisions go on.
-    let from = Timestamp::now();
-    decisions(&ground, 4.0, "").await?;
-    ground.quiet_between(from + Duration::from_secs(1), Timestamp::now()).await?;
+    // Right after the step the average of 3 s still holds the load of fewer replicas, and may ask for one too many.
+    eventually("nothing is written over four decisions", WITHIN, || async {
+        let from = Timestamp::now();
+        decisions(&ground, 4.0, "").await?;
+        let to = Timestamp::now();
+        Ok(ground.quiet_between(from + Duration::from_secs(1), to).await.is_ok().then_some(()))
+    })
+    .await?;
+    settled(&ground, 6).await?;
     simulator.load(NAMESPACE, "web", load(0.09));
     settled(&ground, 2).await?;
     // kubectl scale changes nothing in mode Auto.

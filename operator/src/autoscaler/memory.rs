@@ -32,17 +32,17 @@ struct Version {
 /// The version of the spec that there is now, and the class for it.
 pub(super) struct Spec {
     version: Version,
-    class: Option<WorkloadClass>,
+    class: Option<Arc<WorkloadClass>>,
 }
 
 impl Spec {
-    pub(super) fn of(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Self {
+    pub(super) fn of(workload: &ElasticWorkload, class: Option<Arc<WorkloadClass>>) -> Self {
         let version = Version {
             uid: workload.metadata.uid.clone(),
             generation: workload.metadata.generation,
-            class: class.and_then(|class| class.metadata.resource_version.clone()),
+            class: class.as_ref().and_then(|class| class.metadata.resource_version.clone()),
         };
-        Self { version, class: class.cloned() }
+        Self { version, class }
     }
 }
 

@@ -211,7 +211,7 @@ impl Shared {
             return None;
         }
         let class = workload.spec.class_name.as_ref().and_then(|name| self.stores.classes.get(&ObjectRef::new(name)));
-        Some(Spec::of(workload, class.as_deref()))
+        Some(Spec::of(workload, class))
     }
 
     /// Makes a decision, and remembers it.
@@ -235,16 +235,15 @@ impl Shared {
             memory.with_quota(entry);
         }
         let usage = Usage::of(&self.usage, &key.namespace, &entries);
-        if memory.asked != Some(!usage.is_complete()) {
-            memory.asked = Some(!usage.is_complete());
-            self.sources.want(key, samples::queries(workload, !usage.is_complete()));
+        let without_agent = !usage.is_complete();
+        if memory.asked != Some(without_agent) {
+            memory.asked = Some(without_agent);
+            self.sources.want(key, samples::queries(workload, without_agent));
         }
         let answers = if samples::needs_sources(policy) { self.sources.answers(key) } else { Vec::new() };
         let samples = usage.answer(policy, &answers, now);
-        if memory.bounds.as_ref().is_none_or(|bounds| bounds.until.is_some_and(|until| until <= now)) {
-            memory.bounds = Some(autoscale::Bounds::at(policy.min, policy.max, &policy.schedules, now));
-        }
-        let bounds = memory.bounds.clone().unwrap_or_else(|| autoscale::Bounds::fixed(policy.min, policy.max));
+        let known = memory.bounds.take().filter(|bounds| bounds.until.is_none_or(|until| until > now));
+        let bounds = known.unwrap_or_else(|| autoscale::Bounds::at(policy.min, policy.max, &policy.schedules, now));
         let pods: Vec<&Pod> = entries.iter().map(|entry| &entry.pod).collect();
         let live = entries.iter().filter(|entry| entry.is_live()).count();
         let count = memory.count.unwrap_or(policy.min);
@@ -257,6 +256,7 @@ impl Shared {
             scaled_to_zero: count == 0,
         };
         let decision = autoscale::decide(policy, &observed, &memory.history, now);
+        memory.bounds = Some(bounds);
         memory.history.decided(policy, &decision);
         memory.last = Some((Instant::now(), decision.clone()));
         self.metrics.decided(&decision);

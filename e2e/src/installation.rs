@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ServiceAccount};
-use kube::{Api, api::PostParams};
+use kube::{Api, api::PostParams, config::Kubeconfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -147,6 +147,35 @@ impl Installation {
     /// # Errors
     /// When the binary is missing or cannot be started.
     pub fn spawn(&self, control_plane: &ControlPlane, name: &str) -> Result<Operator> {
+        self.spawn_at(control_plane, name, None)
+    }
+
+    /// Starts an operator process in the place of one that ended: agents find it at the same address. Waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn replace(&self, control_plane: &ControlPlane, name: &str, before: &Operator) -> Result<Operator> {
+        let mut operator = self.spawn_at(control_plane, name, before.usage.as_ref().map(|usage| usage.address))?;
+        operator.ready().await?;
+        Ok(operator)
+    }
+
+    /// From now on operators reach the API server by way of `server`, a URL.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be read or written.
+    pub fn by_way_of(&mut self, server: &str) -> Result<()> {
+        let mut config = Kubeconfig::read_from(&self.kubeconfig)?;
+        for cluster in config.clusters.iter_mut().filter_map(|cluster| cluster.cluster.as_mut()) {
+            cluster.server = Some(server.to_owned());
+        }
+        let path = self.kubeconfig.with_extension("detour");
+        std::fs::write(&path, serde_saphyr::to_string(&config)?)?;
+        self.kubeconfig = path;
+        Ok(())
+    }
+
+    fn spawn_at(&self, control_plane: &ControlPlane, name: &str, usage: Option<SocketAddr>) -> Result<Operator> {
         let address = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(binary("catamaran-operator")?);
         command
@@ -155,7 +184,10 @@ impl Installation {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("CATAMARAN_IDENTITY", name);
         let usage = self.certificate.as_ref().map(|certificate| {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+            let address = match usage {
+                Some(address) => address,
+                None => SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)),
+            };
             command.arg(format!("--usage-listen={address}"));
             let file = |name: &str| certificate.path().join(name);
             command.arg(format!("--usage-certificate={}", file("tls.crt").display()));

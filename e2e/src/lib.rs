@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod control_plane;
+pub mod gate;
 pub mod helm;
 pub mod history;
 pub mod hpa_cases;

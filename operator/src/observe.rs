@@ -46,11 +46,12 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
         Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service,
         Some(_) => ObservedService::Foreign,
     };
-    Observed { now, kubevirt: stores.kubevirt(), sets, foreign_sets, service, status, scaling: None }
+    Observed { now, kubevirt: stores.kubevirt(), sets, foreign_sets, service, status, scaling: None, usage_due: None }
 }
 
 /// Adds what the choice of victims looks at: the pods of ReplicaSets, and what each replica uses.
 pub fn add_usage(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, autoscaler: &Autoscaler) {
+    observed.usage_due = autoscaler.usage_due(observed.now);
     let entries = stores.pods.index.children(key);
     let usage = |entry: &PodEntry| autoscaler.cpu_of(&key.namespace, entry);
     for set in &mut observed.sets {

@@ -85,7 +85,9 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     let sources = Sources::connect(&config_of_sources, settings.prometheus.clone())
         .map_err(|error| Ended::Config(Box::new(error)))?;
     let usage = UsageStore::new(settings.usage.keep());
-    let autoscaler = Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone());
+    let listens = settings.usage.listen.is_some();
+    let autoscaler =
+        Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone(), listens);
 
     let ready = Arc::new(AtomicBool::new(false));
     let probes =

@@ -7,7 +7,7 @@
 
 use crate::{
     action::{Action, SetReference, SetUpdate},
-    autoscale::victims::{Candidate, Victims, order},
+    autoscale::victims::{Candidate, Victims, is_open, order},
     crash_loop::{self, Verdict},
     observed::{Instance, InstanceSet, Stage},
     planner::Step,
@@ -22,7 +22,9 @@ pub(crate) struct Scaling {
     pub(crate) verdict: Verdict,
 }
 
-/// Brings a set of `current` replicas to `wanted`. `update` carries what else is to be noted with a change of scale.
+/// Brings a set of `current` replicas to `wanted`. `update` carries what else is to be noted with a change of scale; until
+/// `usage_due` the choice may be put off ([`crate::Observed`]).
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn scale(
     set: &InstanceSet,
     mut update: SetUpdate,
@@ -30,6 +32,7 @@ pub(crate) fn scale(
     wanted: u32,
     why: Reason,
     victims: Victims,
+    usage_due: Option<Timestamp>,
     now: Timestamp,
 ) -> Scaling {
     let verdict = crash_loop::judge(set, wanted, now);
@@ -45,6 +48,11 @@ pub(crate) fn scale(
         if !set.pause_seen || !set.paused {
             wait = Some(Wait::PauseSeen(reference.clone()));
             why = Reason::PauseToChoose { surplus: live.saturating_sub(wanted) };
+            true
+        } else if live > wanted
+            && let Some(until) = usage_due.filter(|_| is_open(victims, &candidates(set)))
+        {
+            wait = Some(Wait::Usage { set: reference.name.clone(), until });
             true
         } else if live > wanted {
             if set.counted == live {
@@ -102,12 +110,15 @@ pub(crate) fn scale(
 /// The instances to go: those that are least far first, ready ones as `victims` says.
 fn choose(set: &InstanceSet, count: u32, victims: Victims) -> Vec<&Instance> {
     let live: Vec<&Instance> = set.live().collect();
-    let candidates: Vec<Candidate<'_>> = live.iter().map(|instance| instance.candidate()).collect();
-    let place: Vec<&str> = order(victims, &candidates).into_iter().map(|candidate| candidate.name).collect();
+    let place: Vec<&str> = order(victims, &candidates(set)).into_iter().map(|candidate| candidate.name).collect();
     let mut chosen = live;
     chosen.sort_by_key(|instance| (rank(instance), place.iter().position(|name| *name == instance.name)));
     chosen.truncate(usize::try_from(count).unwrap_or(usize::MAX));
     chosen
+}
+
+fn candidates(set: &InstanceSet) -> Vec<Candidate<'_>> {
+    set.live().map(Instance::candidate).collect()
 }
 
 fn rank(instance: &Instance) -> u8 {

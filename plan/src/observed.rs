@@ -25,6 +25,9 @@ pub struct Observed {
     pub status: ElasticWorkloadStatus,
     /// What scaling decided just now, with `spec.scaling`.
     pub scaling: Option<Scaled>,
+    /// Until when usage that is not known yet may still come in, because the operator has begun to listen to node agents only
+    /// lately. `None`: what is not known now is not on its way.
+    pub usage_due: Option<Timestamp>,
 }
 
 /// A decision of scaling, and what has to be remembered if it is carried out.

@@ -147,7 +147,8 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         match &set.members {
             Members::Pods(pods) => {
                 let mut update = update;
-                let marking = pods::mark(pods, update.set.clone(), set.replicas, next.asked, desired.victims);
+                let marking =
+                    pods::mark(pods, update.set.clone(), set.replicas, next.asked, desired.victims, observed.usage_due);
                 steps.extend(marking.steps);
                 if let Some(wait) = marking.wait {
                     waits.push(wait);
@@ -163,7 +164,16 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
             }
             Members::Instances(instances) => {
                 let why = if next.why == Move::Stay { Reason::Notes } else { Reason::Scale(next.why) };
-                let scaling = machines::scale(instances, update, set.replicas, next.asked, why, desired.victims, now);
+                let scaling = machines::scale(
+                    instances,
+                    update,
+                    set.replicas,
+                    next.asked,
+                    why,
+                    desired.victims,
+                    observed.usage_due,
+                    now,
+                );
                 steps.extend(scaling.steps);
                 look_again(scaling.verdict.look_again);
                 if scaling.verdict.holding
@@ -179,6 +189,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
             }
         }
     }
+    waits.iter().for_each(|wait| look_again(wait.until()));
     if create {
         let first = sets.is_empty();
         let new_set = NewSet {

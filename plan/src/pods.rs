@@ -4,9 +4,11 @@
 //! unready ones are gone. So a scale-in marks the victims, and lowers the count when the marks are seen. Marks that no scale-in
 //! needs are taken off. Each step is found again from what is observed, so a crash between any two of them costs nothing.
 
+use jiff::Timestamp;
+
 use crate::{
     action::{Action, SetReference},
-    autoscale::victims::{Victims, order},
+    autoscale::victims::{Victims, is_open, order},
     observed::{Pod, PodSet, count},
     planner::Step,
     report::{Reason, Wait},
@@ -19,8 +21,22 @@ pub(crate) struct Marking {
     pub(crate) wait: Option<Wait>,
 }
 
-/// Marks the victims of a scale-in from `current` to `wanted`, and takes off marks that none needs.
-pub(crate) fn mark(set: &PodSet, reference: SetReference, current: u32, wanted: u32, victims: Victims) -> Marking {
+/// Marks the victims of a scale-in from `current` to `wanted`, and takes off marks that none needs. `usage_due`: until when the
+/// choice may be put off ([`crate::Observed`]).
+pub(crate) fn mark(
+    set: &PodSet,
+    reference: SetReference,
+    current: u32,
+    wanted: u32,
+    victims: Victims,
+    usage_due: Option<Timestamp>,
+) -> Marking {
+    if let Some(until) = usage_due.filter(|_| wanted < current) {
+        let unmarked: Vec<_> = set.pods.iter().filter(|pod| !pod.marked).map(Pod::candidate).collect();
+        if is_open(victims, &unmarked) && unmarked.len() > usize::try_from(wanted).unwrap_or(usize::MAX) {
+            return Marking { steps: Vec::new(), wait: Some(Wait::Usage { set: reference.name, until }) };
+        }
+    }
     let chosen: Vec<&str> = match victims {
         Victims::LeastBusy | Victims::Newest if wanted < current => choose(&set.pods, wanted, victims),
         Victims::LeastBusy | Victims::Newest | Victims::Default => Vec::new(),
@@ -82,7 +98,7 @@ mod tests {
             uid: "uid".to_owned(),
             resource_version: "1".to_owned(),
         };
-        let marking = mark(&PodSet { pods, ..PodSet::default() }, reference, current, wanted, victims);
+        let marking = mark(&PodSet { pods, ..PodSet::default() }, reference, current, wanted, victims, None);
         let of = |wanted: bool| {
             let names = marking.steps.iter().filter_map(|step| match &step.action {
                 Action::MarkPod { name, marked, .. } if *marked == wanted => Some(name.clone()),
@@ -111,6 +127,31 @@ mod tests {
     fn nothing_is_marked_without_a_scale_in_or_by_default() {
         assert_eq!(marked(four(), 4, 4, Victims::LeastBusy), (vec![], vec![], false));
         assert_eq!(marked(four(), 4, 2, Victims::Default), (vec![], vec![], false));
+    }
+
+    #[test]
+    fn the_choice_is_put_off_while_usage_is_on_its_way() {
+        let reference = SetReference {
+            hull: Hull::Container,
+            name: "web-1".to_owned(),
+            uid: "uid".to_owned(),
+            resource_version: "1".to_owned(),
+        };
+        let due = Timestamp::from_second(1_800_000_100).expect("a time");
+        let waits = |pods: Vec<Pod>, wanted, victims| {
+            let set = PodSet { pods, ..PodSet::default() };
+            let marking = mark(&set, reference.clone(), 4, wanted, victims, Some(due));
+            matches!(marking.wait, Some(Wait::Usage { until, .. }) if until == due) && marking.steps.is_empty()
+        };
+        assert!(waits(four(), 2, Victims::LeastBusy));
+        assert!(!waits(four(), 2, Victims::Newest) && !waits(four(), 4, Victims::LeastBusy));
+        let mut known = four();
+        known[2].usage = Some(30);
+        assert!(!waits(known, 2, Victims::LeastBusy));
+        // Chosen already, by who knew.
+        let mut chosen = four();
+        (chosen[1].marked, chosen[3].marked) = (true, true);
+        assert!(!waits(chosen, 2, Victims::LeastBusy));
     }
 
     #[test]

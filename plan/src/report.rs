@@ -90,6 +90,13 @@ pub enum Wait {
     },
     /// The marks of the victims have to be seen.
     MarksSeen(SetReference),
+    /// The usage of replicas has to come in before the least busy can be chosen.
+    Usage {
+        /// The name of the set.
+        set: String,
+        /// Until when it is waited for.
+        until: Timestamp,
+    },
     /// The ReplicaSet controller has to count the pods of a set that was changed.
     Counted {
         /// Its name.
@@ -106,6 +113,23 @@ pub enum Wait {
     Paused,
     /// KubeVirt has to be installed.
     KubeVirt,
+}
+
+impl Wait {
+    /// When it is over at the latest, whatever happens.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::CrashLoop { until, .. } | Self::Usage { until, .. } => Some(*until),
+            Self::PauseSeen(_)
+            | Self::DeletionsSeen(_)
+            | Self::SetDeleted { .. }
+            | Self::MarksSeen(_)
+            | Self::Counted { .. }
+            | Self::Available { .. }
+            | Self::Paused
+            | Self::KubeVirt => None,
+        }
+    }
 }
 
 /// The kind of a replica set.
@@ -173,6 +197,9 @@ impl fmt::Display for Wait {
             Self::DeletionsSeen(set) => write!(f, "virt-controller has to see the deletions in {}", set.name),
             Self::CrashLoop { set, until } => write!(f, "replacements in {} are held back until {until}", set.name),
             Self::MarksSeen(set) => write!(f, "the marks on the victims in {} have to be seen", set.name),
+            Self::Usage { set, until } => {
+                write!(f, "node agents have to tell the usage of the replicas in {set}; waited for until {until}")
+            }
             Self::Counted { name } => write!(f, "the ReplicaSet controller has to count the pods of {name}"),
             Self::SetDeleted { name } => write!(f, "{name} is being deleted"),
             Self::Available { available, wanted } => write!(f, "{available} of {wanted} replicas are available"),

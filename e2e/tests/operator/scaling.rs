@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
+    gate::Gate,
     kubevirt::Knobs,
     metrics_adapter::{CustomVersions, MetricsAdapter},
     usage::{
@@ -19,7 +20,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::support::{Ground, NAMESPACE, web, web_machines};
+use crate::support::{Ground, NAMESPACE, random, web, web_machines};
 
 /// Values of the chart with the usage intake.
 fn with_usage() -> Value {
@@ -130,7 +131,7 @@ async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
 }
 
 /// Gives each of ten replicas other work, scales in by four, and returns the names that are left with their work.
-async fn victims_of(mut ground: Ground, manifest: fn(&str) -> String, kill: bool) -> Result<()> {
+async fn victims_of(ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
     let simulator = simulator(&ground)?;
     simulator.load(NAMESPACE, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
     let bounds =
@@ -149,19 +150,6 @@ async fn victims_of(mut ground: Ground, manifest: fn(&str) -> String, kill: bool
     // The window of usage is 3 s; after so many decisions it holds the new work alone.
     decisions(&ground, 6.0, "").await?;
     ground.apply(&bounds(6)).await?;
-    if kill {
-        let marked = ListParams::default().labels("catamaran.dev/workload=web");
-        eventually("the scale-in has begun", WITHIN, || async {
-            let begun = pods.list(&marked).await?.iter().any(|pod| {
-                pod.annotations().contains_key("controller.kubernetes.io/pod-deletion-cost")
-                    || pod.metadata.deletion_timestamp.is_some()
-            });
-            Ok(begun.then_some(()))
-        })
-        .await?;
-        ground.operator.kill()?;
-        ground.operator = ground.installation.start(&ground.control_plane, "operator-b").await?;
-    }
     settled(&ground, 6).await?;
     let left = eventually("six are left", WITHIN, || async {
         let left = live(&pods).await?;
@@ -180,21 +168,99 @@ async fn live(pods: &Api<Pod>) -> Result<Vec<String>> {
     Ok(pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(ResourceExt::name_any).collect())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_least_busy_containers_go() -> Result<()> {
-    victims_of(Ground::start_with(with_usage()).await?, containers, false).await
+/// Scales in by four again and again, each time with the operator killed between another two of its writes, until a scale-in
+/// has no further write. `CATAMARAN_EVERY_WRITE` takes each of them; else there are three by chance.
+async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
+    let gate = Gate::start(&ground.control_plane).await?;
+    ground.installation.by_way_of(&gate.url())?;
+    ground.operator.kill()?;
+    ground.operator = ground.replaced().await?;
+    let simulator = simulator(&ground)?;
+    simulator.load(NAMESPACE, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
+    let bounds =
+        |max: u32| manifest(&format!("minReplicas: {max}, maxReplicas: {max}, {CPU}, {AT_ONCE}, victims: LeastBusy"));
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let mut moments: Vec<usize> = (1..=20).collect();
+    if std::env::var_os("CATAMARAN_EVERY_WRITE").is_none() {
+        let mut random = random()?;
+        // The first seven writes are there in any case: four victims, and at least a pause or a scale and two statuses.
+        moments = rand::seq::index::sample(&mut random, 7, 3).into_iter().map(|index| index + 1).collect();
+    }
+    let mut killed = 0;
+    for moment in moments {
+        ground.apply(&bounds(10)).await?;
+        settled(&ground, 10).await?;
+        let mut names = live(&pods).await?;
+        names.sort();
+        ensure!(names.len() == 10, "{names:?}");
+        // Neither by name nor by age.
+        let order = [3, 7, 1, 9, 5, 0, 8, 2, 6, 4];
+        for (work, index) in order.iter().enumerate() {
+            simulator.own_work(&names[*index], 0.02 + 0.04 * work as f64);
+        }
+        let mut idle: Vec<String> = order[..4].iter().map(|index| names[*index].clone()).collect();
+        decisions(&ground, 6.0, "").await?;
+        ground.quiet().await?;
+        gate.shut_after(moment);
+        ground.apply(&bounds(6)).await?;
+        let through = async {
+            settled(&ground, 6).await?;
+            ground.quiet().await
+        };
+        let was_killed = tokio::select! {
+            () = gate.shut() => true,
+            through = through => {
+                through?;
+                false
+            }
+        };
+        if was_killed {
+            println!("killed after write {moment}");
+            killed += 1;
+            ground.operator.kill()?;
+            gate.open();
+            ground.operator = ground.replaced().await?;
+            settled(&ground, 6).await?;
+        }
+        gate.open();
+        let left = eventually("six are left", WITHIN, || async {
+            let left = live(&pods).await?;
+            Ok((left.len() == 6).then_some(left))
+        })
+        .await?;
+        names.retain(|name| !left.contains(name));
+        idle.sort();
+        ensure!(names == idle, "after write {moment}: {names:?} went, {idle:?} were the least busy");
+        if !was_killed {
+            break;
+        }
+    }
+    ensure!(killed >= 3, "killed {killed} times");
+    ground.quiet().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_least_busy_containers_go_even_if_the_operator_is_killed() -> Result<()> {
-    victims_of(Ground::start_with(with_usage()).await?, containers, true).await
+async fn the_least_busy_containers_go_whenever_the_operator_is_killed() -> Result<()> {
+    victims_whenever_killed(Ground::start_with(with_usage()).await?, containers).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_busy_virtual_machines_go_whenever_the_operator_is_killed() -> Result<()> {
+    let mut ground = Ground::start_with(with_usage()).await?;
+    ground.start_kubevirt(Knobs::default()).await?;
+    victims_whenever_killed(ground, machines).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_busy_containers_go() -> Result<()> {
+    victims_of(Ground::start_with(with_usage()).await?, containers).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_least_busy_virtual_machines_go() -> Result<()> {
     let mut ground = Ground::start_with(with_usage()).await?;
     ground.start_kubevirt(Knobs::default()).await?;
-    victims_of(ground, machines, false).await
+    victims_of(ground, machines).await
 }
 
 const QUEUE: &str = "metrics: [{type: External, external: {metric: {name: queue}, target: {type: AverageValue, averageValue: 10}}, activation: 2}]";

@@ -11,7 +11,11 @@ use catamaran_e2e::{
     workloads,
 };
 use jiff::Timestamp;
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
@@ -83,6 +87,13 @@ impl Ground {
         self.operator.kill()?;
         self.operator = self.installation.start(&self.control_plane, successor).await?;
         Ok(())
+    }
+
+    /// Another operator in the place of one that was killed. Its lease is deleted: nobody is left to hold it.
+    pub(crate) async fn replaced(&self) -> Result<Operator> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), SYSTEM);
+        leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+        self.installation.replace(&self.control_plane, "successor", &self.operator).await
     }
 
     /// Ends a test: bounds were kept, and all is quiet.

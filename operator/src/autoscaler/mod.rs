@@ -43,6 +43,9 @@ use samples::Usage;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(900);
 /// Without news a decision is made so often: as often as the HPA makes its own.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// So soon after the start every agent has come back: one that lost its operator waits for up to 10 s between two attempts, looks
+/// for new addresses every 5 s, and two reports make a usage.
+const AGENTS_BACK_WITHIN: Duration = Duration::from_secs(17);
 /// How often news is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -61,12 +64,21 @@ struct Shared {
     memory: RwLock<HashMap<WorkloadKey, Arc<Mutex<Memory>>>>,
     dirty: Mutex<HashSet<WorkloadKey>>,
     leads: AtomicBool,
+    /// Since when agents are listened to, if they are.
+    listens_since: Option<Instant>,
 }
 
 impl Autoscaler {
-    /// With an empty memory.
+    /// With an empty memory. `listens`: whether node agents are listened to from now on.
     #[must_use]
-    pub fn new(stores: Stores, usage: UsageStore, sources: Sources, queue: Queue, metrics: Metrics) -> Self {
+    pub fn new(
+        stores: Stores,
+        usage: UsageStore,
+        sources: Sources,
+        queue: Queue,
+        metrics: Metrics,
+        listens: bool,
+    ) -> Self {
         let shared = Shared {
             stores,
             usage,
@@ -76,6 +88,7 @@ impl Autoscaler {
             memory: RwLock::default(),
             dirty: Mutex::default(),
             leads: AtomicBool::new(false),
+            listens_since: listens.then(Instant::now),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -135,6 +148,13 @@ impl Autoscaler {
     #[must_use]
     pub fn cpu_of(&self, namespace: &str, entry: &PodEntry) -> Option<i64> {
         samples::cpu(&self.shared.usage, namespace, entry)
+    }
+
+    /// Until when usage that is not known may still be on its way: see [`catamaran_plan::Observed`].
+    #[must_use]
+    pub fn usage_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let left = AGENTS_BACK_WITHIN.checked_sub(self.shared.listens_since?.elapsed())?;
+        now.checked_add(left).ok()
     }
 
     /// Decides when there is news, until the future is dropped.

@@ -9,7 +9,8 @@
 //! | `Default` | the most recently ready, as a ReplicaSet has it | the newest |
 //!
 //! Unknown usage is the highest so that a sample that was lost never costs a busy replica. With no usage known at all,
-//! `LeastBusy` is `Newest`. The name decides last, so the same replicas always give the same order.
+//! `LeastBusy` is `Newest`. Only right after the operator's start is the choice put off for a while, until agents have told it what
+//! it does not know yet. The name decides last, so the same replicas always give the same order.
 
 use std::cmp::Reverse;
 
@@ -57,6 +58,15 @@ pub fn order<'a>(victims: Victims, candidates: &[Candidate<'a>]) -> Vec<Candidat
         (ready_since.is_some(), rank, newest, name)
     });
     order
+}
+
+/// Whether the order may be another one once the usage that is missing is known.
+#[must_use]
+pub fn is_open(victims: Victims, candidates: &[Candidate<'_>]) -> bool {
+    match victims {
+        Victims::LeastBusy => candidates.iter().any(|one| one.ready_since.is_some() && one.usage.is_none()),
+        Victims::Newest | Victims::Default => false,
+    }
 }
 
 /// What tells ready replicas apart, besides their age. The lowest goes first.

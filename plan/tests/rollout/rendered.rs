@@ -36,6 +36,7 @@ fn rendered(workload: &str) -> String {
         service: ObservedService::Absent,
         status: catamaran_crds::ElasticWorkloadStatus::default(),
         scaling: None,
+        usage_due: None,
     };
     let objects = plan(&desired, &observed).steps.into_iter().map(|step| match step.action {
         Action::CreateSet(set) => match objects::replica_set(&desired, &set) {

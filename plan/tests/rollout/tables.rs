@@ -146,6 +146,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
         service: ObservedService::Absent,
         status: ElasticWorkloadStatus::default(),
         scaling: None,
+        usage_due: None,
     };
     let plan = plan(desired, &observed);
     plan.steps.iter().map(|step| step.action.to_string().replace("VirtualMachineInstance", "VMI")).collect()

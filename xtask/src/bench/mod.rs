@@ -4,9 +4,11 @@
 
 mod crash_loop;
 mod peer;
+mod reaction;
 mod reconcile;
 mod report;
 mod rollout;
+mod scale;
 mod settle;
 
 use std::{
@@ -41,6 +43,10 @@ enum Name {
     Reconcile,
     /// Virtual machines that die at once, against a plain VirtualMachineInstanceReplicaSet
     CrashLoop,
+    /// From a step of the load to the write of the count, against the HPA with metrics-server
+    Reaction,
+    /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up
+    Scale,
 }
 
 /// Runs benchmarks. Results go to standard output, progress to standard error.
@@ -54,6 +60,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Name::Rollout => rollout::run().await.context("rollout")?,
             Name::Reconcile => reconcile::run().await.context("reconcile")?,
             Name::CrashLoop => crash_loop::run().await.context("crash-loop")?,
+            Name::Reaction => reaction::run().await.context("reaction")?,
+            Name::Scale => scale::run().await.context("scale")?,
         };
         let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };
         writeln!(io::stdout(), "{text}")?;
@@ -65,6 +73,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
 fn again_with_optimisation() -> Result<()> {
     setup::prepare()?;
     Tools::prepare(&Tool::GROUND)?;
+    Tools::prepare(&[Tool::MetricsServer])?;
     eprintln!("building with optimisation ...");
     let program = build_release()?;
     // Returns only when it fails.

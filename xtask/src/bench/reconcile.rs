@@ -156,7 +156,7 @@ async fn resident() -> Result<Figures> {
 }
 
 /// A control plane whose components ask as often as they like.
-fn in_haste(builder: Builder) -> Builder {
+pub(super) fn in_haste(builder: Builder) -> Builder {
     [Tool::KubeControllerManager, Tool::KubeScheduler].into_iter().fold(builder, |builder, tool| {
         builder.argument(tool, "--kube-api-qps=1000").argument(tool, "--kube-api-burst=2000")
     })

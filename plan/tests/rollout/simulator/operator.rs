@@ -67,6 +67,7 @@ impl World {
             },
             status: self.status.clone(),
             scaling: None,
+            usage_due: None,
         }
     }
 

@@ -362,6 +362,11 @@ async fn lost_metrics_hold_then_fall_back_and_come_back() -> Result<()> {
     let fallen = settled(&ground, 5).await?;
     let decision = fallen.status.and_then(|status| status.scaling?.last_decision).context("a decision")?;
     ensure!(decision.reason == "Fallback", "{decision:?}");
+    // However long it lasts. `CATAMARAN_OUTAGE_SECONDS=600` is the long form of this test.
+    let outage = std::env::var("CATAMARAN_OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5);
+    let from = Timestamp::now() + Duration::from_secs(1);
+    ground.quiet_between(from, from + Duration::from_secs(outage)).await?;
+    settled(&ground, 5).await?;
     for node in 0..4 {
         simulator.faults(&format!("node-{node}"), Faults::default());
     }

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the product on a control plane of its own, from nothing to nothing in about a minute.
 
 mod live;
+mod load;
 mod screen;
 mod story;
 mod summary;
@@ -105,6 +106,7 @@ async fn play(stage: &mut Stage, promises: &mut Promises, keep: bool) -> Result<
     stage.start_workloads(promises).await?;
     stage.update_image(promises).await?;
     stage.switch_hull(promises).await?;
+    stage.follow_load(promises).await?;
     stage.kill_leader(promises).await?;
     if keep {
         stage.replace_killed().await?;

@@ -34,6 +34,8 @@ pub(super) struct Screen {
 #[derive(Default)]
 struct State {
     rows: BTreeMap<String, Row>,
+    /// Demand and usage of workloads, in cores.
+    loads: BTreeMap<String, (f64, f64)>,
     /// Lines of the table that is on the terminal now.
     drawn: usize,
 }
@@ -86,6 +88,21 @@ impl Screen {
         self.draw(&mut state, out);
     }
 
+    /// Shows the load of a workload: demand and usage, in cores. Only a terminal has it, as it is never the same twice.
+    pub(super) fn load(&self, name: &str, demand: f64, used: f64) {
+        let mut state = self.state();
+        state.loads.insert(name.to_owned(), (demand, used));
+        if self.terminal {
+            let out = state.erase();
+            self.draw(&mut state, out);
+        }
+    }
+
+    /// The load of a workload is of no interest any more.
+    pub(super) fn unload(&self, name: &str) {
+        self.state().loads.remove(name);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,12 +139,30 @@ impl State {
             "AVAILABLE",
             "CONTAINERS",
             "VMS",
+            "DEMAND",
+            "USAGE",
             "STATUS",
         ]);
         for (name, row) in &self.rows {
             let [desired, updated, available] = row.counts.map(|count| count.to_string());
             let (containers, machines) = (of(row.containers), of(row.machines));
-            table.add_row([name, &row.hull, &desired, &updated, &available, &containers, &machines, &row.reason]);
+            let cores = |cores: f64| format!("{cores:.2}");
+            let [demand, usage] = match self.loads.get(name) {
+                Some((demand, used)) => [cores(*demand), cores(*used)],
+                None => ["-", "-"].map(str::to_owned),
+            };
+            table.add_row([
+                name,
+                &row.hull,
+                &desired,
+                &updated,
+                &available,
+                &containers,
+                &machines,
+                &demand,
+                &usage,
+                &row.reason,
+            ]);
         }
         table.to_string()
     }

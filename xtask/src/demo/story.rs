@@ -36,7 +36,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{live::Live, screen::Screen, summary::Promises};
+use super::{live::Live, load, screen::Screen, summary::Promises};
 use crate::cargo::workspace;
 
 /// Where the workloads are.
@@ -69,7 +69,8 @@ impl Stage {
         screen.say(&format!("control plane with {NODES} simulated nodes at {}", control_plane.server()));
         let client = control_plane.client();
         let kubevirt = async { StandIn::start(kubevirt::client(&control_plane).await?, Knobs::default()).await };
-        let chart = Installation::install(&control_plane, json!({}));
+        let values = json!({"usage": {"enabled": true, "certificateSecret": "usage-tls"}});
+        let chart = Installation::install(&control_plane, values);
         let (kubevirt, installation) = tokio::try_join!(kubevirt, chart)?;
         screen.say("KubeVirt's stand-in runs, and the chart is installed by Helm");
         let mut operators = Vec::new();
@@ -121,6 +122,11 @@ impl Stage {
     pub(super) async fn switch_hull(&self, promises: &mut Promises) -> Result<()> {
         self.screen.say(&format!("{WEB} from containers to virtual machines: apply docs/examples/web-as-machine.yaml"));
         self.roll_out("switch from containers to virtual machines", &text("web-as-machine")?, promises).await
+    }
+
+    /// A workload whose load rises and falls.
+    pub(super) async fn follow_load(&self, promises: &mut Promises) -> Result<()> {
+        load::step(&self.client, &self.screen, self.operators.iter().map(|(_, operator)| operator), promises).await
     }
 
     /// Applies a change of the web workload, and looks at its availability at every watch event until the change is through.

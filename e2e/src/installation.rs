@@ -33,6 +33,7 @@ const AGENT: &str = "catamaran-agent";
 pub struct Installation {
     arguments: Vec<String>,
     kubeconfig: PathBuf,
+    environment: Vec<(String, String)>,
     /// A folder with the certificate of the usage intake, where there is one.
     certificate: Option<TempDir>,
 }
@@ -129,7 +130,7 @@ impl Installation {
         };
         let account = pod.service_account_name.context("the Deployment names its account")?;
         let kubeconfig = control_plane.kubeconfig_for_service_account(SYSTEM, &account).await?;
-        Ok(Self { arguments, kubeconfig, certificate })
+        Ok(Self { arguments, kubeconfig, environment: Vec::new(), certificate })
     }
 
     /// Starts an operator process as the chart's account and waits until it is ready.
@@ -175,6 +176,11 @@ impl Installation {
         Ok(())
     }
 
+    /// Variables in the environment of operators that are started from now on.
+    pub fn set_environment(&mut self, environment: Vec<(String, String)>) {
+        self.environment = environment;
+    }
+
     fn spawn_at(&self, control_plane: &ControlPlane, name: &str, usage: Option<SocketAddr>) -> Result<Operator> {
         let address = format!("127.0.0.1:{}", free_port()?);
         let mut command = Command::new(binary("catamaran-operator")?);
@@ -182,7 +188,8 @@ impl Installation {
             .args(self.arguments.iter().filter(|argument| !argument.starts_with("--usage-listen=")))
             .arg(format!("--listen={address}"))
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("CATAMARAN_IDENTITY", name);
+            .env("CATAMARAN_IDENTITY", name)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         let usage = self.certificate.as_ref().map(|certificate| {
             let address = match usage {
                 Some(address) => address,

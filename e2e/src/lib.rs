@@ -13,6 +13,7 @@
 
 pub mod audit;
 pub mod control_plane;
+pub mod fake_clock;
 pub mod gate;
 pub mod helm;
 pub mod history;

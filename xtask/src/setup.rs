@@ -18,7 +18,7 @@ struct Need {
     elsewhere: &'static str,
 }
 
-const NEEDS: [Need; 3] = [
+const NEEDS: [Need; 4] = [
     Need {
         program: "setpriv",
         package: "util-linux",
@@ -36,6 +36,12 @@ const NEEDS: [Need; 3] = [
         package: "procps",
         what_for: "sends signals",
         elsewhere: "part of procps (procps-ng) or util-linux",
+    },
+    Need {
+        program: "faketime",
+        package: "faketime",
+        what_for: "sets the operator's clock in a test",
+        elsewhere: "libfaketime (https://github.com/wolfcw/libfaketime)",
     },
 ];
 

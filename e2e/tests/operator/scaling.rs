@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
+    fake_clock::FakeClock,
     gate::Gate,
     kubevirt::Knobs,
     metrics_adapter::{CustomVersions, MetricsAdapter},
@@ -13,9 +14,9 @@ use catamaran_e2e::{
         world::Load,
     },
     wait::eventually,
-    workloads::{WITHIN, patch, wait_for, wait_ready},
+    workloads::{WITHIN, patch, wait_for, wait_ready, workloads},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
@@ -376,6 +377,31 @@ async fn lost_metrics_hold_then_fall_back_and_come_back() -> Result<()> {
     .await?;
     ensure!(desired(&back) >= 2, "{:?}", back.status);
     settled(&ground, 2).await?;
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_by_an_hour_moves_nothing() -> Result<()> {
+    let mut ground = Ground::start_with(with_usage()).await?;
+    let clock = FakeClock::new()?;
+    ground.installation.set_environment(clock.environment());
+    ground.operator.kill()?;
+    ground.operator = ground.replaced().await?;
+    let simulator = simulator(&ground)?;
+    simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.24) });
+    let fallback = "fallback: {afterSeconds: 600, replicas: 1}";
+    let window = "behavior: {scaleDown: {stabilizationWindowSeconds: 600}}";
+    ground.apply(&containers(&format!("minReplicas: 1, maxReplicas: 8, {CPU}, {window}, {fallback}"))).await?;
+    settled(&ground, 5).await?;
+    // Two replicas would do, but the window of ten minutes is young; after a jump of an hour it still is.
+    simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
+    for hours in [1, 0, -1, 0] {
+        clock.set(SignedDuration::from_hours(hours))?;
+        decisions(&ground, 5.0, "").await?;
+        let workload = workloads(&ground.client, NAMESPACE).get("web").await?;
+        ensure!(desired(&workload) == 5, "{hours} h: {:?}", workload.status);
+    }
+    settled(&ground, 5).await?;
     ground.quiet().await
 }
 

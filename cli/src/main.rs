@@ -20,7 +20,7 @@ enum Command {
     /// Decide cases of autoscaling, one JSON object a line, and print one result a line
     Decide(decide::Arguments),
     /// Play a workload through a trace of demand, and show counts, decisions and cost over time
-    Simulate(simulate::Arguments),
+    Simulate(Box<simulate::Arguments>),
 }
 
 fn main() -> ExitCode {

@@ -302,7 +302,20 @@ fn what_cannot_be_used_is_told() {
             &["--price-gib-hour", "1"],
             "web.yaml: web: --price-gib-hour needs a memory request of every container",
         ),
-        ("maxReplicas", "maxReplica", STORY, &[], "web.yaml: document 1: ElasticWorkload: missing field `maxReplicas`"),
+        (
+            "maxReplicas",
+            "maxReplica",
+            STORY,
+            &[],
+            "web.yaml: document 1: ElasticWorkload: spec.scaling: missing field `maxReplicas`",
+        ),
+        (
+            "maxReplicas",
+            "mode: Off\n    maxReplicas",
+            STORY,
+            &[],
+            "ElasticWorkload: spec.scaling.mode: invalid type: boolean `false`",
+        ),
         (
             "fallback:",
             "fallbacks:",

@@ -2,6 +2,7 @@
 //! cluster. The user's page is docs/simulate.md.
 
 mod feed;
+mod gauges;
 mod output;
 mod plant;
 mod plot;
@@ -137,13 +138,17 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     let mut output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    match arguments.output {
+    let written = match arguments.output {
         Form::Table => table::write(&mut output, &simulated, &trace),
         Form::Csv => output::csv(&mut output, &simulated, &trace),
         Form::Json => output::json(&mut output, &simulated, &trace, timing),
     }
-    .and_then(|()| Ok(output.flush()?))
-    .context("standard output cannot be written")?;
+    .and_then(|()| output.flush());
+    match written {
+        // Whoever reads has seen enough, as with `| head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.context("standard output cannot be written")?,
+    }
     if let Some(file) = &arguments.svg {
         let svg = plot::svg(&simulated, &trace).context("the plot cannot be drawn")?;
         fs::write(file, svg).with_context(|| format!("{} cannot be written", file.display()))?;

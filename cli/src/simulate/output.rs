@@ -1,13 +1,12 @@
 //! The result for programs: CSV and JSON.
 
-use std::io::Write;
+use std::io::{Result, Write};
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::{
     Simulated,
-    plant::{Change, Step, Timing},
+    plant::{Step, Timing},
     summary::Summary,
     trace::Trace,
 };
@@ -60,7 +59,7 @@ pub fn csv(output: &mut impl Write, simulated: &[Simulated], trace: &Trace) -> R
             writer.serialize(Row::new(&one.label, step, trace))?;
         }
     }
-    Ok(writer.flush()?)
+    writer.flush()
 }
 
 /// The whole result.
@@ -97,7 +96,6 @@ struct OfChange<'a> {
 
 /// Writes everything as one object.
 pub fn json(output: &mut impl Write, simulated: &[Simulated], trace: &Trace, timing: Timing) -> Result<()> {
-    let of_change = |change: &'_ Change| trace.show(change.at);
     let workloads = simulated.iter().map(|one| OfWorkload {
         name: &one.label,
         summary: &one.summary,
@@ -107,7 +105,7 @@ pub fn json(output: &mut impl Write, simulated: &[Simulated], trace: &Trace, tim
             .changes
             .iter()
             .map(|change| OfChange {
-                time: of_change(change),
+                time: trace.show(change.at),
                 from: change.from,
                 to: change.to,
                 reason: change.reason,
@@ -125,5 +123,5 @@ pub fn json(output: &mut impl Write, simulated: &[Simulated], trace: &Trace, tim
         workloads: workloads.collect(),
     };
     serde_json::to_writer(&mut *output, &document)?;
-    Ok(writeln!(output)?)
+    writeln!(output)
 }

@@ -4,19 +4,18 @@
 //! Time goes in steps. At the beginning of each a decision is made, by the operator's own code, from what was measured in the step
 //! before; what it comes to is done at once. Within a step the sums are exact, also where the demand changes or a replica gets ready.
 
-use std::collections::BTreeMap;
-
 use catamaran_plan::autoscale::{
     Bounds, Decision, History, Observed, Pod, Policy, decide,
     decision::Target,
     pods::{ConditionStatus, Phase, Readiness},
     policy::Mode,
-    samples::{NoSamples, PodSample, ResourceSample, Samples},
+    samples::{NoSamples, Samples},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     feed::Feed,
+    gauges::{Gauges, Moment, Ready},
     trace::Trace,
     workload::{Control, Replica, Workload},
 };
@@ -151,10 +150,10 @@ pub fn simulate(workload: &Workload, feeds: &[Feed], trace: &Trace, timing: Timi
             totals: Totals::default(),
         };
         if let Some(autoscaler) = &mut autoscaler {
-            gauges.measure(&plant, trace, row, now, timing.step);
+            gauges.measure(&plant.ready(), trace, Moment { row, now, step: timing.step });
             let bounds = autoscaler.bounds(now);
             if autoscaler.is_due(at) {
-                let decision = autoscaler.decide(&plant, &bounds, &gauges.samples, at, now);
+                let decision = autoscaler.decide(&plant, &bounds, gauges.samples(), at, now);
                 if decision.to != wanted {
                     outcome.changes.push(Change::new(at, wanted, &decision));
                     wanted = decision.to;
@@ -292,6 +291,11 @@ impl<'a> Plant<'a> {
         count(self.pods.len())
     }
 
+    fn ready(&self) -> Ready<'_> {
+        let pods = self.pods.get(..self.ready).unwrap_or_default();
+        Ready { pods, created: self.created, usage: self.usage }
+    }
+
     /// Those whose start is over become ready.
     fn promote(&mut self, at: i64) {
         let starting = self.pods.iter_mut().zip(&self.ready_at).skip(self.ready);
@@ -370,103 +374,4 @@ fn count(length: usize) -> i32 {
 
 fn wide(length: usize) -> i128 {
     i128::try_from(length).unwrap_or(i128::MAX)
-}
-
-/// What is measured of the replicas, for each metric.
-struct Gauges<'a> {
-    feeds: &'a [Feed],
-    replica: &'a Replica,
-    samples: Vec<Result<Samples, NoSamples>>,
-    /// How many replicas were ever created and how many are ready, when samples of pods were last laid out.
-    layout: (u64, usize),
-}
-
-impl<'a> Gauges<'a> {
-    fn new(feeds: &'a [Feed], replica: &'a Replica) -> Self {
-        let samples = feeds.iter().map(|_| Err(NoSamples("it was not measured yet".to_owned()))).collect();
-        Self { feeds, replica, samples, layout: (0, 0) }
-    }
-
-    /// What there is at a time. Usage is that of the step before, and values are those of the row.
-    fn measure(&mut self, plant: &Plant<'_>, trace: &Trace, row: usize, now: Timestamp, step: i64) {
-        let layout = (plant.created, plant.ready);
-        let same = self.layout == layout;
-        self.layout = layout;
-        let window = SignedDuration::from_millis(step);
-        let pods = plant.pods.get(..plant.ready).unwrap_or_default();
-        for (feed, samples) in self.feeds.iter().zip(&mut self.samples) {
-            let cell = feed.column().map(|column| trace.value(column, row));
-            let lost = || Err(NoSamples("the trace has no value".to_owned()));
-            match (*feed, cell) {
-                (Feed::Demand, _) => match plant.usage.filter(|_| trace.is_measured(row)) {
-                    Some(usage) => resource(samples, same, pods, self.replica, usage, now, window),
-                    None if trace.is_measured(row) => *samples = Ok(Samples::Resource(BTreeMap::new())),
-                    None => *samples = lost(),
-                },
-                (_, None | Some(None)) => *samples = lost(),
-                (Feed::Memory(_), Some(Some(value))) => {
-                    resource(samples, same, pods, self.replica, value, now, window);
-                }
-                (Feed::Shared(_), Some(Some(value))) => {
-                    let share = value.checked_div(i64::try_from(pods.len()).unwrap_or(i64::MAX)).unwrap_or(0);
-                    of_pods(samples, same, pods, share, now, window);
-                }
-                // Percent are in thousandths, as every value of a trace.
-                (Feed::Percent(_), Some(Some(value))) => of_pods(samples, same, pods, value, now, window),
-                (Feed::Value(_), Some(Some(value))) => *samples = Ok(Samples::Value(value)),
-                (Feed::Series(_), Some(Some(value))) => *samples = Ok(Samples::Series(vec![value])),
-            }
-        }
-    }
-}
-
-/// The same usage of the main container for each pod; sidecars use nothing. Samples of the same pods are only written over, since
-/// there may be many, a hundred thousand times.
-fn resource(
-    samples: &mut Result<Samples, NoSamples>,
-    same: bool,
-    pods: &[Pod],
-    replica: &Replica,
-    usage: i64,
-    taken: Timestamp,
-    window: SignedDuration,
-) {
-    match samples {
-        Ok(Samples::Resource(known)) if same && known.len() == pods.len() => {
-            for sample in known.values_mut() {
-                if let Some(value) = sample.containers.get_mut(&replica.main) {
-                    *value = Some(usage);
-                }
-                sample.taken = taken;
-            }
-        }
-        _ => {
-            let used = |name: &String| (name.clone(), Some(if *name == replica.main { usage } else { 0 }));
-            let containers: BTreeMap<_, _> = replica.containers.iter().map(|container| used(&container.name)).collect();
-            let sample = ResourceSample { containers, taken, window };
-            *samples = Ok(Samples::Resource(pods.iter().map(|pod| (pod.name.clone(), sample.clone())).collect()));
-        }
-    }
-}
-
-/// The same value for each pod.
-fn of_pods(
-    samples: &mut Result<Samples, NoSamples>,
-    same: bool,
-    pods: &[Pod],
-    value: i64,
-    taken: Timestamp,
-    window: SignedDuration,
-) {
-    match samples {
-        Ok(Samples::Pods(known)) if same && known.len() == pods.len() => {
-            for sample in known.values_mut() {
-                (sample.value, sample.taken) = (value, taken);
-            }
-        }
-        _ => {
-            let sample = PodSample { value, taken, window };
-            *samples = Ok(Samples::Pods(pods.iter().map(|pod| (pod.name.clone(), sample.clone())).collect()));
-        }
-    }
 }

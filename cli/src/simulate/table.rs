@@ -1,8 +1,7 @@
 //! The result for people: a summary, and the decisions that changed the count.
 
-use std::io::Write;
+use std::io::{Result, Write};
 
-use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{Simulated, summary::Summary, trace::Trace};

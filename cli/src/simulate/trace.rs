@@ -1,8 +1,6 @@
 //! A trace: what was asked of a workload over time, as CSV. Between two rows the values of the earlier one hold; the last row holds as
 //! long as the one before it.
 
-use std::fmt;
-
 use catamaran_plan::autoscale::quantity::milli;
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use jiff::{SignedDuration, Timestamp};
@@ -272,14 +270,5 @@ fn of_csv(error: csv::Error) -> InvalidTrace {
         }
         ErrorKind::Utf8 { pos, .. } => InvalidTrace::Line { line: line(pos), message: "is not UTF-8".to_owned() },
         _ => InvalidTrace::Whole(error.to_string()),
-    }
-}
-
-impl fmt::Display for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dates => "dates",
-            Self::Seconds => "seconds",
-        })
     }
 }

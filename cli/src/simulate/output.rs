@@ -1,6 +1,6 @@
 //! The result for programs: CSV and JSON.
 
-use std::io::{Result, Write};
+use std::io::{Error, Result, Write};
 
 use serde::Serialize;
 
@@ -56,10 +56,21 @@ pub fn csv(output: &mut impl Write, simulated: &[Simulated], trace: &Trace) -> R
     let mut writer = ::csv::Writer::from_writer(output);
     for one in simulated {
         for step in &one.outcome.steps {
-            writer.serialize(Row::new(&one.label, step, trace))?;
+            writer.serialize(Row::new(&one.label, step, trace)).map_err(of_csv)?;
         }
     }
     writer.flush()
+}
+
+/// The error of the output itself, whose kind tells whether the reader has left.
+fn of_csv(error: ::csv::Error) -> Error {
+    if !error.is_io_error() {
+        return Error::other(error);
+    }
+    match error.into_kind() {
+        ::csv::ErrorKind::Io(error) => error,
+        other => Error::other(format!("{other:?}")),
+    }
 }
 
 /// The whole result.

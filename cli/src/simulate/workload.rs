@@ -93,7 +93,6 @@ pub enum InvalidManifest {
         /// The workload.
         name: String,
         /// What the operator would say of it.
-        #[source]
         error: Invalid,
     },
 }

@@ -1,6 +1,7 @@
 //! `kubectl catamaran`: the kubectl plugin. Each subcommand is a module of its own with `Arguments` and `run`.
 
 mod decide;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,8 @@ struct Cli {
 enum Command {
     /// Decide cases of autoscaling, one JSON object a line, and print one result a line
     Decide(decide::Arguments),
+    /// Play a workload through a trace of demand, and show counts, decisions and cost over time
+    Simulate(Box<simulate::Arguments>),
 }
 
 fn main() -> ExitCode {
@@ -33,5 +36,6 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Decide(arguments) => decide::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
     }
 }

@@ -218,7 +218,10 @@ async fn every_switch_has_its_objects() -> Result<()> {
     let without = |kinds: &[&str]| -> BTreeSet<String> {
         default.iter().filter(|kind| !kinds.contains(&kind.as_str())).cloned().collect()
     };
-    ensure!(all.difference(&default).eq(["ConfigMap", "PrometheusRule", "ServiceMonitor"]), "{all:?} against {default:?}");
+    ensure!(
+        all.difference(&default).eq(["ConfigMap", "PrometheusRule", "ServiceMonitor"]),
+        "{all:?} against {default:?}"
+    );
     let cases: [(Value, &[&str]); 6] = [
         (json!({"crds": {"enabled": false}}), &["CustomResourceDefinition"]),
         (json!({"serviceAccount": {"create": false}}), &["ServiceAccount"]),

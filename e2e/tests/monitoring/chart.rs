@@ -48,7 +48,7 @@ impl Chart {
     }
 
     /// The only object of a kind.
-    pub fn only(&self, kind: &str) -> Result<&Value> {
+    pub fn only<'a>(&'a self, kind: &'a str) -> Result<&'a Value> {
         let found: Vec<&Value> = self.of_kind(kind).collect();
         let [one] = found[..] else { anyhow::bail!("{} objects of kind {kind}", found.len()) };
         Ok(one)

@@ -16,7 +16,8 @@ pub fn metrics(expression: &str) -> Vec<String> {
             _ if c.is_ascii_alphabetic() || c == '_' => {
                 let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
                 let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
-                let called = behind.trim_start().starts_with('(');
+                // An aggregation may have its labels in front of what it is over.
+                let called = ["(", "by ", "without "].iter().any(|next| behind.trim_start().starts_with(next));
                 if GROUPING.contains(&word) {
                     skip(behind, ')')
                 } else {

@@ -285,7 +285,7 @@ mod tests {
             (decision(Mode::Auto, 5, None, as_is), Outcome::Held, Limit::MissingMetrics),
             (decision(Mode::Recommend, 5, Some(7), as_is), Outcome::Recommended, Limit::None),
             (decision(Mode::Off, 5, Some(7), as_is), Outcome::Idle, Limit::None),
-            (decision(Mode::Auto, 0, Some(7), as_is), Outcome::Idle, Limit::None),
+            (decision(Mode::Auto, 0, Some(1), as_is), Outcome::Up, Limit::MinReplicas),
         ];
         for (decision, outcome, limit) in cases {
             assert_eq!((Outcome::of(&decision), Limit::of(&decision)), (outcome, limit), "{decision:#?}");

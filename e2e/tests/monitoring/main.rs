@@ -33,7 +33,7 @@ fn exported() -> Result<BTreeSet<String>> {
     Ok(samples.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned).collect())
 }
 
-/// All expressions of the dashboard, by the titles of their panels.
+/// The dashboard, out of its ConfigMap.
 fn dashboard(chart: &Chart) -> Result<Value> {
     let object = chart.only("ConfigMap")?;
     ensure!(object["metadata"]["labels"]["grafana_dashboard"] == "1", "the sidecar does not find it: {object}");
@@ -46,7 +46,7 @@ fn panels(dashboard: &Value) -> Result<Vec<&Value>> {
     Ok(panels.iter().filter(|panel| panel["type"] != "row").collect())
 }
 
-fn expressions_of<'a>(panel: &'a Value) -> Result<Vec<&'a str>> {
+fn expressions_of(panel: &Value) -> Result<Vec<&str>> {
     let targets = panel["targets"].as_array().context("targets")?;
     targets.iter().map(|target| target["expr"].as_str().context("an expression")).collect()
 }

@@ -238,6 +238,17 @@ mod tests {
 
     /// A decision on the length of a queue, of which each replica takes one, between 2 and 10 replicas.
     fn decision(mode: Mode, from: i32, length: Option<i64>, change: impl FnOnce(&mut Policy, &mut Bounds)) -> Decision {
+        let remembered = History::new(from, Timestamp::UNIX_EPOCH);
+        decision_after(&remembered, mode, from, length, change)
+    }
+
+    fn decision_after(
+        history: &History,
+        mode: Mode,
+        from: i32,
+        length: Option<i64>,
+        change: impl FnOnce(&mut Policy, &mut Bounds),
+    ) -> Decision {
         let target = ValueTarget::AverageValue(1000);
         let mut policy = Policy {
             mode,
@@ -264,7 +275,7 @@ mod tests {
             samples: &[samples],
             scaled_to_zero: false,
         };
-        decide(&policy, &observed, &History::new(from, Timestamp::UNIX_EPOCH), Timestamp::UNIX_EPOCH)
+        decide(&policy, &observed, history, Timestamp::UNIX_EPOCH)
     }
 
     fn as_is(_: &mut Policy, _: &mut Bounds) {}
@@ -272,7 +283,15 @@ mod tests {
     #[test]
     fn a_decision_is_counted_by_its_outcome_and_its_last_limit() {
         let scheduled = |_: &mut Policy, bounds: &mut Bounds| bounds.max_by = Some("night".into());
+        // The window allows 8 of 9, and the rate 6 of them.
+        let window = |policy: &mut Policy, _: &mut Bounds| {
+            policy.behavior.iter_mut().for_each(|behavior| behavior.up.window = 60);
+        };
+        let remembered = History::new(8, Timestamp::UNIX_EPOCH);
+        let twice = decision_after(&remembered, Mode::Auto, 2, Some(9), window);
+        assert_eq!(twice.steps.iter().filter_map(Step::limit).collect::<Vec<_>>(), ["scaleUpWindow", "scaleUpRate"]);
         let cases = [
+            (twice, Outcome::Up, Limit::ScaleUpRate),
             (decision(Mode::Auto, 5, Some(7), as_is), Outcome::Up, Limit::None),
             (decision(Mode::Auto, 5, Some(5), as_is), Outcome::Unchanged, Limit::None),
             (decision(Mode::Auto, 5, Some(2), as_is), Outcome::Unchanged, Limit::ScaleDownWindow),

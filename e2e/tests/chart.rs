@@ -179,6 +179,22 @@ async fn wrong_values_are_refused_with_their_path() -> Result<()> {
             json!({"metrics": {"serviceMonitor": {"interval": "soon"}}}),
             "'/metrics/serviceMonitor/interval': 'soon' does not match",
         ),
+        (
+            json!({"metrics": {"prometheusRule": {"enable": true}}}),
+            "'/metrics/prometheusRule': additional properties 'enable' not allowed",
+        ),
+        (
+            json!({"metrics": {"prometheusRule": {"alertLabels": {"page": true}}}}),
+            "'/metrics/prometheusRule/alertLabels/page': got boolean, want string",
+        ),
+        (
+            json!({"metrics": {"prometheusRule": {"runbookUrl": "docs"}}}),
+            "'/metrics/prometheusRule/runbookUrl': 'docs' does not match",
+        ),
+        (
+            json!({"metrics": {"grafanaDashboard": {"namespace": "My_Grafana"}}}),
+            "'/metrics/grafanaDashboard/namespace': 'My_Grafana' does not match",
+        ),
         (json!({"fullnameOverride": "n".repeat(56)}), "'/fullnameOverride': maxLength"),
     ];
     for (values, message) in cases {
@@ -195,12 +211,17 @@ async fn wrong_values_are_refused_with_their_path() -> Result<()> {
 async fn every_switch_has_its_objects() -> Result<()> {
     let control_plane = ControlPlane::builder().controller_manager(false).scheduler(false).start().await?;
     let helm = control_plane.helm()?;
-    let all = kinds(&helm, &json!({"metrics": {"serviceMonitor": {"enabled": true}}})).await?;
+    let on = json!({"enabled": true});
+    let monitoring = json!({"serviceMonitor": on, "grafanaDashboard": on, "prometheusRule": on});
+    let all = kinds(&helm, &json!({"metrics": monitoring})).await?;
     let default = kinds(&helm, &json!({})).await?;
     let without = |kinds: &[&str]| -> BTreeSet<String> {
         default.iter().filter(|kind| !kinds.contains(&kind.as_str())).cloned().collect()
     };
-    ensure!(all.difference(&default).eq(["ServiceMonitor"]), "{all:?} against {default:?}");
+    ensure!(
+        all.difference(&default).eq(["ConfigMap", "PrometheusRule", "ServiceMonitor"]),
+        "{all:?} against {default:?}"
+    );
     let cases: [(Value, &[&str]); 6] = [
         (json!({"crds": {"enabled": false}}), &["CustomResourceDefinition"]),
         (json!({"serviceAccount": {"create": false}}), &["ServiceAccount"]),

@@ -1,7 +1,10 @@
 //! Metrics in the OpenMetrics text format.
 
+#[cfg(target_os = "linux")]
+mod process;
+mod scaling;
+
 use std::{
-    cmp::Ordering,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,6 +15,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use scaling::ScalingMetrics;
+
+/// What the names of our own metrics begin with.
+const PREFIX: &str = "catamaran";
 
 /// All metrics of the operator.
 #[derive(Clone)]
@@ -27,9 +34,7 @@ struct Inner {
     depth: Gauge,
     workloads: Family<WorkloadLabels, Gauge>,
     leader: Gauge,
-    decisions: Family<DecisionLabels, Counter>,
-    scales: Family<ScaleLabels, Counter>,
-    reaction: Histogram,
+    scaling: ScalingMetrics,
 }
 
 /// A verb of a write.
@@ -48,20 +53,6 @@ pub enum Verb {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ErrorLabels {
     class: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DecisionLabels {
-    /// `up`, `down` or `stay`.
-    outcome: &'static str,
-    /// What made the number, one word of a fixed list.
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ScaleLabels {
-    /// `up` or `down`.
-    direction: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -85,7 +76,10 @@ impl Default for Metrics {
         let buckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
         let (reconcile, errors, writes) = (Histogram::new(buckets), Family::default(), Family::default());
         let (depth, workloads, leader) = (Gauge::default(), Family::default(), Gauge::default());
-        let mut registry = Registry::with_prefix("catamaran");
+        let mut all = Registry::default();
+        #[cfg(target_os = "linux")]
+        all.register_collector(Box::new(process::ProcessCollector));
+        let registry = all.sub_registry_with_prefix(PREFIX);
         let seconds = Unit::Seconds;
         registry.register_with_unit("reconcile_duration", "Time of one reconcile", seconds, reconcile.clone());
         registry.register("reconcile_errors", "Reconciles that failed, by class of error", errors.clone());
@@ -93,20 +87,13 @@ impl Default for Metrics {
         registry.register("queue_depth", "Workloads that wait for a reconcile", depth.clone());
         registry.register("workloads", "ElasticWorkloads by hull and state", workloads.clone());
         registry.register("leader", "1 while this process holds the lease", leader.clone());
-        let (decisions, scales) = (Family::default(), Family::default());
-        // From ten milliseconds to a minute: what the HPA takes.
-        let reaction = Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0]);
-        registry.register("scaling_decisions", "Decisions of scaling, by outcome and what made it", decisions.clone());
-        registry.register("scaling_changes", "Changes of a count that were written, by direction", scales.clone());
-        registry.register_with_unit(
-            "scaling_reaction",
-            "Time from the news that changes a count until it is written",
-            Unit::Seconds,
-            reaction.clone(),
-        );
-        let registry = Mutex::new(registry);
-        let inner =
-            Inner { registry, reconcile, errors, writes, depth, workloads, leader, decisions, scales, reaction };
+        // There from the start: the first one of a series that begins with it would be lost to rate().
+        for class in ["conflict", "refused", "transient"] {
+            drop(errors.get_or_create(&ErrorLabels { class }));
+        }
+        let scaling = ScalingMetrics::register(registry);
+        let registry = Mutex::new(all);
+        let inner = Inner { registry, reconcile, errors, writes, depth, workloads, leader, scaling };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -127,25 +114,30 @@ impl Metrics {
         self.inner.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), verb }).inc();
     }
 
-    /// A decision was made.
+    /// The leader made a decision.
     pub fn decided(&self, decision: &Decision) {
-        let labels = DecisionLabels { outcome: outcome(decision), reason: decision.reason() };
-        self.inner.decisions.get_or_create(&labels).inc();
+        self.inner.scaling.decided(decision);
+    }
+
+    /// From the arrival of usage, or of an answer of a source, to the leader's decision on it.
+    pub fn sampled(&self, to_decision: Duration) {
+        self.inner.scaling.sampled(to_decision);
     }
 
     /// The count of a decision was written.
     pub fn scaled(&self, decision: &Decision) {
-        self.inner.scales.get_or_create(&ScaleLabels { direction: outcome(decision) }).inc();
+        self.inner.scaling.scaled(decision);
     }
 
-    /// From the news to the written count.
-    pub fn reacted(&self, duration: Duration) {
-        self.inner.reaction.observe(duration.as_secs_f64());
+    /// From the decision, and from what arrived before it, to the written count.
+    pub fn reacted(&self, from_decision: Duration, from_sample: Option<Duration>) {
+        self.inner.scaling.reacted(from_decision, from_sample);
     }
 
     /// Lets a part of the operator register its own metrics.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(&mut self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut registry = self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        register(registry.sub_registry_with_prefix(PREFIX))
     }
 
     /// Whether this process holds the lease.
@@ -170,13 +162,5 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner))?;
         Ok(text)
-    }
-}
-
-fn outcome(decision: &Decision) -> &'static str {
-    match decision.to.cmp(&decision.from) {
-        Ordering::Greater => "up",
-        Ordering::Less => "down",
-        Ordering::Equal => "stay",
     }
 }

@@ -84,6 +84,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     let stores = stores::start(&source);
     let sources = Sources::connect(&config_of_sources, settings.prometheus.clone())
         .map_err(|error| Ended::Config(Box::new(error)))?;
+    metrics.register(|registry| sources.register(registry));
     let usage = UsageStore::new(settings.usage.keep());
     let listens = settings.usage.listen.is_some();
     let autoscaler =

@@ -81,7 +81,7 @@ impl Components<'_> {
             Tool::KubeScheduler => self.scheduler(),
             Tool::Kwok => self.kwok()?,
             Tool::MetricsServer => self.metrics_server(),
-            Tool::Kubectl | Tool::Helm | Tool::Prometheus | Tool::HpaOracle => Vec::new(),
+            Tool::Kubectl | Tool::Helm | Tool::Prometheus | Tool::Promtool | Tool::HpaOracle => Vec::new(),
         });
         command.args(self.extra.iter().filter(|(to, _)| *to == tool).map(|(_, argument)| argument));
         Ok(command)

@@ -40,6 +40,8 @@ pub enum Tool {
     MetricsServer,
     /// Stores metrics and answers queries for them.
     Prometheus,
+    /// Checks and tests alert rules.
+    Promtool,
     /// Tells what the HPA of Kubernetes decides: its controller over cases in the conformance format. Our own program (`e2e/oracle`).
     HpaOracle,
 }
@@ -57,7 +59,7 @@ impl Tool {
     ];
 
     /// Every tool, in the order in which they are built.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Etcd,
         Self::KubeApiserver,
         Self::KubeControllerManager,
@@ -67,6 +69,7 @@ impl Tool {
         Self::Helm,
         Self::MetricsServer,
         Self::Prometheus,
+        Self::Promtool,
     ];
 
     /// The file name of the program.
@@ -81,6 +84,7 @@ impl Tool {
             Self::Helm => "helm",
             Self::MetricsServer => "metrics-server",
             Self::Prometheus => "prometheus",
+            Self::Promtool => "promtool",
             Self::HpaOracle => "hpa-oracle",
         }
     }
@@ -94,7 +98,7 @@ impl Tool {
             Self::Kwok => Module::Kwok,
             Self::Helm => Module::Helm,
             Self::MetricsServer => Module::MetricsServer,
-            Self::Prometheus => Module::Prometheus,
+            Self::Prometheus | Self::Promtool => Module::Prometheus,
             Self::HpaOracle => Module::Oracle,
         }
     }
@@ -115,7 +119,7 @@ impl Tool {
     fn tags(self) -> &'static str {
         match self {
             // Service discovery needs the client libraries of all clouds: two thirds of the build.
-            Self::Prometheus => "remove_all_sd",
+            Self::Prometheus | Self::Promtool => "remove_all_sd",
             _ => "",
         }
     }
@@ -133,9 +137,12 @@ impl Tool {
     fn cold_build(self) -> &'static str {
         match self {
             Self::KubeApiserver => "about 4 min cold",
-            Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl | Self::Etcd | Self::Kwok => {
-                "about 1 min cold"
-            }
+            Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubectl
+            | Self::Etcd
+            | Self::Kwok
+            | Self::Promtool => "about 1 min cold",
             Self::Prometheus => "about 2 min cold",
             Self::Helm | Self::MetricsServer => "about 3 min cold",
             Self::HpaOracle => "about 2 min cold",

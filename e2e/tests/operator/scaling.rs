@@ -124,6 +124,19 @@ async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
     settled(&ground, 6).await?;
     simulator.load(NAMESPACE, "web", load(0.09));
     settled(&ground, 2).await?;
+    for (outcome, least) in [("up", 1.0), ("down", 1.0), ("unchanged", 4.0)] {
+        let counted = metric(&ground, "catamaran_scaling_decisions_total", &format!("outcome=\"{outcome}\"")).await?;
+        ensure!(counted >= least, "{counted} decisions are {outcome}");
+    }
+    let held_back = metric(&ground, "catamaran_scaling_decisions_total", "limit=\"scaleDownWindow\"").await?;
+    ensure!(held_back > 0.0, "the window held nothing back");
+    // Counts of usage alone: two steps of the load at least, each written soon after the report that showed it.
+    for (time, least) in [("sample_to_decision", 10.0), ("sample_to_write", 2.0), ("reaction", 2.0)] {
+        let name = |part| format!("catamaran_scaling_{time}_seconds_{part}");
+        let (count, sum) = (metric(&ground, &name("count"), "").await?, metric(&ground, &name("sum"), "").await?);
+        ensure!(count >= least && sum / count < 2.0, "{time}: {count} in {sum} s");
+        println!("{time}: {:.3} s on average", sum / count);
+    }
     // kubectl scale changes nothing in mode Auto.
     patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 7}})).await?;
     decisions(&ground, 2.0, "").await?;

@@ -46,6 +46,15 @@ impl Spec {
     }
 }
 
+/// A change of the count on its way to the cluster.
+#[derive(Clone, Copy)]
+pub(super) struct Change {
+    /// When the usage or the answer came that it was decided on; `None` where time alone brought it.
+    pub(super) sampled: Option<Instant>,
+    /// When it was decided.
+    pub(super) decided: Instant,
+}
+
 /// What is remembered of one workload.
 #[derive(Default)]
 pub(super) struct Memory {
@@ -64,8 +73,10 @@ pub(super) struct Memory {
     pub(super) last: Option<(Instant, Decision)>,
     /// Until when a refused write is not tried again.
     pub(super) refused_until: Option<Instant>,
-    /// When the news came that is not written yet.
-    pub(super) news_since: Option<Instant>,
+    /// The change of the count that is not written yet.
+    pub(super) change: Option<Change>,
+    /// When the answer of a source came that is not decided on yet.
+    pub(super) answered: Option<Instant>,
     /// The same moment by both clocks.
     clock: Option<(Instant, Timestamp)>,
 }
@@ -100,6 +111,13 @@ impl Memory {
         let by_value = |metric: &Metric| matches!(metric.target(), Some(Target::Value(_)));
         let by_value = self.policy.as_ref().is_some_and(|policy| policy.metrics.iter().any(by_value));
         if by_value { LONGEST_PAUSE } else { SHORTEST_PAUSE }
+    }
+
+    /// When the news came that a decision now is made on. Where a decision has to stand for long, usage that comes meanwhile is not
+    /// what is waited for.
+    pub(super) fn take_sample(&mut self, news: Option<Instant>) -> Option<Instant> {
+        let answered = self.answered.take();
+        if self.pause() > SHORTEST_PAUSE { answered } else { news }
     }
 
     /// Whether the last decision was made at least so long ago.

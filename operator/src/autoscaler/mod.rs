@@ -35,7 +35,7 @@ use crate::{
     sources::Sources,
     stores::{PodEntry, Stores, WorkloadKey},
 };
-use memory::{Memory, Spec};
+use memory::{Change, Memory, Spec};
 use samples::Usage;
 
 /// A decision is made at most so often for one workload: a little less than the second at which agents report, or a report that
@@ -62,7 +62,8 @@ struct Shared {
     queue: Queue,
     metrics: Metrics,
     memory: RwLock<HashMap<WorkloadKey, Arc<Mutex<Memory>>>>,
-    dirty: Mutex<HashSet<WorkloadKey>>,
+    /// Workloads to decide for, each with the time of its first news; `None` where it is time alone.
+    dirty: Mutex<HashMap<WorkloadKey, Option<Instant>>>,
     leads: AtomicBool,
     /// Since when agents are listened to, if they are.
     listens_since: Option<Instant>,
@@ -127,8 +128,8 @@ impl Autoscaler {
         let mut memory = lock(&memory);
         memory.count = Some(to);
         memory.history = scaled.history.clone();
-        if let Some(since) = memory.news_since.take() {
-            self.shared.metrics.reacted(since.elapsed());
+        if let Some(change) = memory.change.take() {
+            self.shared.metrics.reacted(change.decided.elapsed(), change.sampled.map(|at| at.elapsed()));
         }
     }
 
@@ -179,10 +180,13 @@ impl Autoscaler {
 
     /// A source answered: what was decided on its last answer stands no more.
     fn note(&self, workload: WorkloadKey) {
+        let now = Instant::now();
         if let Some(memory) = self.shared.memories().get(&workload) {
-            lock(memory).last = None;
+            let mut memory = lock(memory);
+            memory.last = None;
+            memory.answered.get_or_insert(now);
         }
-        self.shared.dirty().insert(workload);
+        self.shared.dirty().entry(workload).or_default().get_or_insert(now);
     }
 }
 
@@ -191,12 +195,16 @@ impl Observer for Autoscaler {
         let places = &self.shared.stores.pods;
         let workloads: HashSet<WorkloadKey> =
             pods.iter().filter_map(|pod| places.workload_of(pod.namespace(), pod.name())).collect();
-        self.shared.dirty().extend(workloads);
+        let now = Instant::now();
+        let mut dirty = self.shared.dirty();
+        for workload in workloads {
+            dirty.entry(workload).or_default().get_or_insert(now);
+        }
     }
 }
 
 impl Shared {
-    fn dirty(&self) -> MutexGuard<'_, HashSet<WorkloadKey>> {
+    fn dirty(&self) -> MutexGuard<'_, HashMap<WorkloadKey, Option<Instant>>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -245,7 +253,8 @@ impl Shared {
     ) -> Decision {
         memory.set_clock(now);
         // Where somebody else writes the count, it is looked up each time.
-        if memory.count.is_none() || policy.mode != Mode::Auto || !self.leads.load(Ordering::Acquire) {
+        let leads = self.leads.load(Ordering::Acquire);
+        if memory.count.is_none() || policy.mode != Mode::Auto || !leads {
             let status = workload.status.clone().unwrap_or_default();
             let observed = crate::observe::observe(&self.stores, workload, status, now);
             memory.start(workload, &observed, policy, now);
@@ -279,7 +288,9 @@ impl Shared {
         memory.bounds = Some(bounds);
         memory.history.decided(policy, &decision);
         memory.last = Some((Instant::now(), decision.clone()));
-        self.metrics.decided(&decision);
+        if leads {
+            self.metrics.decided(&decision);
+        }
         decision
     }
 
@@ -313,15 +324,18 @@ impl Shared {
                     .filter(|key| !memories.contains_key(key)),
             );
         }
-        self.dirty().extend(due);
+        let mut dirty = self.dirty();
+        for key in due {
+            dirty.entry(key).or_default();
+        }
     }
 
     /// Decides for the workloads with news whose last decision is old enough; the others keep waiting.
     fn look_at_news(&self) {
-        let keys: Vec<WorkloadKey> = {
+        let due: Vec<(WorkloadKey, Option<Instant>)> = {
             let memories = self.memories();
             let mut dirty = self.dirty();
-            let (now, later): (Vec<_>, Vec<_>) = dirty.drain().partition(|key| {
+            let (now, later): (Vec<_>, Vec<_>) = dirty.drain().partition(|(key, _)| {
                 memories.get(key).is_none_or(|memory| {
                     let memory = lock(memory);
                     memory.is_older_than(memory.pause())
@@ -330,25 +344,31 @@ impl Shared {
             dirty.extend(later);
             now
         };
-        for key in keys {
-            self.look(&key);
+        for (key, news) in due {
+            self.look(&key, news);
         }
     }
 
-    /// Decides for one workload, and wakes it if that changes anything.
-    fn look(&self, key: &WorkloadKey) {
+    /// Decides for one workload on `news` that came then, and wakes it if that changes anything.
+    fn look(&self, key: &WorkloadKey, news: Option<Instant>) {
         let Some(stored) = self.stored(key) else { return };
         let Ok(workload) = &stored.0 else { return };
         let now = Timestamp::now();
         let Some(spec) = self.spec(key, workload) else { return };
         let memory = self.memory_of(key);
         let mut memory = lock(&memory);
-        let since = Instant::now();
+        let decided = Instant::now();
         let Some(policy) = memory.renew(spec, workload) else { return };
+        let sampled = memory.take_sample(news);
         let decision = self.make(&mut memory, &policy, key, workload, now);
+        if self.leads.load(Ordering::Acquire) {
+            sampled.iter().for_each(|at| self.metrics.sampled(at.elapsed()));
+            // One that is not written yet goes on, unless it is no longer wanted.
+            let change = memory.change.unwrap_or(Change { sampled, decided });
+            memory.change = decision.write().map(|_| change);
+        }
         let status = workload.status.clone().unwrap_or_default();
-        if due(&status, &decision, now) == Due::Now && memory.refused_until.is_none_or(|until| until <= since) {
-            memory.news_since.get_or_insert(since);
+        if due(&status, &decision, now) == Due::Now && memory.refused_until.is_none_or(|until| until <= decided) {
             self.queue.wake_now(key.clone());
         }
     }

@@ -73,6 +73,11 @@ pub enum Refused {
     Hello,
 }
 
+impl Refused {
+    const ALL: [Self; 8] =
+        [Self::NoToken, Self::Token, Self::Account, Self::Unbound, Self::Node, Self::Review, Self::Busy, Self::Hello];
+}
+
 /// Why a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum EndReason {
@@ -139,6 +144,14 @@ impl IntakeMetrics {
             clock_offset,
         };
         let m = &metrics;
+        // There from the start: the first one of a series that begins with it would be lost to rate().
+        for reason in Refused::ALL {
+            drop(m.refused_streams.get_or_create(&by(reason)));
+        }
+        for success in [true, false] {
+            drop(m.reviews.get_or_create(&outcome(success)));
+            drop(m.certificates.get_or_create(&outcome(success)));
+        }
         let registry = registry.sub_registry_with_prefix("usage");
         registry.register("streams", "Streams of node agents that are open", m.streams.clone());
         registry.register("connections", "Connections of node agents that are open", m.connections.clone());

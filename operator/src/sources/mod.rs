@@ -14,6 +14,7 @@ mod custom;
 mod discovery;
 mod external;
 mod failure;
+mod metrics;
 pub mod prometheus;
 mod quantity;
 mod query;
@@ -30,6 +31,7 @@ use std::{
 use catamaran_plan::autoscale::samples::{NoSamples, Samples};
 use jiff::Timestamp;
 use kube::{Client, Config};
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::Notify,
     task::JoinSet,
@@ -44,6 +46,7 @@ use backend::{Backend, Limits};
 use breaker::Breakers;
 use custom::Custom;
 use failure::Failure;
+use metrics::{Ended, SourceMetrics};
 use prometheus::{InstantQuery, Prometheus, PrometheusSettings};
 use query::{Request, Source};
 use schedule::{Fetched, Schedule};
@@ -69,6 +72,7 @@ struct Shared {
     limits: Limits,
     breakers: Breakers,
     backends: Backends,
+    metrics: SourceMetrics,
 }
 
 #[derive(Default)]
@@ -119,8 +123,14 @@ impl Sources {
             limits: Limits::default(),
             breakers: Breakers::default(),
             backends,
+            metrics: SourceMetrics::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Registers what is counted of the questions.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
     }
 
     /// Sets what a workload asks, in place of what it asked before; an empty list ends it. Asking for the same again costs nothing.
@@ -206,11 +216,15 @@ impl Shared {
     async fn ask(&self, request: &Request) -> Result<Fetched, NoSamples> {
         let backend = Backend::from(&request.source);
         let _turn = self.limits.turn(&backend).await;
-        self.breakers.check(&backend, Instant::now())?;
+        if let Err(down) = self.breakers.check(&backend, Instant::now()) {
+            self.metrics.ended(&backend, Ended::Withheld);
+            return Err(down.into());
+        }
         let within = ANSWER_WITHIN.min(request.interval);
         let outcome = timeout(within, self.backends.ask(&request.source)).await.unwrap_or_else(|_| {
             Err(Failure::Answered(format!("{backend} gave no answer within {} s", within.as_secs())))
         });
+        self.metrics.ended(&backend, Ended::from(&outcome));
         self.breakers.note(&backend, &outcome, Instant::now());
         Ok(outcome?)
     }

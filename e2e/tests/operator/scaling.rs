@@ -7,6 +7,7 @@ use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     fake_clock::FakeClock,
     gate::Gate,
+    history::History,
     kubevirt::Knobs,
     metrics_adapter::{CustomVersions, MetricsAdapter},
     usage::{
@@ -146,6 +147,7 @@ async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
 
 /// Gives each of ten replicas other work, scales in by four, and returns the names that are left with their work.
 async fn victims_of(ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
+    let recorder = ground.record("web").await?;
     let simulator = simulator(&ground)?;
     simulator.load(NAMESPACE, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
     let bounds =
@@ -174,7 +176,16 @@ async fn victims_of(ground: Ground, manifest: fn(&str) -> String) -> Result<()> 
     names.sort();
     idle.sort();
     ensure!(names == idle, "{names:?} went, {idle:?} were the least busy");
+    between_six_and_ten(&recorder.history())?;
     ground.quiet().await
+}
+
+/// At every event after there were ten replicas for the first time: at most ten, and at least six available.
+fn between_six_and_ten(history: &History) -> Result<()> {
+    let full = history.0.iter().position(|moment| moment.available() == 10).context("there were ten once")?;
+    let broken = history.0[full..].iter().find(|moment| moment.available() < 6 || moment.total() > 10);
+    ensure!(broken.is_none(), "{}", broken.map(ToString::to_string).unwrap_or_default());
+    Ok(())
 }
 
 async fn live(pods: &Api<Pod>) -> Result<Vec<String>> {
@@ -189,6 +200,7 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
     ground.installation.by_way_of(&gate.url())?;
     ground.operator.kill()?;
     ground.operator = ground.replaced().await?;
+    let recorder = ground.record("web").await?;
     let simulator = simulator(&ground)?;
     simulator.load(NAMESPACE, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
     let bounds =
@@ -250,6 +262,7 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
         }
     }
     ensure!(killed >= 3, "killed {killed} times");
+    between_six_and_ten(&recorder.history())?;
     ground.quiet().await
 }
 
@@ -287,7 +300,7 @@ async fn to_zero_and_back(ground: Ground, manifest: fn(&str) -> String) -> Resul
     settled(&ground, 0).await?;
     // Up to the activation it sleeps on.
     adapter.set_external(NAMESPACE, "queue", &[], "2");
-    decisions(&ground, 2.0, "outcome=\"stay\"").await?;
+    decisions(&ground, 2.0, "outcome=\"unchanged\"").await?;
     settled(&ground, 0).await?;
     adapter.set_external(NAMESPACE, "queue", &[], "3");
     settled(&ground, 1).await?;
@@ -352,7 +365,7 @@ async fn a_restart_cuts_no_window_short() -> Result<()> {
     .await?;
     ground.operator.kill()?;
     ground.operator = ground.installation.start(&ground.control_plane, "operator-b").await?;
-    decisions(&ground, 3.0, "reason=\"Stabilized\"").await?;
+    decisions(&ground, 3.0, "limit=\"scaleDownWindow\"").await?;
     settled(&ground, 4).await?;
     Ok(())
 }

@@ -9,6 +9,7 @@
 //!
 //! A standby decides as well, and writes nothing: so its history is warm when it takes over.
 
+mod live;
 mod memory;
 mod samples;
 
@@ -35,6 +36,7 @@ use crate::{
     sources::Sources,
     stores::{PodEntry, Stores, WorkloadKey},
 };
+pub use live::Told;
 use memory::{Memory, Spec};
 use samples::Usage;
 
@@ -160,7 +162,7 @@ impl Autoscaler {
     /// A source answered: what was decided on its last answer stands no more.
     fn note(&self, workload: WorkloadKey) {
         if let Some(memory) = self.shared.memories().get(&workload) {
-            lock(memory).last = None;
+            lock(memory).overtaken = true;
         }
         self.shared.dirty().insert(workload);
     }
@@ -258,7 +260,7 @@ impl Shared {
         let decision = autoscale::decide(policy, &observed, &memory.history, now);
         memory.bounds = Some(bounds);
         memory.history.decided(policy, &decision);
-        memory.last = Some((Instant::now(), decision.clone()));
+        (memory.last, memory.overtaken) = (Some((Instant::now(), decision.clone())), false);
         self.metrics.decided(&decision);
         decision
     }

@@ -1,0 +1,147 @@
+//! The plan for a workload and the last decision on its count, in words. Made on request, from what a reconcile looks at, by the code
+//! that a reconcile plans with; nothing is written and nothing remembered.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use catamaran_crds::{DecisionStatus, ElasticWorkload, Scaling, State};
+use catamaran_plan::{Invalid, Plan, autoscale::Decision, plan, plan_invalid, resolve};
+use jiff::Timestamp;
+use kube::{Resource, runtime::reflector::ObjectRef};
+
+use crate::{
+    autoscaler::Autoscaler,
+    observe::{add_usage, observe},
+    stores::{StoredWorkload, Stores, WorkloadKey},
+};
+
+/// What is to be said of one workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// Which one.
+    pub key: WorkloadKey,
+    /// When.
+    pub now: Timestamp,
+    /// Whether the process that says it is the one that writes.
+    pub leads: bool,
+    /// What would be written now.
+    pub plan: Planned,
+    /// What is decided on its count.
+    pub count: Count,
+}
+
+/// What would be written now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Planned {
+    /// This.
+    Plan(Box<Plan>),
+    /// Nothing, since the workload is being deleted.
+    Deleting,
+    /// Not known: a plan needs a decision first.
+    Undecided,
+}
+
+/// What is decided on the count of a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Count {
+    /// `spec.scaling` is absent: the count is `spec.replicas`.
+    Unscaled,
+    /// `spec.state` is Stopped: nothing is decided.
+    Stopped,
+    /// No decision has been made on the present spec, so far.
+    Undecided,
+    /// The last decision.
+    Decided {
+        /// How long ago it was made.
+        age: Duration,
+        /// As it was made.
+        decision: Box<Decision>,
+        /// The last one that changed the count, or what held it, as the status has it.
+        noted: Option<DecisionStatus>,
+    },
+}
+
+impl Explanation {
+    /// Explains a workload as the stores show it; `None` when they have no such workload.
+    #[must_use]
+    pub fn of(stores: &Stores, autoscaler: &Autoscaler, key: &WorkloadKey, now: Timestamp) -> Option<Self> {
+        let stored = stores.workloads.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
+        let (plan, count) = explain(&stored, stores, autoscaler, key, now);
+        Some(Self { key: key.clone(), now, leads: autoscaler.leads(), plan, count })
+    }
+}
+
+fn explain(
+    stored: &Arc<StoredWorkload>,
+    stores: &Stores,
+    autoscaler: &Autoscaler,
+    key: &WorkloadKey,
+    now: Timestamp,
+) -> (Planned, Count) {
+    if stored.meta().deletion_timestamp.is_some() {
+        return (Planned::Deleting, Count::Unscaled);
+    }
+    let invalid = |workload: &ElasticWorkload, invalid: &Invalid| {
+        let status = workload.status.clone().unwrap_or_default();
+        let generation = stored.meta().generation.unwrap_or_default();
+        Planned::Plan(Box::new(plan_invalid(generation, invalid, &status, now)))
+    };
+    let workload = match &stored.0 {
+        Ok(workload) => workload,
+        Err(error) => {
+            let problem = Invalid::Unreadable(error.error.to_string());
+            return (invalid(&ElasticWorkload::default(), &problem), Count::Unscaled);
+        }
+    };
+    let told = autoscaler.told(key, workload);
+    let count = match (&workload.spec.scaling, workload.spec.state.unwrap_or_default(), &told) {
+        (None, State::Running | State::Stopped, _) => Count::Unscaled,
+        (Some(_), State::Stopped, _) => Count::Stopped,
+        (Some(Scaling { .. }), State::Running, None) => Count::Undecided,
+        (Some(Scaling { .. }), State::Running, Some(told)) => Count::Decided {
+            age: told.age,
+            decision: Box::new(told.decision.clone()),
+            noted: workload.status.clone().and_then(|status| status.scaling?.last_decision),
+        },
+    };
+    let class = workload.spec.class_name.as_ref().and_then(|name| stores.classes.get(&ObjectRef::new(name)));
+    let desired = match resolve(workload, class.as_deref()) {
+        Ok(desired) => desired,
+        Err(problem) => return (invalid(workload, &problem), count),
+    };
+    if matches!(count, Count::Undecided) {
+        return (Planned::Undecided, count);
+    }
+    let mut observed = observe(stores, workload, workload.status.clone().unwrap_or_default(), now);
+    observed.scaling = told.map(|told| told.scaled).filter(|_| matches!(count, Count::Decided { .. }));
+    let desired = match &observed.scaling {
+        Some(scaled) => desired.decided(&scaled.decision),
+        None => desired,
+    };
+    if desired.scaling.is_some() {
+        add_usage(&mut observed, stores, key, autoscaler);
+    }
+    (Planned::Plan(Box::new(plan(&desired, &observed))), count)
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = if self.leads { "the operator that leads" } else { "an operator that stands by" };
+        writeln!(f, "ElasticWorkload {}/{}, as {who} sees it at {:.0}", self.key.namespace, self.key.name, self.now)?;
+        match &self.plan {
+            Planned::Plan(plan) => write!(f, "\nThe plan: what is to be written now, and why\n{plan}")?,
+            Planned::Deleting => return writeln!(f, "\nIt is being deleted: the garbage collector takes its children."),
+            Planned::Undecided => writeln!(f, "\nThe plan waits for the first decision on the present spec")?,
+        }
+        match &self.count {
+            Count::Unscaled => writeln!(f, "\nScaling: there is no spec.scaling; the count is spec.replicas"),
+            Count::Stopped => writeln!(f, "\nScaling: spec.state is Stopped; nothing is decided"),
+            Count::Undecided => writeln!(f, "\nScaling: no decision on the present spec yet; ask again in a second"),
+            Count::Decided { age, decision, noted } => {
+                write!(f, "\nScaling: the last decision, {:.1} s ago\n{decision}", age.as_secs_f64())?;
+                let Some(DecisionStatus { time, from, to, reason, message, .. }) = noted else { return Ok(()) };
+                writeln!(f, "\nScaling: the last decision with news, as the status has it, at {:.0}", time.0)?;
+                writeln!(f, "from {from} to {to}, {reason}: {message}")
+            }
+        }
+    }
+}

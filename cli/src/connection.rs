@@ -57,11 +57,8 @@ impl ConnectionArguments {
     /// # Errors
     /// When the configuration does not make one. Nothing is sent yet.
     pub async fn client(&self) -> Result<Client, NoClient> {
-        let options = KubeConfigOptions {
-            context: self.context.clone(),
-            cluster: self.cluster.clone(),
-            user: self.user.clone(),
-        };
+        let options =
+            KubeConfigOptions { context: self.context.clone(), cluster: self.cluster.clone(), user: self.user.clone() };
         let chosen = self.context.is_some() || self.cluster.is_some() || self.user.is_some();
         let mut config = match &self.kubeconfig {
             Some(file) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &options).await?,

@@ -33,6 +33,9 @@ enum Command {
     Decide(decide::Arguments),
     /// Print a script that completes commands and flags in a shell
     Completions(completions::Arguments),
+    /// Complete a command line, as kubectl asks its plugins to
+    #[command(name = "__complete", hide = true)]
+    Complete(completions::Words),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Top(arguments) => wait_for(top::run(&arguments)),
         Command::Decide(arguments) => decide::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Complete(words) => completions::complete(&words),
     }
 }
 

@@ -167,10 +167,9 @@ async fn look_for(client: &Client, namespace: Option<&str>) -> Result<Route, Una
     match services.list(&ListParams::default().labels(LABEL)).await {
         Ok(list) => choose(&list.items),
         // Who may not list Services may still be allowed to use this one.
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Route::Proxy {
-            namespace: namespace.unwrap_or(USUAL.0).to_owned(),
-            service: USUAL.1.to_owned(),
-        }),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            Ok(Route::Proxy { namespace: namespace.unwrap_or(USUAL.0).to_owned(), service: USUAL.1.to_owned() })
+        }
         Err(kube::Error::Api(status)) if status.code == 401 => Err(Unanswered::Unauthorized(status.message)),
         Err(error) => Err(Unanswered::Unreachable { place: "the API server".to_owned(), message: told(&error) }),
     }
@@ -306,7 +305,11 @@ mod tests {
                 &body("elasticworkloads", "the operator knows no ElasticWorkload web in namespace shop"),
             ),
             told(&proxy(), StatusCode::NOT_FOUND, ""),
-            told(&proxy(), StatusCode::SERVICE_UNAVAILABLE, &body("", "no endpoints available for service \"cat-metrics\"")),
+            told(
+                &proxy(),
+                StatusCode::SERVICE_UNAVAILABLE,
+                &body("", "no endpoints available for service \"cat-metrics\""),
+            ),
             told(&proxy(), StatusCode::UNAUTHORIZED, &body("", "Unauthorized")),
             told(&direct, StatusCode::FORBIDDEN, "<html>\nno"),
             told(&direct, StatusCode::INTERNAL_SERVER_ERROR, ""),

@@ -129,7 +129,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "ElasticWorkload {}/{}, as {who} sees it at {:.0}", self.key.namespace, self.key.name, self.now)?;
         match &self.plan {
             Planned::Plan(plan) => write!(f, "\nThe plan: what is to be written now, and why\n{plan}")?,
-            Planned::Deleting => return writeln!(f, "\nIt is being deleted: the garbage collector takes its children."),
+            Planned::Deleting => {
+                return writeln!(f, "\nIt is being deleted: the garbage collector takes its children.");
+            }
             Planned::Undecided => writeln!(f, "\nThe plan waits for the first decision on the present spec")?,
         }
         match &self.count {

@@ -17,8 +17,9 @@ use crate::{
 /// The workloads of a namespace, or all.
 #[must_use]
 pub fn all(stores: &Stores, namespace: Option<&str>) -> Vec<(WorkloadKey, Arc<StoredWorkload>)> {
-    let wanted =
-        stores.workloads.state_filter(|stored| namespace.is_none_or(|wanted| stored.namespace().as_deref() == Some(wanted)));
+    let wanted = stores
+        .workloads
+        .state_filter(|stored| namespace.is_none_or(|wanted| stored.namespace().as_deref() == Some(wanted)));
     let key = |stored: &StoredWorkload| WorkloadKey {
         namespace: stored.namespace().unwrap_or_default(),
         name: stored.name_any(),

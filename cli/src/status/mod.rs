@@ -69,7 +69,9 @@ async fn workloads(client: &Client, namespace: Option<&str>, name: Option<&str>)
     };
     match api.get(name).await {
         Ok(workload) => Ok(vec![workload]),
-        Err(kube::Error::Api(status)) if status.code == 404 && status.details.as_ref().is_some_and(|d| !d.name.is_empty()) => {
+        Err(kube::Error::Api(status))
+            if status.code == 404 && status.details.as_ref().is_some_and(|d| !d.name.is_empty()) =>
+        {
             bail!(
                 "no ElasticWorkload {name} in namespace {}; see `kubectl get elasticworkloads --all-namespaces`",
                 namespace.unwrap_or_default()

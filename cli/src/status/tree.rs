@@ -92,7 +92,8 @@ mod tests {
     }
 
     fn containers(name: &str, uid: &str, number: u64, replicas: u32, ready: u32) -> Value {
-        let template = json!({"spec": {"containers": [{"name": "main", "image": format!("registry.test/web:{number}")}]}});
+        let template =
+            json!({"spec": {"containers": [{"name": "main", "image": format!("registry.test/web:{number}")}]}});
         set(name, uid, number, json!({"replicas": replicas, "selector": {}, "template": template}), ready)
     }
 
@@ -134,9 +135,13 @@ mod tests {
                 json!({"metadata": owned("foreign", "set-9", "somebody", NOW), "spec": {"selector": {}, "replicas": 5}}),
             ]),
             pods: all(vec![
-                pod("web-r3-b", "set-3", json!({"phase": "Pending", "containerStatuses": [
+                pod(
+                    "web-r3-b",
+                    "set-3",
+                    json!({"phase": "Pending", "containerStatuses": [
                     {"name": "main", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
-                        "state": {"waiting": {"reason": "ImagePullBackOff"}}}]})),
+                        "state": {"waiting": {"reason": "ImagePullBackOff"}}}]}),
+                ),
                 pod("web-r3-a", "set-3", running(0)),
                 pod("web-r2-a", "set-2", running(3)),
                 pod("web-r2-b", "set-2", running(0)),
@@ -144,7 +149,8 @@ mod tests {
             ]),
             ..Children::default()
         };
-        let spec = json!({"container": {"image": "registry.test/web:3"}, "scaling": {"maxReplicas": 8, "schedules": []}});
+        let spec =
+            json!({"container": {"image": "registry.test/web:3"}, "scaling": {"maxReplicas": 8, "schedules": []}});
         let status = json!({
             "observedGeneration": 2, "hull": "container", "desiredReplicas": 3, "replicas": 4, "readyReplicas": 3,
             "availableReplicas": 3, "updatedReplicas": 2, "currentRevision": "r2", "updateRevision": "r3",
@@ -176,11 +182,10 @@ mod tests {
 
     #[test]
     fn virtual_machines() {
-        let template = json!({"spec": {"volumes": [{"name": "root", "containerDisk": {"image": "registry.test/disk:1"}}]}});
+        let template =
+            json!({"spec": {"volumes": [{"name": "root", "containerDisk": {"image": "registry.test/disk:1"}}]}});
         let spec = json!({"replicas": 2, "paused": true, "selector": {}, "template": template});
-        let instance = |name: &str, status: Value| {
-            json!({"metadata": owned(name, name, "set-1", "2026-11-01T07:00:00Z"), "spec": {}, "status": status})
-        };
+        let instance = |name: &str, status: Value| json!({"metadata": owned(name, name, "set-1", "2026-11-01T07:00:00Z"), "spec": {}, "status": status});
         let ready = json!([{"type": "Ready", "status": "True"}]);
         let children = Children {
             machine_sets: all(vec![set("web-r1", "set-1", 1, spec, 1)]),

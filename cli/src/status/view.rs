@@ -133,7 +133,8 @@ impl View {
             revision.label = label(revision, status);
         }
         let hull = status.hull.map_or("no hull yet", |hull| hull.as_str());
-        let ElasticWorkloadStatus { ready_replicas, desired_replicas, available_replicas, updated_replicas, .. } = status;
+        let ElasticWorkloadStatus { ready_replicas, desired_replicas, available_replicas, updated_replicas, .. } =
+            status;
         Self {
             name: format!("{}/{}", workload.namespace().unwrap_or_default(), workload.name_any()),
             counts: format!(
@@ -153,7 +154,7 @@ fn label(revision: &Revision, status: &ElasticWorkloadStatus) -> String {
         (true, _, _) => ", failed",
         (false, true, true) => ", current",
         (false, true, false) => ", updating",
-        (false, false, true) => ", current until now",
+        (false, false, true) => ", current",
         (false, false, false) => "",
     };
     format!("{}{role}", revision.number)
@@ -327,9 +328,8 @@ impl From<&VirtualMachineInstance> for Replica {
 fn tone(status: &str, ready: bool) -> Tone {
     match status {
         "Running" if ready => Tone::Good,
-        "Running" | "Pending" | "Scheduling" | "Scheduled" | "ContainerCreating" | "PodInitializing" | "Terminating" => {
-            Tone::Busy
-        }
+        "Running" | "Pending" | "Scheduling" | "Scheduled" | "ContainerCreating" | "PodInitializing"
+        | "Terminating" => Tone::Busy,
         _ => Tone::Bad,
     }
 }

@@ -13,8 +13,19 @@ const HIGH_PRESSURE: f64 = 40.0;
 #[must_use]
 pub fn table(workloads: &[WorkloadUsage], with_namespace: bool, colours: bool) -> String {
     let mut header = vec![
-        "NAME", "HULL", "READY", "CPU", "%REQUEST", "MEMORY", "%REQUEST", "%LIMIT", "CPU-PSI", "MEM-PSI", "IO-PSI",
-        "THROTTLED", "SOURCE",
+        "NAME",
+        "HULL",
+        "READY",
+        "CPU",
+        "%REQUEST",
+        "MEMORY",
+        "%REQUEST",
+        "%LIMIT",
+        "CPU-PSI",
+        "MEM-PSI",
+        "IO-PSI",
+        "THROTTLED",
+        "SOURCE",
     ];
     let mut right: Vec<usize> = (3..=11).collect();
     if with_namespace {

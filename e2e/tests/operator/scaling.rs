@@ -22,11 +22,11 @@ use serde_json::{Value, json};
 use crate::support::{Ground, NAMESPACE, web, web_machines};
 
 /// Values of the chart with the usage intake.
-fn with_usage() -> Value {
+pub(crate) fn with_usage() -> Value {
     json!({"usage": {"enabled": true, "certificateSecret": "usage-tls"}})
 }
 
-fn simulator(ground: &Ground) -> Result<UsageSimulator> {
+pub(crate) fn simulator(ground: &Ground) -> Result<UsageSimulator> {
     let usage = ground.operator.usage().context("the operator takes usage")?;
     let settings = Settings::new(vec![usage.address], &usage.server_name, usage.ca_file.clone());
     UsageSimulator::start(ground.client.clone(), settings)
@@ -37,11 +37,11 @@ fn scaled(workload: &str, scaling: &str) -> String {
     workload.replace("  replicas: 0\n", &format!("  scaling: {{{scaling}}}\n"))
 }
 
-fn containers(scaling: &str) -> String {
+pub(crate) fn containers(scaling: &str) -> String {
     scaled(&web("registry.test/web:1", 0, ""), scaling)
 }
 
-fn machines(scaling: &str) -> String {
+pub(crate) fn machines(scaling: &str) -> String {
     scaled(&web_machines("disk:1", 0, ""), scaling)
 }
 
@@ -63,7 +63,7 @@ async fn wants(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
     .await
 }
 
-async fn settled(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
+pub(crate) async fn settled(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
     wait_for(&ground.client, NAMESPACE, "web", &format!("has {count} replicas"), WITHIN, |workload| {
         let status = workload.status.clone().unwrap_or_default();
         status.desired_replicas == count && status.replicas == count && status.available_replicas == count
@@ -79,7 +79,7 @@ async fn metric(ground: &Ground, name: &str, labels: &str) -> Result<f64> {
 }
 
 /// Waits for so many more decisions.
-async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
+pub(crate) async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
     let name = "catamaran_scaling_decisions_total";
     let before = metric(ground, name, labels).await?;
     eventually(&format!("{more} more decisions {labels}"), WITHIN, || async {
@@ -88,10 +88,10 @@ async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
     .await
 }
 
-const CPU: &str =
+pub(crate) const CPU: &str =
     "metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 100}}}]";
 /// Up at once; down when 5 s have asked for it: usage is an average of 3 s, so right after a scale-in it reads too low.
-const AT_ONCE: &str = "behavior: {scaleUp: {policies: [{type: Pods, value: 100, periodSeconds: 1}]}, scaleDown: {stabilizationWindowSeconds: 5, policies: [{type: Pods, value: 100, periodSeconds: 1}]}}";
+pub(crate) const AT_ONCE: &str = "behavior: {scaleUp: {policies: [{type: Pods, value: 100, periodSeconds: 1}]}, scaleDown: {stabilizationWindowSeconds: 5, policies: [{type: Pods, value: 100, periodSeconds: 1}]}}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {

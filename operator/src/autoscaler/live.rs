@@ -112,7 +112,8 @@ impl Autoscaler {
     }
 
     fn by_agent(&self, namespace: &str, entry: &PodEntry) -> Option<(UsageSource, f64, Usage)> {
-        let reported = self.shared.usage.pod(namespace, &entry.pod.name).filter(|usage| usage.pod.uid() == entry.uid)?;
+        let reported =
+            self.shared.usage.pod(namespace, &entry.pod.name).filter(|usage| usage.pod.uid() == entry.uid)?;
         let counted = || reported.containers().filter(|(name, _)| counts(entry, name)).map(|(_, container)| container);
         let memory = counted().map(|container| samples::saturate(container.memory_working_set_bytes));
         let busiest = |share: fn(&Rates) -> Option<Share>| {
@@ -138,11 +139,7 @@ fn counts(entry: &PodEntry, name: &str) -> bool {
 }
 
 /// What metrics.k8s.io answered for scaling: those resources that a metric follows.
-fn by_metrics_api(
-    entry: &PodEntry,
-    answers: &[(Query, Answer)],
-    now: Timestamp,
-) -> Option<(UsageSource, f64, Usage)> {
+fn by_metrics_api(entry: &PodEntry, answers: &[(Query, Answer)], now: Timestamp) -> Option<(UsageSource, f64, Usage)> {
     let (mut usage, mut taken) = (Usage::default(), None);
     for (query, answer) in answers {
         let (Metric::Resource { name, .. }, Ok(Samples::Resource(samples))) = (&query.metric, &answer.result) else {

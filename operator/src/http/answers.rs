@@ -61,15 +61,14 @@ pub(super) fn router(probes: Probes) -> Router {
 
 async fn explain(State(asked): State<Asked>, Path((namespace, name)): Path<(String, String)>) -> Response {
     let key = WorkloadKey { namespace, name };
-    asked.answer(|probes| {
-        match Explanation::of(&probes.stores, &probes.autoscaler, &key, Timestamp::now()) {
+    asked
+        .answer(|probes| match Explanation::of(&probes.stores, &probes.autoscaler, &key, Timestamp::now()) {
             Some(explanation) => {
                 ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], explanation.to_string()).into_response()
             }
             None => unknown(&key),
-        }
-    })
-    .await
+        })
+        .await
 }
 
 async fn usage_of_all(State(asked): State<Asked>, RawQuery(query): RawQuery) -> Response {
@@ -90,21 +89,22 @@ async fn usage_of_workload(
     RawQuery(query): RawQuery,
 ) -> Response {
     let key = WorkloadKey { namespace, name };
-    asked.answer(|probes| {
-        let parameters = match Parameters::read(query.as_deref()) {
-            Ok(parameters) => parameters,
-            Err(problem) => return refused(StatusCode::BAD_REQUEST, "BadRequest", &problem),
-        };
-        let Some(stored) = probes.stores.workloads.get(&key.reference()) else { return unknown(&key) };
-        match &stored.0 {
-            Ok(workload) => {
-                let usage = report(&probes.autoscaler, &key, workload, parameters.replicas, Timestamp::now());
-                json_of(&UsageList { items: vec![usage], continue_: None })
+    asked
+        .answer(|probes| {
+            let parameters = match Parameters::read(query.as_deref()) {
+                Ok(parameters) => parameters,
+                Err(problem) => return refused(StatusCode::BAD_REQUEST, "BadRequest", &problem),
+            };
+            let Some(stored) = probes.stores.workloads.get(&key.reference()) else { return unknown(&key) };
+            match &stored.0 {
+                Ok(workload) => {
+                    let usage = report(&probes.autoscaler, &key, workload, parameters.replicas, Timestamp::now());
+                    json_of(&UsageList { items: vec![usage], continue_: None })
+                }
+                Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &error.error.to_string()),
             }
-            Err(error) => refused(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", &error.error.to_string()),
-        }
-    })
-    .await
+        })
+        .await
 }
 
 impl Asked {
@@ -129,9 +129,9 @@ fn list(probes: &Probes, namespace: Option<&str>, query: Option<String>) -> Resp
     let mut keys = all(&probes.stores, namespace);
     keys.sort_by(|(a, _), (b, _)| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     let after = parameters.after.as_ref();
-    let left = keys.iter().filter(|(key, _)| {
-        after.is_none_or(|after| (&key.namespace, &key.name) > (&after.namespace, &after.name))
-    });
+    let left = keys
+        .iter()
+        .filter(|(key, _)| after.is_none_or(|after| (&key.namespace, &key.name) > (&after.namespace, &after.name)));
     let (mut items, mut replicas, mut more) = (Vec::<WorkloadUsage>::new(), 0, None);
     for (key, stored) in left {
         if items.len() >= parameters.limit || replicas >= MOST_REPLICAS {
@@ -220,7 +220,9 @@ mod tests {
         let all = read("replicas=true&limit=7&continue=shop%2Fweb");
         assert_eq!(all, Ok(Parameters { replicas: true, limit: 7, after }));
         assert_eq!(read("limit=100000").map(|read| read.limit), Ok(MOST_WORKLOADS));
-        for wrong in ["limit=0", "limit=-1", "limit=many", "limit=99999999999999999999999", "replicas=1", "continue=web"] {
+        for wrong in
+            ["limit=0", "limit=-1", "limit=many", "limit=99999999999999999999999", "replicas=1", "continue=web"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

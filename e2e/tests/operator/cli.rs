@@ -16,10 +16,10 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::WITHIN,
 };
-use k8s_openapi::api::core::v1::{Endpoints, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use tokio::{
@@ -33,6 +33,9 @@ use crate::{
     scaling::{AT_ONCE, CPU, containers, machines, settled, simulator, with_usage},
     support::{Ground, NAMESPACE},
 };
+
+/// The Service of the operator's HTTP port.
+const SERVICE: &str = "catamaran-metrics";
 
 /// The plugin as a person runs it, with a kubeconfig.
 struct Plugin {
@@ -86,13 +89,23 @@ async fn serve_through_the_api_server(ground: &Ground) -> Result<AbortOnDropHand
     });
     let services: Api<Service> = Api::namespaced(ground.client.clone(), SYSTEM);
     let without = Patch::Merge(json!({"spec": {"selector": null}}));
-    services.patch("catamaran-metrics", &PatchParams::default(), &without).await?;
+    services.patch(SERVICE, &PatchParams::default(), &without).await?;
+    // The proxy only goes to addresses of pods that exist. This one is on no node, so nobody else writes its status.
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);
+    let container = json!({"name": "operator", "image": "registry.test/operator:1"});
+    let pod = json!({"metadata": {"name": "operator"}, "spec": {"schedulerName": "nobody", "containers": [container]}});
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    let status = json!({"status": {"phase": "Running", "podIP": address.ip(), "podIPs": [{"ip": address.ip()}]}});
+    let pod = pods.patch_status("operator", &PatchParams::default(), &Patch::Merge(status)).await?;
+    let target = json!({"kind": "Pod", "namespace": SYSTEM, "name": "operator", "uid": pod.metadata.uid});
     let endpoints: Api<Endpoints> = Api::namespaced(ground.client.clone(), SYSTEM);
-    let subsets = json!([{"addresses": [{"ip": address.ip()}], "ports": [{"name": "http", "port": address.port(), "protocol": "TCP"}]}]);
-    let wanted =
-        json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "catamaran-metrics"}, "subsets": subsets});
-    let parameters = PatchParams::apply("test").force();
-    endpoints.patch("catamaran-metrics", &parameters, &Patch::Apply(&wanted)).await?;
+    let wanted = json!({
+        "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": SERVICE}, "subsets": [{
+            "addresses": [{"ip": address.ip(), "targetRef": target}],
+            "ports": [{"name": "http", "port": address.port(), "protocol": "TCP"}],
+        }],
+    });
+    endpoints.patch(SERVICE, &PatchParams::apply("test").force(), &Patch::Apply(&wanted)).await?;
     Ok(AbortOnDropHandle::new(forward))
 }
 
@@ -108,13 +121,13 @@ async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> R
     let simulator = simulator(&ground)?;
     // 50m are asked for: 0.09 cores are two replicas at 90 %.
     simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
-    ground.apply(&manifest(&format!("minReplicas: 1, maxReplicas: 8, {CPU}, {AT_ONCE}"))).await?;
+    ground.apply(&manifest(&format!("minReplicas: 1, maxReplicas: 2, {CPU}, {AT_ONCE}"))).await?;
     let workload = settled(&ground, 2).await?;
     let plugin = Plugin::new(ground.control_plane.kubeconfig())?;
 
     let tree = plugin.says(&["status", "web", "-n", NAMESPACE]).await?;
     ensure!(tree.starts_with(&format!("shop/web: {hull}, 2/2 ready, 2 available")), "{tree}");
-    ensure!(tree.contains("Auto, 1 to 8 replicas, wants 2; "), "{tree}");
+    ensure!(tree.contains("Auto, 1 to 2 replicas, wants 2; "), "{tree}");
     let revision = tree.lines().find(|line| line.starts_with("└─ web-")).context(tree.clone())?;
     ensure!(revision.contains("1, current") && revision.contains("2/2"), "{tree}");
     let replicas = tree.lines().filter(|line| line.starts_with("   ├─ web-") || line.starts_with("   └─ web-"));
@@ -130,24 +143,27 @@ async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> R
         "bounds: at least 2 available, at most 3 in all",
         "= Ready True ",
         "Scaling: the last decision, ",
-        "bounds: 1 to 8 replicas",
+        "bounds: 1 to 2 replicas",
         "% of the request (",
         &decision.message,
     ] {
         ensure!(text.contains(part), "no {part:?} in:\n{text}");
     }
 
-    // 3 s after the last change of the count the rates are those of two replicas.
+    // At most two replicas, so the count is steady. 3 s after the last change of the count the rates are those of two replicas.
     let list = eventually("usage of both replicas", WITHIN, || async {
         let text = plugin.says(&["top", "web", "-n", NAMESPACE, "--replicas", "--json", &url]).await?;
         let list: UsageList = serde_json::from_str(&text)?;
-        let cpu = list.items.first().and_then(|workload| workload.usage.cpu_millicores);
-        ensure!(cpu.is_some_and(|cpu| (85..=95).contains(&cpu)), "{text}");
+        let [workload] = list.items.as_slice() else { anyhow::bail!("{text}") };
+        let share = |cpu: Option<i64>| cpu.is_some_and(|cpu| (43..=47).contains(&cpu));
+        let both = workload.each.len() == 2 && workload.each.iter().all(|replica| share(replica.usage.cpu_millicores));
+        ensure!(both, "{text}");
         Ok(Some(list))
     })
     .await?;
     let [usage] = list.items.as_slice() else { anyhow::bail!("{list:?}") };
     ensure!((usage.replicas, usage.by_agent, usage.by_metrics_api) == (2, 2, 0), "{usage:?}");
+    ensure!(usage.usage.cpu_millicores.is_some_and(|cpu| (86..=94).contains(&cpu)), "{usage:?}");
     ensure!(usage.usage.cpu_request_millicores == Some(100), "{usage:?}");
     // The simulator gives each container 64 MiB; of a launcher pod the guest's alone counts.
     ensure!(

@@ -140,10 +140,84 @@ impl fmt::Display for Explanation {
             Count::Undecided => writeln!(f, "\nScaling: no decision on the present spec yet; ask again in a second"),
             Count::Decided { age, decision, noted } => {
                 write!(f, "\nScaling: the last decision, {:.1} s ago\n{decision}", age.as_secs_f64())?;
-                let Some(DecisionStatus { time, from, to, reason, message, .. }) = noted else { return Ok(()) };
+                let Some(DecisionStatus { time, reason, message, .. }) = noted else { return Ok(()) };
                 writeln!(f, "\nScaling: the last decision with news, as the status has it, at {:.0}", time.0)?;
-                writeln!(f, "from {from} to {to}, {reason}: {message}")
+                writeln!(f, "{reason}: {message}")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catamaran_plan::{
+        Observed,
+        autoscale::{Bounds, History, decide},
+        observed::{KubeVirt, ObservedService, Scaled},
+    };
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-02T10:00:00.5Z".parse().expect("a time")
+    }
+
+    fn explanation(plan: Planned, count: Count) -> Explanation {
+        let key = WorkloadKey { namespace: "shop".to_owned(), name: "web".to_owned() };
+        Explanation { key, now: now(), leads: true, plan, count }
+    }
+
+    /// The first plan of a workload whose count is by schedule alone, and the decision that it is made with.
+    #[test]
+    fn a_plan_and_a_decision() {
+        let workload: ElasticWorkload = serde_json::from_value(json!({
+            "apiVersion": "catamaran.dev/v1alpha1", "kind": "ElasticWorkload",
+            "metadata": {"namespace": "shop", "name": "web", "uid": "u", "generation": 1},
+            "spec": {"container": {"image": "registry.test/web:1"}, "scaling": {"maxReplicas": 5, "schedules": [
+                {"name": "day", "start": "0 8 * * *", "end": "0 20 * * *", "minReplicas": 3}]}},
+        }))
+        .expect("a workload");
+        let desired = resolve(&workload, None).expect("it makes sense");
+        let policy = desired.scaling.clone().expect("it is scaled");
+        let bounds = Bounds::at(policy.min, policy.max, &policy.schedules, now());
+        let seen = decide::Observed {
+            replicas: 1,
+            status_replicas: 1,
+            bounds: &bounds,
+            pods: &[],
+            samples: &[],
+            scaled_to_zero: false,
+        };
+        let history = History::new(1, now());
+        let decision = catamaran_plan::autoscale::decide(&policy, &seen, &history, now());
+        let observed = Observed {
+            now: now(),
+            kubevirt: KubeVirt::Absent,
+            sets: Vec::new(),
+            foreign_sets: Vec::new(),
+            service: ObservedService::Absent,
+            status: catamaran_crds::ElasticWorkloadStatus::default(),
+            scaling: Some(Scaled { decision: decision.clone(), history }),
+        };
+        let revision = desired.revision.clone();
+        let plan = plan(&desired.decided(&decision), &observed);
+        let noted = plan.status.scaling.clone().and_then(|scaling| scaling.last_decision);
+        let count = Count::Decided { age: Duration::from_millis(420), decision: Box::new(decision), noted };
+        let text = explanation(Planned::Plan(Box::new(plan.clone())), count).to_string();
+        // What the golden tests of plan and decision hold is in it as it is.
+        assert!(text.contains(&plan.to_string()));
+        insta::assert_snapshot!(text.replace(&revision, "REVISION"));
+    }
+
+    #[test]
+    fn without_a_decision() {
+        let told = |plan, count| explanation(plan, count).to_string();
+        let texts = [
+            told(Planned::Undecided, Count::Undecided),
+            told(Planned::Deleting, Count::Unscaled),
+            Explanation { leads: false, ..explanation(Planned::Undecided, Count::Stopped) }.to_string(),
+        ];
+        insta::assert_snapshot!(texts.join("---\n"));
     }
 }

@@ -42,13 +42,20 @@ pub struct ConnectionArguments {
 pub enum NoClient {
     /// The kubeconfig is missing or wrong.
     #[error("the kubeconfig cannot be used: {0}; set --kubeconfig or KUBECONFIG")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    Kubeconfig(String),
     /// There is neither a kubeconfig nor a ServiceAccount.
     #[error("no configuration for an API server: {0}; set --kubeconfig or KUBECONFIG")]
-    Nothing(#[source] kube::config::InferConfigError),
+    Nothing(String),
     /// Keys, certificates or addresses in it are wrong.
     #[error("the kubeconfig cannot be used: {0}")]
-    Client(#[source] Box<kube::Error>),
+    Client(String),
+}
+
+/// As text: these errors repeat their causes, and once is enough.
+impl From<kube::config::KubeconfigError> for NoClient {
+    fn from(error: kube::config::KubeconfigError) -> Self {
+        Self::Kubeconfig(error.to_string())
+    }
 }
 
 impl ConnectionArguments {
@@ -63,7 +70,7 @@ impl ConnectionArguments {
         let mut config = match &self.kubeconfig {
             Some(file) => Config::from_custom_kubeconfig(Kubeconfig::read_from(file)?, &options).await?,
             None if chosen => Config::from_kubeconfig(&options).await?,
-            None => Config::infer().await.map_err(NoClient::Nothing)?,
+            None => Config::infer().await.map_err(|error| NoClient::Nothing(error.to_string()))?,
         };
         if let Some(user) = &self.act_as {
             config.auth_info.impersonate = Some(user.clone());
@@ -73,7 +80,7 @@ impl ConnectionArguments {
         config.read_timeout = Some(ANSWER_WITHIN);
         // A person waits: what fails is told, not repeated for minutes.
         config.default_retry = false;
-        Client::try_from(config).map_err(|error| NoClient::Client(Box::new(error)))
+        Client::try_from(config).map_err(|error| NoClient::Client(told(&error)))
     }
 }
 

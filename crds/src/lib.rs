@@ -17,6 +17,7 @@ pub mod scaling;
 mod schema;
 pub mod service;
 pub mod status;
+pub mod usage;
 pub mod virtual_machine;
 pub mod workload;
 

@@ -1,4 +1,6 @@
-//! /healthz, /readyz and /metrics.
+//! /healthz, /readyz and /metrics; and, for `kubectl catamaran`, /explain and /usage.
+
+mod answers;
 
 use std::{
     sync::{
@@ -18,6 +20,7 @@ use axum::{
 use tokio::net::TcpListener;
 
 use crate::{
+    autoscaler::Autoscaler,
     metrics::{Metrics, WorkloadLabels},
     queue::Queue,
     stores::{StoredWorkload, Stores},
@@ -37,6 +40,8 @@ pub struct Probes {
     pub metrics: Metrics,
     /// What is known.
     pub stores: Stores,
+    /// What decides on counts, and knows usage.
+    pub autoscaler: Autoscaler,
 }
 
 /// Serves until the process ends.
@@ -48,7 +53,8 @@ pub async fn serve(listener: TcpListener, probes: Probes) -> std::io::Result<()>
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(probes);
+        .with_state(probes.clone())
+        .merge(answers::router(probes));
     axum::serve(listener, router).await
 }
 

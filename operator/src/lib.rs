@@ -6,12 +6,15 @@
 //! - [`reconcile`]: one pass for one workload, and the loop around it
 //! - [`lease`]: who may write at all
 //! - [`autoscaler`]: keeps the counts up to date, with what usage and metrics say
+//! - [`explain`]: the plan and the last decision in words, for people who ask
+//! - [`usage_report`]: what workloads use now, for people who ask
 //! - [`intake`]: what containers use, as node agents stream it
 //! - [`sources`]: metrics for scaling that are asked for, beside those that agents push
 
 pub mod apply;
 pub mod autoscaler;
 pub mod events;
+pub mod explain;
 pub mod http;
 pub mod intake;
 pub mod lease;
@@ -23,3 +26,4 @@ pub mod run;
 pub mod settings;
 pub mod sources;
 pub mod stores;
+pub mod usage_report;

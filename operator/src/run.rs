@@ -91,8 +91,13 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone(), listens);
 
     let ready = Arc::new(AtomicBool::new(false));
-    let probes =
-        Probes { ready: ready.clone(), queue: queue.clone(), metrics: metrics.clone(), stores: stores.clone() };
+    let probes = Probes {
+        ready: ready.clone(),
+        queue: queue.clone(),
+        metrics: metrics.clone(),
+        stores: stores.clone(),
+        autoscaler: autoscaler.clone(),
+    };
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|source| Ended::Listen { address: settings.listen, source })?;

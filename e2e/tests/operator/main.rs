@@ -2,6 +2,7 @@
 //!
 //! Rollouts are checked at every watch event, and every test ends with the check that nothing is written any more.
 
+mod cli;
 mod examples;
 mod faults;
 mod gitops;

@@ -25,11 +25,11 @@ use serde_json::{Value, json};
 use crate::support::{Ground, NAMESPACE, random, web, web_machines};
 
 /// Values of the chart with the usage intake.
-fn with_usage() -> Value {
+pub(crate) fn with_usage() -> Value {
     json!({"usage": {"enabled": true, "certificateSecret": "usage-tls"}})
 }
 
-fn simulator(ground: &Ground) -> Result<UsageSimulator> {
+pub(crate) fn simulator(ground: &Ground) -> Result<UsageSimulator> {
     let usage = ground.operator.usage().context("the operator takes usage")?;
     let settings = Settings::new(vec![usage.address], &usage.server_name, usage.ca_file.clone());
     UsageSimulator::start(ground.client.clone(), settings)
@@ -40,11 +40,11 @@ fn scaled(workload: &str, scaling: &str) -> String {
     workload.replace("  replicas: 0\n", &format!("  scaling: {{{scaling}}}\n"))
 }
 
-fn containers(scaling: &str) -> String {
+pub(crate) fn containers(scaling: &str) -> String {
     scaled(&web("registry.test/web:1", 0, ""), scaling)
 }
 
-fn machines(scaling: &str) -> String {
+pub(crate) fn machines(scaling: &str) -> String {
     scaled(&web_machines("disk:1", 0, ""), scaling)
 }
 
@@ -66,7 +66,7 @@ async fn wants(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
     .await
 }
 
-async fn settled(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
+pub(crate) async fn settled(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
     wait_for(&ground.client, NAMESPACE, "web", &format!("has {count} replicas"), WITHIN, |workload| {
         let status = workload.status.clone().unwrap_or_default();
         status.desired_replicas == count && status.replicas == count && status.available_replicas == count
@@ -82,7 +82,7 @@ async fn metric(ground: &Ground, name: &str, labels: &str) -> Result<f64> {
 }
 
 /// Waits for so many more decisions.
-async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
+pub(crate) async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
     let name = "catamaran_scaling_decisions_total";
     let before = metric(ground, name, labels).await?;
     eventually(&format!("{more} more decisions {labels}"), WITHIN, || async {
@@ -91,10 +91,10 @@ async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
     .await
 }
 
-const CPU: &str =
+pub(crate) const CPU: &str =
     "metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 100}}}]";
 /// Up at once; down when 5 s have asked for it: usage is an average of 3 s, so right after a scale-in it reads too low.
-const AT_ONCE: &str = "behavior: {scaleUp: {policies: [{type: Pods, value: 100, periodSeconds: 1}]}, scaleDown: {stabilizationWindowSeconds: 5, policies: [{type: Pods, value: 100, periodSeconds: 1}]}}";
+pub(crate) const AT_ONCE: &str = "behavior: {scaleUp: {policies: [{type: Pods, value: 100, periodSeconds: 1}]}, scaleDown: {stabilizationWindowSeconds: 5, policies: [{type: Pods, value: 100, periodSeconds: 1}]}}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
@@ -391,7 +391,7 @@ async fn lost_metrics_hold_then_fall_back_and_come_back() -> Result<()> {
     ensure!(decision.reason == "Fallback", "{decision:?}");
     // However long it lasts. `CATAMARAN_OUTAGE_SECONDS=600` is the long form of this test.
     let outage = std::env::var("CATAMARAN_OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5);
-    let from = Timestamp::now() + Duration::from_secs(1);
+    let from = Timestamp::now() + Duration::from_secs(3);
     ground.quiet_between(from, from + Duration::from_secs(outage)).await?;
     settled(&ground, 5).await?;
     for node in 0..4 {

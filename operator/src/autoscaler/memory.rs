@@ -71,6 +71,8 @@ pub(super) struct Memory {
     pub(super) asked: Option<bool>,
     /// The last decision, and when it was made.
     pub(super) last: Option<(Instant, Decision)>,
+    /// There is news since: the last decision stands no more.
+    pub(super) overtaken: bool,
     /// Until when a refused write is not tried again.
     pub(super) refused_until: Option<Instant>,
     /// The change of the count that is not written yet.
@@ -122,7 +124,13 @@ impl Memory {
 
     /// Whether the last decision was made at least so long ago.
     pub(super) fn is_older_than(&self, pause: Duration) -> bool {
-        self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= pause)
+        self.overtaken || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= pause)
+    }
+
+    /// The last decision on this version of the spec and how old it is, whether it still stands or not.
+    pub(super) fn told(&self, spec: &Spec) -> Option<(Duration, Decision)> {
+        let (at, last) = self.last.as_ref().filter(|_| self.version == spec.version)?;
+        Some((at.elapsed(), last.clone()))
     }
 
     /// The last decision, where it still stands: for the count that there is by now.
@@ -165,18 +173,23 @@ impl Memory {
         self.clock = Some((steady, now));
     }
 
-    /// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of scaling.
+    /// See [`with_quota`].
     pub(super) fn with_quota(&self, entry: &mut PodEntry) {
-        if entry.instance.is_none() {
-            return;
-        }
-        let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
-        let cpu = signed(self.quota.cpu_request.or(self.quota.cpu_limit));
-        let memory = signed(self.quota.memory_request.or(self.quota.memory_limit));
-        for container in entry.pod.containers.iter_mut().filter(|container| container.name == GUEST_CONTAINER) {
-            container.requests.cpu = cpu.or(container.requests.cpu);
-            container.requests.memory = memory.or(container.requests.memory);
-        }
+        with_quota(entry, &self.quota);
+    }
+}
+
+/// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of scaling.
+pub(super) fn with_quota(entry: &mut PodEntry, quota: &Quota) {
+    if entry.instance.is_none() {
+        return;
+    }
+    let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
+    let cpu = signed(quota.cpu_request.or(quota.cpu_limit));
+    let memory = signed(quota.memory_request.or(quota.memory_limit));
+    for container in entry.pod.containers.iter_mut().filter(|container| container.name == GUEST_CONTAINER) {
+        container.requests.cpu = cpu.or(container.requests.cpu);
+        container.requests.memory = memory.or(container.requests.memory);
     }
 }
 

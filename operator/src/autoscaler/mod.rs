@@ -9,6 +9,7 @@
 //!
 //! A standby decides as well, and writes nothing: so its history is warm when it takes over.
 
+mod live;
 mod memory;
 mod samples;
 
@@ -35,6 +36,7 @@ use crate::{
     sources::Sources,
     stores::{PodEntry, Stores, WorkloadKey},
 };
+pub use live::Told;
 use memory::{Change, Memory, Spec};
 use samples::Usage;
 
@@ -183,7 +185,7 @@ impl Autoscaler {
         let now = Instant::now();
         if let Some(memory) = self.shared.memories().get(&workload) {
             let mut memory = lock(memory);
-            memory.last = None;
+            memory.overtaken = true;
             memory.answered.get_or_insert(now);
         }
         self.shared.dirty().entry(workload).or_default().get_or_insert(now);
@@ -287,7 +289,7 @@ impl Shared {
         let decision = autoscale::decide(policy, &observed, &memory.history, now);
         memory.bounds = Some(bounds);
         memory.history.decided(policy, &decision);
-        memory.last = Some((Instant::now(), decision.clone()));
+        (memory.last, memory.overtaken) = (Some((Instant::now(), decision.clone())), false);
         if leads {
             self.metrics.decided(&decision);
         }

@@ -210,7 +210,7 @@ pub(super) fn cpu(store: &UsageStore, namespace: &str, entry: &PodEntry) -> Opti
     counted.try_fold(0_i64, |sum, (_, container)| Some(sum.saturating_add(saturate(container.rates?.cpu_millicores))))
 }
 
-fn saturate(value: u64) -> i64 {
+pub(super) fn saturate(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -46,6 +46,8 @@ pub struct PodEntry {
     pub marked: bool,
     /// The VirtualMachineInstance that it runs, if it is a launcher pod.
     pub instance: Option<String>,
+    /// The memory limits of its containers together, in bytes; `None` where one has no limit, and for a launcher pod.
+    pub memory_limit: Option<i64>,
     /// What a decision looks at. Of a launcher pod that is the container of the guest alone.
     pub pod: Pod,
 }
@@ -78,10 +80,18 @@ impl From<&core::Pod> for PodEntry {
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             marked: object.annotations().get(POD_DELETION_COST_ANNOTATION).is_some_and(|cost| cost == VICTIM_COST),
+            memory_limit: (!launcher).then(|| memory_limit(object)).flatten(),
             instance: launcher.then(|| labels.get(INSTANCE_LABEL).cloned()).flatten(),
             pod,
         }
     }
+}
+
+fn memory_limit(object: &core::Pod) -> Option<i64> {
+    object.spec.as_ref()?.containers.iter().try_fold(0_i64, |sum, container| {
+        let limits = container.resources.as_ref()?.limits.as_ref();
+        Some(sum.saturating_add(of(limits).memory?))
+    })
 }
 
 fn view(object: &core::Pod) -> Pod {

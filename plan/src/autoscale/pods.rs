@@ -161,6 +161,12 @@ impl Pod {
         }
     }
 
+    /// What the pod asks for, in thousandths, as Utilization counts it; `None` where a container that counts has no such request.
+    #[must_use]
+    pub fn requested(&self, resource: &Resource) -> Option<i64> {
+        self.request(resource, None).ok()
+    }
+
     /// What the pod, or one container of it, asks for, in thousandths. What does not fit wraps around, as in Go.
     ///
     /// # Errors

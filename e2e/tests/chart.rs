@@ -13,9 +13,9 @@ use anyhow::{Context, Result, ensure};
 use catamaran_e2e::{control_plane::ControlPlane, helm::Helm, wait::eventually};
 use k8s_openapi::{
     api::{
-        apps::v1::Deployment,
+        apps::v1::{DaemonSet, Deployment},
         authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec},
-        core::v1::{Namespace, ServiceAccount},
+        core::v1::{Namespace, Secret, ServiceAccount},
         rbac::v1::{ClusterRole, PolicyRule},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -117,11 +117,20 @@ async fn rights(control_plane: &ControlPlane, account: &str, namespace: &str) ->
 /// Waits until the operator's account has exactly these rights beyond those that every account has. The API server learns of new
 /// roles by a watch, so the first answers may be old.
 async fn has_exactly(control_plane: &ControlPlane, namespace: &str, wanted: &[Rights]) -> Result<()> {
+    account_has_exactly(control_plane, "catamaran", namespace, wanted).await
+}
+
+async fn account_has_exactly(
+    control_plane: &ControlPlane,
+    account: &str,
+    namespace: &str,
+    wanted: &[Rights],
+) -> Result<()> {
     let wanted = expand(wanted);
     let wanted = &wanted;
-    eventually(&format!("the operator's rights in {namespace}"), WITHIN, || async move {
+    eventually(&format!("the rights of {account} in {namespace}"), WITHIN, || async move {
         let common = rights(control_plane, "nobody", namespace).await?;
-        let all = rights(control_plane, "catamaran", namespace).await?;
+        let all = rights(control_plane, account, namespace).await?;
         let own: BTreeSet<String> = all.difference(&common).cloned().collect();
         let missing: Vec<_> = wanted.difference(&own).collect();
         let surplus: Vec<_> = own.difference(wanted).collect();
@@ -264,6 +273,36 @@ async fn the_operator_has_its_rights_and_no_more() -> Result<()> {
 }
 
 /// With the admission plugin that OpenShift turns on, a blocking owner reference needs a right on the owner's finalizers.
+/// Helm makes the certificate of the intake once; the agents' account reads pods and does nothing else.
+#[tokio::test]
+async fn agents_read_pods_and_the_certificate_stays() -> Result<()> {
+    let control_plane = ControlPlane::builder().scheduler(false).start().await?;
+    control_plane.create_namespace(SYSTEM).await?;
+    let helm = control_plane.helm()?;
+    let values = json!({"usage": {"enabled": true}, "agent": {"enabled": true}});
+    helm.install("catamaran", &chart(), SYSTEM, &values).await?;
+    nobody(&control_plane).await?;
+    let pods: Rights = &[("/pods", &["list", "watch"])];
+    account_has_exactly(&control_plane, "catamaran-agent", SYSTEM, &[pods]).await?;
+    account_has_exactly(&control_plane, "catamaran-agent", "default", &[pods]).await?;
+    let secrets: Api<Secret> = Api::namespaced(control_plane.client(), SYSTEM);
+    let made = secrets.get("catamaran-usage-tls").await?;
+    ensure!(made.data.iter().flatten().map(|(name, _)| name.as_str()).eq(["ca.crt", "tls.crt", "tls.key"]), "{made:?}");
+    let more = json!({"usage": {"enabled": true}, "agent": {"enabled": true}, "workers": 3});
+    helm.upgrade("catamaran", &chart(), SYSTEM, &more).await?;
+    ensure!(secrets.get("catamaran-usage-tls").await?.data == made.data, "an upgrade made another certificate");
+    let agents: Api<DaemonSet> = Api::namespaced(control_plane.client(), SYSTEM);
+    let pod = agents.get("catamaran-agent").await?.spec.and_then(|spec| spec.template.spec).context("a pod")?;
+    let host_paths = pod.volumes.iter().flatten().filter(|volume| volume.host_path.is_some()).count();
+    let sharing = [pod.host_pid, pod.host_network, pod.host_ipc].into_iter().flatten().any(|shared| shared);
+    ensure!(host_paths == 1 && !sharing, "{pod:?}");
+    let wrong = json!({"agent": {"enabled": true}});
+    let refused =
+        helm.template("catamaran", &chart(), SYSTEM, &wrong).await.err().context("an agent without intake")?;
+    ensure!(format!("{refused:#}").contains("/usage/enabled"), "{refused:#}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn owner_references_pass_permission_enforcement() -> Result<()> {
     let control_plane = ControlPlane::builder()

@@ -25,6 +25,31 @@
 {{- end }}
 {{- end }}
 
+{{/* The Secret with the certificate of the usage intake. */}}
+{{- define "catamaran.usageSecret" -}}
+{{- default (printf "%s-usage-tls" (include "catamaran.fullname" .)) .Values.usage.certificateSecret }}
+{{- end }}
+
+{{/* What selects the agent's pods; fixed for the life of a DaemonSet. */}}
+{{- define "catamaran.agentSelectorLabels" -}}
+app.kubernetes.io/name: {{ include "catamaran.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: agent
+{{- end }}
+
+{{- define "catamaran.agentLabels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "catamaran.agentSelectorLabels" . }}
+app.kubernetes.io/part-of: catamaran
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{/* The ServiceAccount of the agents: the operator takes usage from this one alone. */}}
+{{- define "catamaran.agentAccount" -}}
+{{- .Values.usage.account | default (printf "%s/catamaran-agent" .Release.Namespace) }}
+{{- end }}
+
 {{- define "catamaran.leaseName" -}}
 {{- default (include "catamaran.fullname" .) .Values.leaderElection.leaseName }}
 {{- end }}

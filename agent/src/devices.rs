@@ -50,10 +50,7 @@ pub fn list(sys_block: &Path) -> Vec<Device> {
 
 /// The limits of each device, and the names that no device has.
 #[must_use]
-pub fn resolve(
-    entries: &[IoLimits],
-    devices: &[Device],
-) -> (BTreeMap<(DeviceNumber, IoField), u64>, Vec<DeviceName>) {
+pub fn resolve(entries: &[IoLimits], devices: &[Device]) -> (BTreeMap<(DeviceNumber, IoField), u64>, Vec<DeviceName>) {
     let (mut limits, mut unknown) = (BTreeMap::new(), Vec::new());
     let named = |entry: &IoLimits, device: &Device| match &entry.device {
         IoDevice::All => false,

@@ -193,7 +193,8 @@ impl HeldPod {
                 }
             };
             let wanted = quota.map(|quota| {
-                let facts = Facts { cpu_limit_millicores: container.cpu_limit_millicores, ..with_cpu_max(facts, &cgroup) };
+                let facts =
+                    Facts { cpu_limit_millicores: container.cpu_limit_millicores, ..with_cpu_max(facts, &cgroup) };
                 knobs::wanted(quota, &container.name, &facts)
             });
             let wanted = wanted.unwrap_or_default();

@@ -67,9 +67,10 @@ pub fn cpu_stat(text: &str) -> Option<CpuStat> {
             _ => {}
         }
     }
-    let bandwidth = periods.zip(throttled).zip(throttled_usec).map(|((nr_periods, nr_throttled), throttled_usec)| {
-        Bandwidth { nr_periods, nr_throttled, throttled_usec }
-    });
+    let bandwidth = periods
+        .zip(throttled)
+        .zip(throttled_usec)
+        .map(|((nr_periods, nr_throttled), throttled_usec)| Bandwidth { nr_periods, nr_throttled, throttled_usec });
     Some(CpuStat { usage_usec: usage?, bandwidth })
 }
 

@@ -169,7 +169,9 @@ impl<F: CgroupFiles> Texts<'_, F> {
     /// Writes, and looks whether the kernel took it.
     fn set(&mut self, slot: Slot, want: Limit) -> Result<(), String> {
         self.read.remove(slot.file());
-        self.files.write(slot.file(), &slot.line(want)).map_err(|error| format!("{slot} = {want} is refused: {error}"))?;
+        self.files
+            .write(slot.file(), &slot.line(want))
+            .map_err(|error| format!("{slot} = {want} is refused: {error}"))?;
         match self.found(slot)? {
             found if found == want => Ok(()),
             found => Err(format!("{slot} = {want} was written, and is {found}")),

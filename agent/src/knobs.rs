@@ -170,14 +170,8 @@ impl Slot {
     /// The reverse of its text: `pids.max`, `io.max 8:0 rbps`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let plain = [
-            Self::CpuBurst,
-            Self::CpuWeight,
-            Self::MemoryHigh,
-            Self::MemorySwapMax,
-            Self::PidsMax,
-            Self::Freeze,
-        ];
+        let plain =
+            [Self::CpuBurst, Self::CpuWeight, Self::MemoryHigh, Self::MemorySwapMax, Self::PidsMax, Self::Freeze];
         if let Some(slot) = plain.into_iter().find(|slot| slot.file() == text) {
             return Some(slot);
         }
@@ -236,12 +230,9 @@ impl Slot {
     pub fn follows_the_runtime(self) -> bool {
         match self {
             Self::CpuWeight => true,
-            Self::CpuBurst
-            | Self::MemoryHigh
-            | Self::MemorySwapMax
-            | Self::PidsMax
-            | Self::Io(..)
-            | Self::Freeze => false,
+            Self::CpuBurst | Self::MemoryHigh | Self::MemorySwapMax | Self::PidsMax | Self::Io(..) | Self::Freeze => {
+                false
+            }
         }
     }
 }

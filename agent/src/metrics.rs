@@ -14,12 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{
-    enforce::Round,
-    hold::Why,
-    node::Cgroups,
-    sample::Sampled,
-};
+use crate::{enforce::Round, hold::Why, node::Cgroups, sample::Sampled};
 
 /// All metrics of the agent. Clones share them.
 #[derive(Clone, Debug)]
@@ -73,13 +68,21 @@ impl Default for Metrics {
             samples: counter(&mut registry, "samples", "Samples of all containers that were taken"),
             late: counter(&mut registry, "late_samples", "Samples that came more than half an interval late"),
             read_errors: counter(&mut registry, "read_errors", "Files of cgroups that could not be read"),
-            cgroup_version: gauge(&mut registry, "cgroup_version", "2, or 1 where nothing is sampled, or 0 without cgroups"),
+            cgroup_version: gauge(
+                &mut registry,
+                "cgroup_version",
+                "2, or 1 where nothing is sampled, or 0 without cgroups",
+            ),
             kubelet_folders: gauge(&mut registry, "kubelet_folders", "Folders of all pods (kubepods) that were found"),
             held: gauge(&mut registry, "held_knobs", "Values in cgroups that are held"),
             writes: Family::default(),
             unenforced: Family::default(),
             refused: gauge(&mut registry, "refused_annotations", "Quota annotations that are refused"),
-            note_errors: counter(&mut registry, "note_errors", "Rounds in which a cgroup took no note of what to set back"),
+            note_errors: counter(
+                &mut registry,
+                "note_errors",
+                "Rounds in which a cgroup took no note of what to set back",
+            ),
             watch_errors: counter(&mut registry, "watch_errors", "Failures of the watch of pods"),
             replicas: gauge(&mut registry, "operator_replicas", "Replicas of the operator that are known"),
             connected: gauge(&mut registry, "connected_replicas", "Those of them that answer on a stream"),

@@ -100,10 +100,7 @@ pub async fn serve(
     let reporter = Reporter::start(reporter::Config {
         node: settings.node.clone(),
         boot_id: node::boot_id().map_err(Ended::BootId)?,
-        replicas: Replicas::Service {
-            host: settings.usage_service.host.clone(),
-            port: settings.usage_service.port,
-        },
+        replicas: Replicas::Service { host: settings.usage_service.host.clone(), port: settings.usage_service.port },
         server_name: settings.server_name().to_owned(),
         ca_file: settings.usage_ca.clone(),
         token_file: settings.usage_token.clone(),
@@ -238,7 +235,13 @@ fn tell(before: &HashMap<Uid, QuotaState>, round: &Round, pods: &Pods) {
             tracing::warn!(namespace, pod, reason = state.refused, "a quota annotation is refused");
         }
         for part in &state.unenforced {
-            tracing::warn!(namespace, pod, knob = part.knob().as_str_name(), reason = part.reason, "a quota is not held");
+            tracing::warn!(
+                namespace,
+                pod,
+                knob = part.knob().as_str_name(),
+                reason = part.reason,
+                "a quota is not held"
+            );
         }
         if state.refused.is_empty() && state.unenforced.is_empty() {
             tracing::info!(namespace, pod, "a quota is held");

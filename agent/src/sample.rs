@@ -272,7 +272,8 @@ impl OwnFiles {
 impl SampledContainer {
     fn open(pod: &Folder, container: &crate::pods::Container) -> io::Result<Option<Self>> {
         let Some(folder) = find::container(pod, &container.id)? else { return Ok(None) };
-        let identity = ContainerIdentity::new(container.name.clone(), container.id.as_str()).map_err(io::Error::other)?;
+        let identity =
+            ContainerIdentity::new(container.name.clone(), container.id.as_str()).map_err(io::Error::other)?;
         let (Some(cpu_stat), Some(memory_current)) = (folder.file("cpu.stat")?, folder.file("memory.current")?) else {
             return Ok(None);
         };

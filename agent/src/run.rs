@@ -109,11 +109,8 @@ pub async fn serve(
     // Each on a thread of its own: a write to memory.high can take seconds, and samples go on meanwhile.
     let enforcing = enforce(&settings, pods.clone(), states.clone(), &probes, stop.clone());
     let sampling = sample(&settings, pods, states, reporter, &probes, stop.clone());
-    // A sample that is late at the end is not waited for.
-    tokio::select! {
-        ended = enforcing => ended?,
-        ended = sampling, if !stop.is_cancelled() => ended?,
-    }
+    // Both end when asked to stop, and the enforcing one not before everything is set back.
+    tokio::try_join!(enforcing, sampling)?;
     tracing::info!("stopped");
     Ok(())
 }

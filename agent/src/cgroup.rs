@@ -129,7 +129,9 @@ impl CgroupFiles for Folder {
     }
 
     fn write(&self, file: &'static str, text: &str) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Without O_NONBLOCK a write to memory.high returns once memory was reclaimed, which may take seconds. Kernels that do
+        // not know it there (before 6.16) pass over it.
+        let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = fs::openat(&self.0, file, flags, Mode::empty())?;
         let written = rustix::io::write(&opened, text.as_bytes())?;
         if written == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }

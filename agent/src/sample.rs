@@ -154,12 +154,12 @@ impl Sampler {
     }
 
     fn open(&mut self, pod: &Arc<Pod>, sampled: &mut Sampled) -> io::Result<Option<SampledPod>> {
-        if let Some(SampledPod { own, containers, identity, .. }) = self.pods.remove(&pod.uid) {
-            return SampledPod::reopen(pod, own, containers, Some(identity), sampled).map(Some);
+        if let Some(SampledPod { own, containers, .. }) = self.pods.remove(&pod.uid) {
+            return SampledPod::reopen(pod, own, containers, sampled).map(Some);
         }
         let Some(folder) = self.finder.pod(&pod.uid)? else { return Ok(None) };
         let own = OwnFiles::open(folder)?;
-        SampledPod::reopen(pod, own, Vec::new(), None, sampled).map(Some)
+        SampledPod::reopen(pod, own, Vec::new(), sampled).map(Some)
     }
 }
 
@@ -169,7 +169,6 @@ impl SampledPod {
         pod: &Arc<Pod>,
         own: OwnFiles,
         mut before: Vec<SampledContainer>,
-        identity: Option<Arc<PodIdentity>>,
         sampled: &mut Sampled,
     ) -> io::Result<Self> {
         let mut containers = Vec::with_capacity(pod.containers.len());
@@ -190,11 +189,10 @@ impl SampledPod {
             }
         }
         let identities = containers.iter().map(|container| container.identity.clone());
-        let new = PodIdentity::new(pod.namespace.clone(), pod.name.clone(), pod.uid.as_str(), identities)
+        let identity = PodIdentity::new(pod.namespace.clone(), pod.name.clone(), pod.uid.as_str(), identities)
             .map_err(io::Error::other)?;
-        let identity = identity.filter(|identity| **identity == new).unwrap_or_else(|| Arc::new(new));
         let complete = containers.len() == pod.containers.len();
-        Ok(Self { pod: pod.clone(), own, containers, complete, identity })
+        Ok(Self { pod: pod.clone(), own, containers, complete, identity: Arc::new(identity) })
     }
 
     /// `None` when no container can be read.

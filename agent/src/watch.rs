@@ -64,7 +64,9 @@ fn enter(event: Event<PodObject>, pods: &Pods, seen: &mut HashSet<Box<str>>, lis
 }
 
 fn set(object: &PodObject, pods: &Pods) {
-    if let Some(pod) = Pod::of(object) {
-        pods.set(pod);
+    match (Pod::of(object), object.uid()) {
+        (Some(pod), _) => pods.set(pod),
+        (None, Some(uid)) => pods.remove(&uid),
+        (None, None) => {}
     }
 }

@@ -81,7 +81,23 @@ impl Components<'_> {
             Tool::KubeScheduler => self.scheduler(),
             Tool::Kwok => self.kwok()?,
             Tool::MetricsServer => self.metrics_server(),
-            Tool::Kubectl | Tool::Helm | Tool::Prometheus | Tool::HpaOracle => Vec::new(),
+            // Nothing of these is a component; the arguments of the guest's programs are in its services.
+            Tool::Kubectl
+            | Tool::Helm
+            | Tool::Prometheus
+            | Tool::HpaOracle
+            | Tool::Kubelet
+            | Tool::Containerd
+            | Tool::ContainerdShim
+            | Tool::Ctr
+            | Tool::Runc
+            | Tool::CniPtp
+            | Tool::CniHostLocal
+            | Tool::CniLoopback
+            | Tool::GuestNode
+            | Tool::GuestPause
+            | Tool::GuestHello
+            | Tool::GuestLoad => Vec::new(),
         });
         command.args(self.extra.iter().filter(|(to, _)| *to == tool).map(|(_, argument)| argument));
         Ok(command)
@@ -133,6 +149,11 @@ impl Components<'_> {
             "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
             format!("--proxy-client-cert-file={}", self.path("front-proxy.crt")),
             format!("--proxy-client-key-file={}", self.path("front-proxy.key")),
+            // Logs and exec of real nodes. The kubelets of all nodes, real and simulated, are reached at ports of the loopback address.
+            "--kubelet-preferred-address-types=ExternalIP,InternalIP,Hostname".to_owned(),
+            format!("--kubelet-certificate-authority={}", self.path("ca.crt")),
+            format!("--kubelet-client-certificate={}", self.path("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", self.path("kubelet-client.key")),
             format!("--audit-policy-file={}", self.path("audit-policy.json")),
             format!("--audit-log-path={}", self.path("audit.log")),
             // Megabytes; unset it would be rotated away under the reader at 100.

@@ -119,6 +119,17 @@ pub struct ControlPlane {
     home: Home,
 }
 
+/// What a kubelet is given, all in PEM but the first.
+pub(crate) struct NodeKeys {
+    /// Its access to the API server.
+    pub(crate) kubeconfig: String,
+    /// The authority of all certificates.
+    pub(crate) authority: String,
+    /// Its certificate as a server, valid for its name and the loopback address.
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
 impl ControlPlane {
     /// Describes a control plane with controller manager and scheduler, and no nodes.
     pub fn builder() -> Builder {
@@ -254,6 +265,23 @@ impl ControlPlane {
     /// The configuration of a client that acts as a user; see [`Self::kubeconfig_for_user`].
     pub async fn config_for_user(&self, user: &str, group: Option<&str>) -> Result<Config> {
         read_config(&self.kubeconfig_for_user(user, group)?).await
+    }
+
+    /// What a kubelet is given to join: it knows the API server's port under another address.
+    pub(crate) fn node_keys(&self, node: &str, address: &str) -> Result<NodeKeys> {
+        let user = self.authority.client(&format!("system:node:{node}"), Some("system:nodes"))?;
+        let authority = self.authority.certificate();
+        let server = self.server.replace("127.0.0.1", address);
+        let pki::Certificate { certificate, key } = self.authority.server(&[node.to_owned()])?;
+        let kubeconfig = kubeconfig(&server, &authority, &Credentials::Certificate(&user), "default");
+        Ok(NodeKeys { kubeconfig, authority, certificate, key })
+    }
+
+    /// The configuration of a client that acts as `admin` towards another server whose certificate is of the same authority.
+    pub(crate) fn config_at(&self, server: &str) -> Result<Config> {
+        let mut config = self.config.clone();
+        config.cluster_url = server.parse()?;
+        Ok(config)
     }
 
     /// Ends all processes and removes the folder, as dropping does.

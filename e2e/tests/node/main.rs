@@ -1,0 +1,61 @@
+//! Tests on a real node. They share one guest, so this is its own test runner: the guest boots before the first test that needs it and ends with the last.
+//!
+//! A host that cannot run a guest fails them.
+
+mod ground;
+mod hello;
+mod node;
+mod quota;
+mod restarts;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::{Result, anyhow};
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::{runtime::Runtime, sync::OnceCell};
+
+use ground::Ground;
+
+/// A test on the shared ground.
+type Test = for<'a> fn(&'a Ground) -> BoxFuture<'a, Result<()>>;
+
+/// Every test with its name.
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        [$((concat!(stringify!($module), "::", stringify!($name)), (|ground| Box::pin($module::$name(ground))) as Test)),*]
+    };
+}
+
+fn main() -> Result<ExitCode> {
+    let tests = tests![
+        node::is_ready_and_set_up,
+        node::the_shell_keeps_commands_apart,
+        node::takes_images_without_a_registry,
+        hello::a_pod_runs_hello_world,
+        hello::a_workload_runs_hello_world,
+        quota::limits_are_in_the_cgroup,
+        quota::a_resize_changes_the_cgroup_in_place,
+        restarts::the_kubelet_restarts_and_pods_stay,
+        restarts::containerd_restarts_and_pods_stay,
+    ];
+    let runtime = Arc::new(Runtime::new()?);
+    // An error is kept as well: the next test would meet it again after minutes.
+    let ground: Arc<OnceCell<Result<Ground, String>>> = Arc::default();
+    let trials = tests.into_iter().map(|(name, test)| {
+        let (runtime, ground) = (runtime.clone(), ground.clone());
+        Trial::test(name, move || {
+            let outcome = runtime.block_on(async {
+                let ground =
+                    ground.get_or_init(|| async { Ground::start().await.map_err(|error| format!("{error:#}")) });
+                test(ground.await.as_ref().map_err(|error| anyhow!("the ground did not start: {error}"))?).await
+            });
+            outcome.map_err(|error| Failed::from(format!("{error:?}")))
+        })
+    });
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.collect());
+    // Before this process ends, and within its runtime: QEMU and the control plane.
+    let _inside = runtime.enter();
+    drop(ground);
+    Ok(conclusion.exit_code())
+}

@@ -85,7 +85,7 @@ async fn try_kvm(kernel: &Path, ramdisk: &Path) -> Result<Accelerator> {
         disk: &disk,
         keep: true,
         disks: &[],
-        ports: &[],
+        forwarded: None,
         folder: folder.path(),
     };
     let mut process = Process::spawn("try-kvm", &parts.command(), &folder.path().join("log"))?;

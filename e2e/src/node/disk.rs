@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Changed when what this file makes changes in a way that its inputs do not show.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// MiB of the root file system: sparse, so it is only a bound.
 const SIZE: u64 = 4096;
 /// The host's program that makes file systems.
@@ -243,7 +243,7 @@ async fn import(staging: &Path, images: &[Image]) -> Result<()> {
         disk: &disk,
         keep: true,
         disks: &[],
-        ports: &[],
+        forwarded: None,
         folder: staging,
     };
     let machine = parts.start(|command| Process::spawn("first-boot", command, &staging.join("qemu.log"))).await?;

@@ -7,12 +7,14 @@ use anyhow::{Context, Result, ensure};
 use super::image::Image;
 use crate::tools::{Tool, Tools};
 
+// No tag is `latest`: that would make Kubernetes ask a registry each time.
+
 /// Holds the namespaces of each pod.
 pub const PAUSE: &str = "catamaran.test/pause:1";
 /// A shell with the usual tools.
 pub const BUSYBOX: &str = "docker.io/library/busybox:1";
 /// Prints `Hello, world!` and ends; with `--stay` it then waits for SIGTERM.
-pub const HELLO: &str = "docker.io/library/hello-world:latest";
+pub const HELLO: &str = "docker.io/library/hello-world:linux";
 /// Puts a known load on CPU, memory, disk or processes: see `e2e/guest/load`.
 pub const LOAD: &str = "catamaran.test/load:1";
 

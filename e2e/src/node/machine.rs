@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -40,8 +41,8 @@ pub(super) struct Parts<'a> {
     pub(super) keep: bool,
     /// More disks, `/dev/vdb` and so on.
     pub(super) disks: &'a [PathBuf],
-    /// Ports of the guest that the host's loopback address has, too, under the same numbers.
-    pub(super) ports: &'a [u16],
+    /// An address of the guest and its ports that the host's loopback address has, too, under the same numbers.
+    pub(super) forwarded: Option<(Ipv4Addr, &'a [u16])>,
     /// Where the console, the socket and what is written to the disk are.
     pub(super) folder: &'a Path,
 }
@@ -96,7 +97,9 @@ impl Parts<'_> {
         for disk in self.disks {
             command.args(["-drive", &drive(disk, false)]);
         }
-        let forwards: String = self.ports.iter().map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:{port}")).collect();
+        let (guest, ports) = self.forwarded.unwrap_or((DHCP, &[]));
+        let forwards: String =
+            ports.iter().map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-{guest}:{port}")).collect();
         command.args([
             "-netdev",
             &format!("user,id=net,net={NETWORK},host={GATEWAY},dns={DNS},dhcpstart={DHCP}{forwards}"),

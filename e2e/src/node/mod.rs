@@ -300,7 +300,7 @@ impl Joining<'_> {
             disk: &prepared.disk,
             keep: false,
             disks: &disks,
-            ports: &[self.port],
+            forwarded: Some((Addresses::of(self.number).node, &[self.port])),
             folder: &folder,
         };
         parts.start(|command| self.control_plane.spawn(&format!("qemu-{}", self.name), command)).await

@@ -180,8 +180,8 @@ impl Tool {
             Self::Prometheus => "remove_all_sd",
             // Snapshotters that need libraries, or file systems that the guest does not have.
             Self::Containerd | Self::ContainerdShim | Self::Ctr => "no_btrfs no_devmapper no_zfs no_aufs",
-            // Without the name services of a C library, which cannot be linked statically.
-            Self::Runc => "netgo osusergo",
+            // Without the name services of a C library, which cannot be linked statically; with filters of system calls, which every pod has.
+            Self::Runc => "netgo osusergo seccomp",
             _ => "",
         }
     }
@@ -191,7 +191,7 @@ impl Tool {
         Self::NODE.contains(&self)
     }
 
-    /// Whether it is built with a C compiler, which it needs where it enters namespaces before Go starts.
+    /// Whether it is built with a C compiler, which it needs where it enters namespaces before Go starts; with libseccomp (static, with its headers) and pkg-config.
     fn needs_c(self) -> bool {
         matches!(self, Self::Runc)
     }

@@ -8,7 +8,7 @@ mod node;
 mod quota;
 mod restarts;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{env, process::ExitCode, sync::Arc};
 
 use anyhow::{Result, anyhow};
 use futures::future::BoxFuture;
@@ -50,10 +50,14 @@ fn main() -> Result<ExitCode> {
                     ground.get_or_init(|| async { Ground::start().await.map_err(|error| format!("{error:#}")) });
                 test(ground.await.as_ref().map_err(|error| anyhow!("the ground did not start: {error}"))?).await
             });
-            outcome.map_err(|error| Failed::from(format!("{error:?}")))
+            outcome.map_err(|error| Failed::from(format!("{error:#}")))
         })
     });
-    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.collect());
+    let mut arguments = Arguments::from_args();
+    // As cargo's own runner does.
+    let threads = env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
+    arguments.test_threads = arguments.test_threads.or(threads);
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
     // Before this process ends, and within its runtime: QEMU and the control plane.
     let _inside = runtime.enter();
     drop(ground);

@@ -1,7 +1,9 @@
-//! Services of the node restart; containers go on.
+//! Services of the node restart; containers go on. No other test runs meanwhile: it would meet a node that does not answer.
+
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use catamaran_e2e::node::BUSYBOX;
+use catamaran_e2e::{node::BUSYBOX, wait::eventually};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
@@ -21,8 +23,12 @@ async fn unharmed(ground: &Ground, name: &str, processes: &str) -> Result<()> {
     let pod = ground.pods().get(name).await?;
     ensure!(restarts(&pod) == 0);
     ensure!(ground.read(&ground.node.cgroup_of(&pod, "main").await?, "cgroup.procs").await? == processes);
-    let words = ground.kubectl(&["exec", name, "--", "sh", "-c", "echo here"]).await?;
-    ensure!(words == "here\n", "{words}");
+    // The kubelet finds its pods again, and its way to containerd, only after it serves.
+    eventually("a command runs in the pod", Duration::from_secs(60), || async {
+        let words = ground.kubectl(&["exec", name, "--", "sh", "-c", "echo here"]).await?;
+        Ok((words == "here\n").then_some(()))
+    })
+    .await?;
     ground.delete(name).await
 }
 

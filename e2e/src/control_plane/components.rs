@@ -13,7 +13,8 @@ use crate::tools::{Tool, Tools};
 
 /// The first address of the range of Services: the API server's own Service.
 pub(super) const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-const SERVICE_RANGE: &str = "10.96.0.0/16";
+/// The addresses of Services.
+pub(crate) const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// Addresses of simulated pods; more than any test has pods.
 const POD_RANGE: &str = "10.128.0.1/10";
 /// The user that KWOK acts as; it stands for the kubelets.
@@ -87,6 +88,7 @@ impl Components<'_> {
             | Tool::Prometheus
             | Tool::HpaOracle
             | Tool::Kubelet
+            | Tool::KubeProxy
             | Tool::Containerd
             | Tool::ContainerdShim
             | Tool::Ctr

@@ -31,6 +31,7 @@ use crate::{
 };
 pub(crate) use aggregation::{AggregatedApi, server_name};
 pub use components::KWOK_USER;
+pub(crate) use components::SERVICE_RANGE;
 use home::Home;
 pub use home::sweep;
 use kubeconfig::{Credentials, kubeconfig};
@@ -119,14 +120,17 @@ pub struct ControlPlane {
     home: Home,
 }
 
-/// What a kubelet is given, all in PEM but the first.
+/// What the programs of a node are given. Keys and certificates are in PEM.
 pub(crate) struct NodeKeys {
-    /// Its access to the API server.
+    /// The kubelet's access to the API server.
     pub(crate) kubeconfig: String,
+    /// kube-proxy's.
+    pub(crate) proxy_kubeconfig: String,
     /// The authority of all certificates.
     pub(crate) authority: String,
-    /// Its certificate as a server, valid for its name and the loopback address.
+    /// The kubelet's certificate as a server, valid for the node's name and the loopback address.
     pub(crate) certificate: String,
+    /// The key of that.
     pub(crate) key: String,
 }
 
@@ -267,14 +271,16 @@ impl ControlPlane {
         read_config(&self.kubeconfig_for_user(user, group)?).await
     }
 
-    /// What a kubelet is given to join: it knows the API server's port under another address.
+    /// What the programs of a node are given to join: they know the API server's port under another address.
     pub(crate) fn node_keys(&self, node: &str, address: &str) -> Result<NodeKeys> {
         let user = self.authority.client(&format!("system:node:{node}"), Some("system:nodes"))?;
         let authority = self.authority.certificate();
         let server = self.server.replace("127.0.0.1", address);
         let pki::Certificate { certificate, key } = self.authority.server(&[node.to_owned()])?;
-        let kubeconfig = kubeconfig(&server, &authority, &Credentials::Certificate(&user), "default");
-        Ok(NodeKeys { kubeconfig, authority, certificate, key })
+        let proxy = self.authority.client("system:kube-proxy", None)?;
+        let [kubeconfig, proxy_kubeconfig] =
+            [user, proxy].map(|user| kubeconfig(&server, &authority, &Credentials::Certificate(&user), "default"));
+        Ok(NodeKeys { kubeconfig, proxy_kubeconfig, authority, certificate, key })
     }
 
     /// The configuration of a client that acts as `admin` towards another server whose certificate is of the same authority.

@@ -1,9 +1,10 @@
-//! What the guest has from Debian: a kernel with its modules, and busybox. Packages come by the host's own apt, so they are verified by it; they are unpacked,
+//! What the guest has from Debian: a kernel with its modules, busybox, and nft, which kube-proxy runs, with its libraries. Packages come by the host's own apt, so they are verified by it; they are unpacked,
 //! not installed, which needs no rights.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,14 +16,40 @@ const KERNEL: &str = "linux-image-cloud-amd64";
 /// One program that is all the tools of a small system.
 const BUSYBOX: &str = "busybox-static";
 
+/// The command line of the kernel's packet filter.
+const NFT: &str = "nftables";
+
 /// The modules that the guest loads; what they depend on comes along. A kernel may have some of them built in.
-const MODULES: [&str; 8] =
-    ["virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "overlay", "veth", "dummy"];
+const MODULES: [&str; 19] = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "overlay",
+    "veth",
+    // Of the packet filter what kube-proxy uses.
+    "nf_tables",
+    "nf_conntrack_netlink",
+    "nft_chain_nat",
+    "nft_ct",
+    "nft_nat",
+    "nft_masq",
+    "nft_numgen",
+    "nft_fib_inet",
+    "nft_reject_inet",
+    "nft_limit",
+    "nft_hash",
+    "nft_redir",
+];
 
 /// Unpacked packages.
 #[derive(Debug)]
 pub(super) struct Packages {
+    /// The kernel and busybox.
     folder: PathBuf,
+    /// nft, with all that it needs.
+    libraries: PathBuf,
     names: Vec<String>,
 }
 
@@ -45,19 +72,11 @@ impl Packages {
                 kernel_package()?
             }
         };
-        let names = vec![kernel, BUSYBOX.to_owned()];
-        run(Command::new("apt-get").args(["--quiet", "download"]).args(&names), folder)?;
-        let root = folder.join("root");
-        let mut unpacked = 0;
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(&root), folder)?;
-                unpacked += 1;
-            }
-        }
-        ensure!(unpacked == names.len(), "apt-get download gave {unpacked} packages of {names:?}");
-        Ok(Self { folder: root, names })
+        let (system, libraries) = (folder.join("system"), folder.join("libraries"));
+        let tools = dependencies_of(NFT)?;
+        fetch(&folder.join("system.debs"), &[kernel.clone(), BUSYBOX.to_owned()], &system)?;
+        fetch(&folder.join("libraries.debs"), &tools, &libraries)?;
+        Ok(Self { folder: system, libraries, names: [vec![kernel, BUSYBOX.to_owned()], tools].concat() })
     }
 
     /// The names, with the version of the kernel in its.
@@ -77,6 +96,22 @@ impl Packages {
     pub(super) fn busybox(&self) -> Result<PathBuf> {
         let found = ["bin/busybox", "usr/bin/busybox"].map(|path| self.folder.join(path));
         found.into_iter().find(|path| path.is_file()).with_context(|| format!("{BUSYBOX} has no busybox"))
+    }
+
+    /// Puts nft and its libraries into a root folder.
+    pub(super) fn libraries(&self, root: &Path) -> Result<()> {
+        // Texts and translations.
+        let share = self.libraries.join("usr/share");
+        if share.is_dir() {
+            fs::remove_dir_all(share)?;
+        }
+        let from = self.libraries.join(".");
+        run(Command::new("cp").args(["--archive", "--no-preserve=ownership"]).arg(from).arg(root), root)?;
+        // Where programs look for the loader, on releases that have it below /usr alone.
+        if !root.join("lib64").exists() {
+            symlink("usr/lib64", root.join("lib64"))?;
+        }
+        Ok(())
     }
 
     /// The modules that the guest needs, dependencies first.
@@ -149,6 +184,34 @@ fn kernel_package() -> Result<String> {
         .map(str::to_owned)
         .find(|name| name.starts_with("linux-image-"))
         .with_context(|| format!("apt-cache knows no {KERNEL}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// A package and what it needs, in turn.
+fn dependencies_of(package: &str) -> Result<Vec<String>> {
+    let relations = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
+    let output = Command::new("apt-cache")
+        .args(["depends", "--recurse"])
+        .args(relations.map(|relation| format!("--no-{relation}")))
+        .arg(package)
+        .output()?;
+    // Names start their lines; what is said of each is indented. Those in brackets are provided by others.
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_alphanumeric()));
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
+    ensure!(names.contains(package), "apt-cache knows no {package}");
+    Ok(names.into_iter().collect())
+}
+
+/// Downloads packages into a folder, and unpacks them into another one.
+fn fetch(folder: &Path, names: &[String], root: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    run(Command::new("apt-get").args(["--quiet", "download"]).args(names), folder)?;
+    let packages = find(folder, |name| name.ends_with(".deb"))?;
+    ensure!(packages.len() == names.len(), "apt-get download gave {packages:?} for {names:?}");
+    for package in packages {
+        run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(root), folder)?;
+    }
+    Ok(())
 }
 
 fn run(command: &mut Command, folder: &Path) -> Result<()> {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Changed when what this file makes changes in a way that its inputs do not show.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// MiB of the root file system: sparse, so it is only a bound.
 const SIZE: u64 = 4096;
 /// The host's program that makes file systems.
@@ -145,6 +145,7 @@ fn lay_out(tools: &Tools, staging: &Path) -> Result<Vec<Image>> {
     fs::write(out.join("ramdisk"), ramdisk(tools, &packages)?)?;
     let root = staging.join("root");
     root_tree(tools, &packages.busybox()?, &root)?;
+    packages.libraries(&root)?;
     file_system(&root, &out.join("disk"))?;
     images::all(tools, &packages.busybox()?)
 }
@@ -196,7 +197,7 @@ fn root_tree(tools: &Tools, busybox: &Path, root: &Path) -> Result<()> {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     program(tools.path(Tool::GuestNode)?, "sbin/node")?;
-    for tool in [Tool::Kubelet, Tool::Containerd, Tool::ContainerdShim, Tool::Ctr, Tool::Runc] {
+    for tool in [Tool::Kubelet, Tool::KubeProxy, Tool::Containerd, Tool::ContainerdShim, Tool::Ctr, Tool::Runc] {
         program(tools.path(tool)?, &format!("usr/local/bin/{}", tool.name()))?;
     }
     for tool in [Tool::CniPtp, Tool::CniHostLocal, Tool::CniLoopback] {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::network::{Addresses, GATEWAY, PREFIX};
+use super::network::{Addresses, NETWORK, PREFIX};
+use crate::control_plane::SERVICE_RANGE;
 
 /// containerd's configuration: `/etc/containerd/config.toml`.
 pub(super) const CONTAINERD: &str = r#"version = 3
@@ -35,12 +36,16 @@ pub(super) const SERVICES: &str = "containerd containerd --config /etc/container
 /// An external cloud provider is somebody who has written the node's addresses: `ControlPlane` here. It knows that the kubelet is reached at a port of the host.
 pub(super) fn services(name: &str, addresses: Addresses) -> String {
     format!(
-        "kubelet kubelet --config=/run/node/kubelet.json --kubeconfig=/run/node/kubeconfig --hostname-override={name} --node-ip={} --cloud-provider=external\n",
+        "kubelet kubelet --config=/run/node/kubelet.json --kubeconfig=/run/node/kubeconfig --hostname-override={name} --node-ip={} --cloud-provider=external
+kube-proxy kube-proxy --config=/run/node/kube-proxy.json --hostname-override={name}\n",
         addresses.node
     )
 }
 
 /// What process 1 runs once, before any service.
+///
+/// There is no default route: QEMU would lead what goes there out into the host's network. Processes of the node need a route to Services, though it is never taken: the
+/// packet filter leads to a pod first.
 pub(super) fn setup(name: &str, addresses: Addresses, swap: bool) -> String {
     let node = addresses.node;
     let mut script = format!(
@@ -51,7 +56,7 @@ tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
 ip link set lo up
 ip address add {node}/{PREFIX} dev eth0
 ip link set eth0 up
-ip route add default via {GATEWAY}
+ip route add {SERVICE_RANGE} dev eth0
 mount -t ext4 /dev/vdb /data
 "
     );
@@ -101,5 +106,20 @@ pub(super) fn kubelet(port: u16) -> Value {
         // The images are all there are: none may be collected.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+    })
+}
+
+/// kube-proxy's configuration.
+pub(super) fn kube_proxy() -> Value {
+    json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": "/run/node/kube-proxy.kubeconfig"},
+        "mode": "nftables",
+        "clusterCIDR": NETWORK,
+        "healthzBindAddress": "",
+        "metricsBindAddress": "127.0.0.1:10249",
+        // The kernel's own limits will do.
+        "conntrack": {"maxPerCore": 0},
     })
 }

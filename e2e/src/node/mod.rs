@@ -31,7 +31,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
-use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
+use k8s_openapi::api::{
+    core::v1::{Node as NodeObject, Pod},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -103,6 +106,7 @@ impl Node {
         let joining = Joining { control_plane, options: &options, name: &name, number, port };
         let nodes: Api<NodeObject> = Api::all(control_plane.client());
         joining.announce(&nodes).await?;
+        joining.serve_api().await?;
         let start = Instant::now();
         let machine = joining.start(&prepared).await?;
         if let Err(error) = control_plane.node_ready(&name, READY_WITHIN).await {
@@ -278,6 +282,22 @@ impl Joining<'_> {
         Ok(())
     }
 
+    /// Makes the Service `kubernetes` lead pods to the API server, which has no address of its own that an endpoint could have.
+    async fn serve_api(&self) -> Result<()> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.control_plane.client(), "default");
+        let port = self.control_plane.config().cluster_url.port_u16().context("the API server has a port")?;
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [GATEWAY], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        });
+        slices.patch("kubernetes", &PatchParams::apply("e2e").force(), &Patch::Apply(&slice)).await?;
+        Ok(())
+    }
+
     async fn start(&self, prepared: &Prepared) -> Result<Machine> {
         let folder = self.control_plane.dir().join(self.name);
         fs::create_dir_all(&folder)?;
@@ -316,6 +336,8 @@ impl Joining<'_> {
         archive.file("seed/setup", files::setup(self.name, addresses, self.options.swap).as_bytes())?;
         archive.file("seed/services", files::services(self.name, addresses).as_bytes())?;
         archive.file("seed/kubeconfig", keys.kubeconfig.as_bytes())?;
+        archive.file("seed/kube-proxy.kubeconfig", keys.proxy_kubeconfig.as_bytes())?;
+        archive.file("seed/kube-proxy.json", files::kube_proxy().to_string().as_bytes())?;
         archive.file("seed/ca.crt", keys.authority.as_bytes())?;
         archive.file("seed/kubelet.crt", keys.certificate.as_bytes())?;
         archive.file("seed/kubelet.key", keys.key.as_bytes())?;

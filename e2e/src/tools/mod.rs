@@ -44,6 +44,8 @@ pub enum Tool {
     HpaOracle,
     /// Runs the pods of a node, in the guest.
     Kubelet,
+    /// Leads what is sent to a Service to its pods, in the guest.
+    KubeProxy,
     /// Runs containers, in the guest.
     Containerd,
     /// Stays with the containers of one pod, in the guest.
@@ -94,8 +96,9 @@ impl Tool {
     ];
 
     /// What a real node needs, in the order in which they are built.
-    pub const NODE: [Self; 12] = [
+    pub const NODE: [Self; 13] = [
         Self::Kubelet,
+        Self::KubeProxy,
         Self::Containerd,
         Self::ContainerdShim,
         Self::Ctr,
@@ -123,6 +126,7 @@ impl Tool {
             Self::Prometheus => "prometheus",
             Self::HpaOracle => "hpa-oracle",
             Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
             Self::Containerd => "containerd",
             Self::ContainerdShim => "containerd-shim-runc-v2",
             Self::Ctr => "ctr",
@@ -139,9 +143,12 @@ impl Tool {
 
     fn module(self) -> Module {
         match self {
-            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl | Self::Kubelet => {
-                Module::Kubernetes
-            }
+            Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubectl
+            | Self::Kubelet
+            | Self::KubeProxy => Module::Kubernetes,
             Self::Containerd | Self::ContainerdShim | Self::Ctr => Module::Containerd,
             Self::Runc => Module::Runc,
             Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => Module::Cni,
@@ -215,7 +222,7 @@ impl Tool {
             Self::Prometheus => "about 2 min cold",
             Self::Helm | Self::MetricsServer => "about 3 min cold",
             Self::HpaOracle | Self::Containerd => "about 2 min cold",
-            Self::Kubelet => "about 1 min cold",
+            Self::Kubelet | Self::KubeProxy => "about 1 min cold",
             Self::ContainerdShim | Self::Ctr | Self::Runc => "about 15 s",
             Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => "a few seconds",
             Self::GuestNode | Self::GuestPause | Self::GuestHello | Self::GuestLoad => "a few seconds",

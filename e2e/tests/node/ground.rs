@@ -47,7 +47,7 @@ impl Ground {
     /// Makes a pod with one container, `main`, and waits until it runs.
     pub(crate) async fn run(&self, name: &str, container: Value) -> Result<Pod> {
         self.create(name, container).await?;
-        self.wait_for(name, "runs", |pod| running(pod)).await
+        self.wait_for(name, "runs", running).await
     }
 
     /// Makes a pod with one container, `main`, that is not started again.

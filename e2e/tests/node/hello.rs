@@ -1,10 +1,10 @@
 //! hello-world: as a pod, and as a workload of the product.
 
 use anyhow::{Result, ensure};
-use catamaran_e2e::{node::HELLO, workloads};
+use catamaran_e2e::{node::HELLO, wait::eventually, workloads};
 use serde_json::json;
 
-use crate::ground::{Ground, NAMESPACE};
+use crate::ground::{Ground, NAMESPACE, POD_WITHIN};
 
 pub(crate) async fn a_pod_runs_hello_world(ground: &Ground) -> Result<()> {
     ground.create("hello", json!({"image": HELLO})).await?;
@@ -33,7 +33,11 @@ spec:
     workloads::apply(&ground.client, NAMESPACE, &workload).await?;
     workloads::wait_ready(&ground.client, NAMESPACE, "greeter").await?;
     let pod = ground.kubectl(&["get", "pods", "-l", "catamaran.dev/workload=greeter", "-o", "name"]).await?;
-    let log = ground.kubectl(&["logs", pod.trim()]).await?;
+    // Without a probe a container is ready as soon as it runs, which is before it prints.
+    let log = eventually("the container prints", POD_WITHIN, || async {
+        Ok(Some(ground.kubectl(&["logs", pod.trim()]).await?).filter(|log| !log.is_empty()))
+    })
+    .await?;
     ensure!(log == "Hello, world!\n", "{log}");
     ground.kubectl(&["delete", "elasticworkload", "greeter"]).await?;
     Ok(())

@@ -4,6 +4,7 @@
 
 mod ground;
 mod hello;
+mod network;
 mod node;
 mod quota;
 mod restarts;
@@ -48,6 +49,7 @@ fn main() -> Result<ExitCode> {
         Shared(node::takes_images_without_a_registry),
         Shared(hello::a_pod_runs_hello_world),
         Shared(hello::a_workload_runs_hello_world),
+        Shared(network::pods_reach_services),
         Shared(quota::limits_are_in_the_cgroup),
         Shared(quota::a_resize_changes_the_cgroup_in_place),
         Alone(restarts::the_kubelet_restarts_and_pods_stay),

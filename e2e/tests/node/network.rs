@@ -1,0 +1,41 @@
+//! How pods reach each other, Services and the API server.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use catamaran_e2e::{
+    node::{BUSYBOX, LOAD},
+    wait::eventually,
+};
+use serde_json::json;
+
+use crate::ground::Ground;
+
+pub(crate) async fn pods_reach_services(ground: &Ground) -> Result<()> {
+    let server = ground.run("server", json!({"image": LOAD, "ports": [{"containerPort": 8080}]})).await?;
+    ground.kubectl(&["label", "pod", "server", "app=server"]).await?;
+    ground.kubectl(&["create", "service", "clusterip", "server", "--tcp=80:8080"]).await?;
+    let service = ground.kubectl(&["get", "service", "server", "--output", "jsonpath={.spec.clusterIP}"]).await?;
+    let address = server.status.and_then(|status| status.pod_ip).context("a running pod has an address")?;
+    let hold = json!({"image": BUSYBOX, "command": ["sh", "-c", "trap exit TERM; sleep 100000 & wait"]});
+    ground.run("client", hold).await?;
+    for (host, port) in [(address.as_str(), "8080"), (service.as_str(), "80")] {
+        let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {host} {port}");
+        // A Service leads to a pod a moment after both are there.
+        eventually(&format!("{host}:{port} answers"), Duration::from_secs(30), || async {
+            let answer = ground.kubectl(&["exec", "client", "--", "sh", "-c", &ask]).await?;
+            Ok(answer.ends_with("\r\n\r\nok\n").then_some(()))
+        })
+        .await?;
+    }
+    // The API server, by the address that every pod is told.
+    let api = "nc -w 5 -z $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT && echo open";
+    let open = ground.kubectl(&["exec", "client", "--", "sh", "-c", api]).await?;
+    ensure!(open == "open\n", "{open}");
+    // Nothing else: no name server of the host's network, nor anything that it would lead to.
+    let outside = ground.kubectl(&["exec", "client", "--", "nc", "-w", "5", "-z", "198.51.100.1", "80"]).await;
+    ensure!(outside.is_err(), "a pod reached an address outside of the guest: {outside:?}");
+    ground.kubectl(&["delete", "service", "server"]).await?;
+    ground.delete("client").await?;
+    ground.delete("server").await
+}

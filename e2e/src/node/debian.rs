@@ -20,7 +20,7 @@ const BUSYBOX: &str = "busybox-static";
 const NFT: &str = "nftables";
 
 /// The modules that the guest loads; what they depend on comes along. A kernel may have some of them built in.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 21] = [
     "virtio_pci",
     "virtio_blk",
     "virtio_net",
@@ -36,7 +36,9 @@ const MODULES: [&str; 19] = [
     "nft_nat",
     "nft_masq",
     "nft_numgen",
+    "nft_fib_ipv4",
     "nft_fib_inet",
+    "nft_reject_ipv4",
     "nft_reject_inet",
     "nft_limit",
     "nft_hash",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use catamaran_e2e::{
     node::{BUSYBOX, LOAD},
     wait::eventually,
@@ -22,19 +22,23 @@ pub(crate) async fn pods_reach_services(ground: &Ground) -> Result<()> {
     for (host, port) in [(address.as_str(), "8080"), (service.as_str(), "80")] {
         let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {host} {port}");
         // A Service leads to a pod a moment after both are there.
-        eventually(&format!("{host}:{port} answers"), Duration::from_secs(30), || async {
+        let what = format!("{host}:{port} answers");
+        let answers = eventually(&what, Duration::from_secs(30), || async {
             let answer = ground.kubectl(&["exec", "client", "--", "sh", "-c", &ask]).await?;
             Ok(answer.ends_with("\r\n\r\nok\n").then_some(()))
-        })
-        .await?;
+        });
+        if let Err(error) = answers.await {
+            bail!("{error:#}\n{}", ground.node.shell("tail -n 20 /var/log/kube-proxy.log; nft list ruleset").await?);
+        }
     }
     // The API server, by the address that every pod is told.
-    let api = "nc -w 5 -z $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT && echo open";
+    let api = "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && echo open";
     let open = ground.kubectl(&["exec", "client", "--", "sh", "-c", api]).await?;
     ensure!(open == "open\n", "{open}");
     // Nothing else: no name server of the host's network, nor anything that it would lead to.
-    let outside = ground.kubectl(&["exec", "client", "--", "nc", "-w", "5", "-z", "198.51.100.1", "80"]).await;
-    ensure!(outside.is_err(), "a pod reached an address outside of the guest: {outside:?}");
+    let outside = "nc -w 5 198.51.100.1 80 </dev/null";
+    let error = ground.kubectl(&["exec", "client", "--", "sh", "-c", outside]).await.err().context("a way out")?;
+    ensure!(error.to_string().contains("unreachable") || error.to_string().contains("No route"), "{error}");
     ground.kubectl(&["delete", "service", "server"]).await?;
     ground.delete("client").await?;
     ground.delete("server").await

@@ -124,7 +124,8 @@ impl Summary {
                 }
             }
         } else if let Some(name) = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED")) {
-            self.failures.push(name.to_owned());
+            // A runner may set names in a column.
+            self.failures.push(name.trim_end().to_owned());
         }
     }
 }
@@ -139,7 +140,7 @@ mod tests {
         for line in [
             "running 3 tests",
             "test a::b ... ok",
-            "test c ... FAILED",
+            "test c   ... FAILED",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.30s",
             "test result: ok. 10 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 61.02s",
         ] {

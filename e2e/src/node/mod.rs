@@ -75,11 +75,13 @@ pub struct NodeOptions {
     pub swap: bool,
     /// Labels in addition to those that the kubelet sets.
     pub labels: Vec<(String, String)>,
+    /// The key of a taint that keeps away pods which neither tolerate it nor name the node.
+    pub taint: Option<String>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { name: None, cpus: 2, memory: 1024, swap: true, labels: Vec::new() }
+        Self { name: None, cpus: 2, memory: 1024, swap: true, labels: Vec::new(), taint: None }
     }
 }
 
@@ -268,7 +270,9 @@ impl Joining<'_> {
         }
         let labels: serde_json::Map<String, serde_json::Value> =
             self.options.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        let node: NodeObject = serde_json::from_value(json!({"metadata": {"name": self.name, "labels": labels}}))?;
+        let taints: Vec<_> = self.options.taint.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
+        let node = json!({"metadata": {"name": self.name, "labels": labels}, "spec": {"taints": taints}});
+        let node: NodeObject = serde_json::from_value(node)?;
         nodes
             .create(&PostParams::default(), &node)
             .await

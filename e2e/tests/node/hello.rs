@@ -26,12 +26,15 @@ spec:
   container:
     image: {HELLO}
     args: [--stay]
-  quota: {{cpu: {{request: 20m, limit: 100m}}, memory: {{request: 16Mi, limit: 32Mi}}}}
+  quota: {{cpu: {{request: 20m, limit: 500m}}, memory: {{request: 16Mi, limit: 32Mi}}}}
   replicas: 1
 "
     );
     workloads::apply(&ground.client, NAMESPACE, &workload).await?;
-    workloads::wait_ready(&ground.client, NAMESPACE, "greeter").await?;
+    workloads::wait_for(&ground.client, NAMESPACE, "greeter", "is ready", POD_WITHIN, |workload| {
+        workloads::condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+    })
+    .await?;
     let pod = ground.kubectl(&["get", "pods", "-l", "catamaran.dev/workload=greeter", "-o", "name"]).await?;
     // Without a probe a container is ready as soon as it runs, which is before it prints.
     let log = eventually("the container prints", POD_WITHIN, || async {

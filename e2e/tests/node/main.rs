@@ -46,6 +46,7 @@ fn main() -> Result<ExitCode> {
     let tests = tests![
         Shared(node::is_ready_and_set_up),
         Shared(node::the_shell_keeps_commands_apart),
+        Alone(node::a_second_guest_joins),
         Shared(node::takes_images_without_a_registry),
         Shared(hello::a_pod_runs_hello_world),
         Shared(hello::a_workload_runs_hello_world),

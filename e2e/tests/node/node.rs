@@ -3,13 +3,18 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use catamaran_e2e::node::image::Image;
+use catamaran_e2e::{
+    node::{HELLO, Node, NodeOptions, image::Image},
+    wait::eventually,
+};
+use kube::api::PostParams;
 use serde_json::json;
 
-use crate::ground::Ground;
+use crate::ground::{Ground, POD_WITHIN};
 
 pub(crate) async fn is_ready_and_set_up(ground: &Ground) -> Result<()> {
     let node = &ground.node;
+    ensure!(node.shell("hostname").await?.trim() == node.name());
     let info =
         node.object().await?.status.and_then(|status| status.node_info).context("a Ready node tells about itself")?;
     println!("{} on {}, {}", info.kubelet_version, info.kernel_version, info.container_runtime_version);
@@ -60,10 +65,37 @@ pub(crate) async fn the_shell_keeps_commands_apart(ground: &Ground) -> Result<()
     Ok(())
 }
 
+pub(crate) async fn a_second_guest_joins(ground: &Ground) -> Result<()> {
+    // Reserved for this test: no other may have its pods on a node that goes away.
+    let options =
+        NodeOptions { taint: Some("catamaran.test/second".to_owned()), swap: false, ..NodeOptions::default() };
+    let mut second = Node::boot(&ground.control_plane, options).await?;
+    ensure!(second.name() != ground.node.name());
+    ensure!(second.shell("cat /proc/swaps").await?.lines().count() == 1);
+    let pod = json!({
+        "metadata": {"name": "on-second"},
+        "spec": {
+            "nodeName": second.name(),
+            "containers": [{"name": "main", "image": HELLO, "imagePullPolicy": "Never", "args": ["--stay"]}],
+        },
+    });
+    ground.pods().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+    let log = eventually("the pod on the second node prints", POD_WITHIN, || async {
+        Ok(Some(ground.kubectl(&["logs", "on-second"]).await?).filter(|log| !log.is_empty()))
+    })
+    .await?;
+    ensure!(log == "Hello, world!\n", "{log}");
+    let pod = ground.pods().get("on-second").await?;
+    ensure!(ground.node.cgroup_of_pod(&pod).await.is_err() && second.cgroup_of_pod(&pod).await.is_ok());
+    // Both are gone at once: nobody is left to end the pod in order.
+    second.power_cut()?;
+    ground.kubectl(&["delete", "node", second.name()]).await?;
+    ground.kubectl(&["delete", "pod", "on-second", "--grace-period=0", "--force"]).await?;
+    ensure!(second.run("true", &[], Duration::from_secs(5)).await.is_err());
+    Ok(())
+}
+
 pub(crate) async fn takes_images_without_a_registry(ground: &Ground) -> Result<()> {
-    let busybox = ground.node.shell("cat /proc/sys/kernel/hostname").await?;
-    ensure!(busybox.trim() == ground.node.name());
-    // The program of another image, for want of one of its own.
     let image = Image::new("catamaran.test/greeting:7").file("greeting", 0o644, "good morning\n");
     ground.node.import(&image.archive()?).await?;
     let images = ground.node.shell("ctr -n k8s.io images list -q").await?;

@@ -55,6 +55,8 @@ echo '{node} {name}' >> /etc/hosts
 tr -d - < /proc/sys/kernel/random/uuid > /etc/machine-id
 ip link set lo up
 ip address add {node}/{PREFIX} dev eth0
+# QEMU waits a second for an answer about a pod's address, and by default the kernel takes most of that.
+echo 0 > /proc/sys/net/ipv4/neigh/eth0/proxy_delay
 ip link set eth0 up
 ip route add {SERVICE_RANGE} dev eth0
 mount -t ext4 /dev/vdb /data

@@ -33,8 +33,10 @@ pub(crate) async fn pods_reach_services(ground: &Ground) -> Result<()> {
     }
     // The API server, by the address that every pod is told.
     let api = "nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && echo open";
-    let open = ground.kubectl(&["exec", "client", "--", "sh", "-c", api]).await?;
-    ensure!(open == "open\n", "{open}");
+    eventually("the API server answers a pod", Duration::from_secs(30), || async {
+        Ok((ground.kubectl(&["exec", "client", "--", "sh", "-c", api]).await? == "open\n").then_some(()))
+    })
+    .await?;
     // Nothing else: no name server of the host's network, nor anything that it would lead to.
     let outside = "nc -w 5 198.51.100.1 80 </dev/null";
     let error = ground.kubectl(&["exec", "client", "--", "sh", "-c", outside]).await.err().context("a way out")?;

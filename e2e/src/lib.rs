@@ -21,6 +21,7 @@ pub mod hpa_cases;
 pub mod installation;
 pub mod kubevirt;
 pub mod metrics_adapter;
+pub mod node;
 pub mod nodes;
 pub mod process;
 pub mod prometheus;

@@ -119,7 +119,7 @@ impl ControlPlane {
             .context("cannot create the nodes")?;
         let names: Vec<String> = names.map(|number| format!("node-{number}")).collect();
         for name in &names {
-            self.node_ready(name).await?;
+            self.node_ready(name, READY_WITHIN).await?;
         }
         Ok(names)
     }
@@ -158,7 +158,7 @@ impl ControlPlane {
             .patch(name, &PatchParams::default(), &Patch::Merge(managed))
             .await
             .with_context(|| format!("cannot give the node {name} back to KWOK"))?;
-        self.node_ready(name).await
+        self.node_ready(name, READY_WITHIN).await
     }
 
     /// Deletes the Node object, as a cloud does when the machine is gone. Its pods are garbage-collected by the controller manager 40 to 80 s later.
@@ -169,11 +169,11 @@ impl ControlPlane {
     }
 
     /// Waits until a node is ready and pods may be scheduled to it.
-    async fn node_ready(&self, name: &str) -> Result<()> {
+    pub(crate) async fn node_ready(&self, name: &str, within: Duration) -> Result<()> {
         let untaints = self.has_controller_manager();
         let nodes: Api<Node> = Api::all(self.client());
         let nodes = &nodes;
-        eventually(&format!("the node {name} is ready"), READY_WITHIN, || async move {
+        eventually(&format!("the node {name} is ready"), within, || async move {
             let node = nodes.get(name).await?;
             Ok((ready(&node) && !(untaints && tainted(&node))).then_some(()))
         })

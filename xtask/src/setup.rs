@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use catamaran_e2e::tools::{Tool, Tools, go_found};
 
-/// A program of the host.
+/// A program of the host, or another file by its whole path.
 struct Need {
     program: &'static str,
     /// The Debian package that has it.
@@ -45,6 +45,34 @@ const NEEDS: [Need; 4] = [
     },
 ];
 
+/// What a real node needs: a guest under QEMU with a disk of its own.
+const NODE_NEEDS: [Need; 4] = [
+    Need {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        what_for: "runs the guest that is a real node",
+        elsewhere: "part of QEMU on every Linux distribution; but the guest's kernel comes from a Debian archive",
+    },
+    Need {
+        program: "mkfs.ext4",
+        package: "e2fsprogs",
+        what_for: "makes the disks of the guest",
+        elsewhere: "part of e2fsprogs on every Linux distribution",
+    },
+    Need {
+        program: "pkg-config",
+        package: "pkg-config",
+        what_for: "finds libseccomp for the guest's runc",
+        elsewhere: "part of pkgconf or pkg-config",
+    },
+    Need {
+        program: "/usr/include/seccomp.h",
+        package: "libseccomp-dev",
+        what_for: "is linked into the guest's runc, statically",
+        elsewhere: "libseccomp with headers and static library",
+    },
+];
+
 const GO: Need = Need {
     program: "go",
     package: "golang-go",
@@ -55,12 +83,22 @@ const GO: Need = Need {
 
 /// Checks what the control plane needs of the host; installs it on Debian and its relatives when this runs as root. Blocks while it installs.
 pub(crate) fn prepare() -> Result<()> {
-    let missing = missing()?;
+    provide(|| missing(&NEEDS, &Tool::GROUND))
+}
+
+/// The same for real nodes, beside [`prepare`].
+pub(crate) fn prepare_for_nodes() -> Result<()> {
+    provide(|| missing(&NODE_NEEDS, &Tool::NODE))
+}
+
+fn provide(missing: impl Fn() -> Result<Vec<&'static Need>>) -> Result<()> {
+    let needed = &missing;
+    let missing = needed()?;
     if missing.is_empty() {
         return Ok(());
     }
     let trouble = if root()? && on_path("apt-get") { install(&missing).err() } else { None };
-    let missing = self::missing()?;
+    let missing = needed()?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -74,15 +112,16 @@ pub(crate) fn prepare() -> Result<()> {
     }
 }
 
-fn missing() -> Result<Vec<&'static Need>> {
-    let mut missing: Vec<&Need> = NEEDS.iter().filter(|need| !on_path(need.program)).collect();
-    if !Tools::missing(&Tool::GROUND)?.is_empty() && !go_found() {
+fn missing(needs: &'static [Need], tools: &[Tool]) -> Result<Vec<&'static Need>> {
+    let mut missing: Vec<&Need> = needs.iter().filter(|need| !on_path(need.program)).collect();
+    if !Tools::missing(tools)?.is_empty() && !go_found() {
         missing.push(&GO);
     }
     Ok(missing)
 }
 
 fn on_path(program: &str) -> bool {
+    // Joining a whole path gives that path.
     env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
 }
 

@@ -9,8 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use catamaran_e2e::tools::{Tool, Tools};
+use catamaran_e2e::{
+    node,
+    tools::{Tool, Tools},
+};
 use clap::Args;
+use tokio::runtime::Handle;
 
 use crate::{
     cargo::{FEATURES, build_programs, cargo},
@@ -35,7 +39,7 @@ pub(crate) struct Arguments {
     test: Option<String>,
 }
 
-/// Builds and runs the tests. Their output is passed on as it comes.
+/// Builds and runs the tests. To be called where a tokio runtime may be blocked. Their output is passed on as it comes.
 ///
 /// Errors: a test fails, or none fits the filter.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -49,6 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.package.as_deref().is_none_or(|package| package == END_TO_END) {
         setup::prepare()?;
         Tools::prepare(&Tool::ALL)?;
+        // Not within the first test that needs it: it takes minutes.
+        setup::prepare_for_nodes()?;
+        Handle::current().block_on(node::prepare())?;
         build_programs()?;
         command.args(["--features", FEATURES]);
     }
@@ -117,7 +124,8 @@ impl Summary {
                 }
             }
         } else if let Some(name) = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED")) {
-            self.failures.push(name.to_owned());
+            // A runner may set names in a column.
+            self.failures.push(name.trim_end().to_owned());
         }
     }
 }
@@ -132,7 +140,7 @@ mod tests {
         for line in [
             "running 3 tests",
             "test a::b ... ok",
-            "test c ... FAILED",
+            "test c   ... FAILED",
             "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.30s",
             "test result: ok. 10 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 61.02s",
         ] {

@@ -13,7 +13,8 @@ use crate::tools::{Tool, Tools};
 
 /// The first address of the range of Services: the API server's own Service.
 pub(super) const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-const SERVICE_RANGE: &str = "10.96.0.0/16";
+/// The addresses of Services.
+pub(crate) const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// Addresses of simulated pods; more than any test has pods.
 const POD_RANGE: &str = "10.128.0.1/10";
 /// The user that KWOK acts as; it stands for the kubelets.
@@ -81,7 +82,25 @@ impl Components<'_> {
             Tool::KubeScheduler => self.scheduler(),
             Tool::Kwok => self.kwok()?,
             Tool::MetricsServer => self.metrics_server(),
-            Tool::Kubectl | Tool::Helm | Tool::Prometheus | Tool::Promtool | Tool::HpaOracle => Vec::new(),
+            // Nothing of these is a component; the arguments of the guest's programs are in its services.
+            Tool::Kubectl
+            | Tool::Helm
+            | Tool::Prometheus
+            | Tool::Promtool
+            | Tool::HpaOracle
+            | Tool::Kubelet
+            | Tool::KubeProxy
+            | Tool::Containerd
+            | Tool::ContainerdShim
+            | Tool::Ctr
+            | Tool::Runc
+            | Tool::CniPtp
+            | Tool::CniHostLocal
+            | Tool::CniLoopback
+            | Tool::GuestNode
+            | Tool::GuestPause
+            | Tool::GuestHello
+            | Tool::GuestLoad => Vec::new(),
         });
         command.args(self.extra.iter().filter(|(to, _)| *to == tool).map(|(_, argument)| argument));
         Ok(command)
@@ -133,6 +152,11 @@ impl Components<'_> {
             "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
             format!("--proxy-client-cert-file={}", self.path("front-proxy.crt")),
             format!("--proxy-client-key-file={}", self.path("front-proxy.key")),
+            // Logs and exec of real nodes. The kubelets of all nodes, real and simulated, are reached at ports of the loopback address.
+            "--kubelet-preferred-address-types=ExternalIP,InternalIP,Hostname".to_owned(),
+            format!("--kubelet-certificate-authority={}", self.path("ca.crt")),
+            format!("--kubelet-client-certificate={}", self.path("kubelet-client.crt")),
+            format!("--kubelet-client-key={}", self.path("kubelet-client.key")),
             format!("--audit-policy-file={}", self.path("audit-policy.json")),
             format!("--audit-log-path={}", self.path("audit.log")),
             // Megabytes; unset it would be rotated away under the reader at 100.

@@ -31,6 +31,7 @@ use crate::{
 };
 pub(crate) use aggregation::{AggregatedApi, server_name};
 pub use components::KWOK_USER;
+pub(crate) use components::SERVICE_RANGE;
 use home::Home;
 pub use home::sweep;
 use kubeconfig::{Credentials, kubeconfig};
@@ -117,6 +118,20 @@ pub struct ControlPlane {
     /// The last started is the first to end; the fields are dropped in this order.
     components: Vec<Process>,
     home: Home,
+}
+
+/// What the programs of a node are given. Keys and certificates are in PEM.
+pub(crate) struct NodeKeys {
+    /// The kubelet's access to the API server.
+    pub(crate) kubeconfig: String,
+    /// kube-proxy's.
+    pub(crate) proxy_kubeconfig: String,
+    /// The authority of all certificates.
+    pub(crate) authority: String,
+    /// The kubelet's certificate as a server, valid for the node's name and the loopback address.
+    pub(crate) certificate: String,
+    /// The key of that.
+    pub(crate) key: String,
 }
 
 impl ControlPlane {
@@ -254,6 +269,25 @@ impl ControlPlane {
     /// The configuration of a client that acts as a user; see [`Self::kubeconfig_for_user`].
     pub async fn config_for_user(&self, user: &str, group: Option<&str>) -> Result<Config> {
         read_config(&self.kubeconfig_for_user(user, group)?).await
+    }
+
+    /// What the programs of a node are given to join: they know the API server's port under another address.
+    pub(crate) fn node_keys(&self, node: &str, address: &str) -> Result<NodeKeys> {
+        let user = self.authority.client(&format!("system:node:{node}"), Some("system:nodes"))?;
+        let authority = self.authority.certificate();
+        let server = self.server.replace("127.0.0.1", address);
+        let pki::Certificate { certificate, key } = self.authority.server(&[node.to_owned()])?;
+        let proxy = self.authority.client("system:kube-proxy", None)?;
+        let [kubeconfig, proxy_kubeconfig] =
+            [user, proxy].map(|user| kubeconfig(&server, &authority, &Credentials::Certificate(&user), "default"));
+        Ok(NodeKeys { kubeconfig, proxy_kubeconfig, authority, certificate, key })
+    }
+
+    /// The configuration of a client that acts as `admin` towards another server whose certificate is of the same authority.
+    pub(crate) fn config_at(&self, server: &str) -> Result<Config> {
+        let mut config = self.config.clone();
+        config.cluster_url = server.parse()?;
+        Ok(config)
     }
 
     /// Ends all processes and removes the folder, as dropping does.

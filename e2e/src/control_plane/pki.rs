@@ -48,11 +48,12 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// A server certificate for the loopback address and the names under which pods would know the API server.
-    pub(super) fn api_server(&self, service_ip: Ipv4Addr) -> Result<Certificate> {
+    /// A server certificate for the loopback address, the names under which pods would know the API server, and other addresses.
+    pub(super) fn api_server(&self, others: &[Ipv4Addr]) -> Result<Certificate> {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;
-        params.subject_alt_names.extend([Ipv4Addr::LOCALHOST, service_ip].map(|ip| SanType::IpAddress(IpAddr::V4(ip))));
+        let addresses = others.iter().copied().chain([Ipv4Addr::LOCALHOST]);
+        params.subject_alt_names.extend(addresses.map(|ip| SanType::IpAddress(IpAddr::V4(ip))));
         params.distinguished_name = name("kube-apiserver", None);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

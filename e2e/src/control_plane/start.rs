@@ -19,6 +19,7 @@ use super::{
     read_config,
 };
 use crate::{
+    node,
     process::Process,
     tools::{Tool, Tools},
 };
@@ -132,8 +133,9 @@ fn write_keys(home: &Home, authority: &Authority, server: &str) -> Result<()> {
     home.write("sa.key", private)?;
     home.write("sa.pub", public)?;
     let pairs = [
-        ("apiserver", authority.api_server(SERVICE_IP)?),
+        ("apiserver", authority.api_server(&[SERVICE_IP, node::GATEWAY])?),
         ("front-proxy", authority.client(FRONT_PROXY, None)?),
+        ("kubelet-client", authority.client("kube-apiserver-kubelet-client", Some(MASTERS))?),
         ("metrics-server", authority.server(&[aggregation::server_name(Tool::MetricsServer.name())])?),
     ];
     for (name, Certificate { certificate, key }) in pairs {

@@ -75,7 +75,7 @@ fn build_one(tool: Tool, target: &Path) -> Result<()> {
 
     let mut command = go(&tool.module().folder());
     command
-        .env("CGO_ENABLED", "0")
+        .env("CGO_ENABLED", if tool.needs_c() { "1" } else { "0" })
         .args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-tags", tool.tags(), "-ldflags"])
         .arg(format!("-s -w {}", tool.module().stamp()).trim())
         .arg("-o")

@@ -1,5 +1,5 @@
-//! The programs of the control plane: found where they are already, else built from the Go modules in `e2e/tools`; and the oracle of the autoscaler, built from
-//! `e2e/oracle`.
+//! The programs of the control plane: found where they are already, else built from the Go modules in `e2e/tools`; the oracle of the autoscaler, built from
+//! `e2e/oracle`; and the programs of a real node, built from `e2e/tools` and `e2e/guest`.
 //!
 //! Looked for in this order: the folder in `KUBEBUILDER_ASSETS`, the cache (`$CATAMARAN_CACHE/bin`, by default `~/.cache/catamaran/bin`), `PATH`; what is found
 //! outside the cache counts only when its version fits. The `go.mod` files own the versions.
@@ -44,6 +44,32 @@ pub enum Tool {
     Promtool,
     /// Tells what the HPA of Kubernetes decides: its controller over cases in the conformance format. Our own program (`e2e/oracle`).
     HpaOracle,
+    /// Runs the pods of a node, in the guest.
+    Kubelet,
+    /// Leads what is sent to a Service to its pods, in the guest.
+    KubeProxy,
+    /// Runs containers, in the guest.
+    Containerd,
+    /// Stays with the containers of one pod, in the guest.
+    ContainerdShim,
+    /// The command line of containerd, in the guest.
+    Ctr,
+    /// Starts one container, in the guest.
+    Runc,
+    /// The CNI plugin that ties each pod to the node, in the guest.
+    CniPtp,
+    /// The CNI plugin that gives pods their addresses, in the guest.
+    CniHostLocal,
+    /// The CNI plugin of the loopback interface, in the guest.
+    CniLoopback,
+    /// Process 1 of the guest. Our own program (`e2e/guest`), as are the next ones.
+    GuestNode,
+    /// The container that holds the namespaces of a pod.
+    GuestPause,
+    /// Prints a greeting.
+    GuestHello,
+    /// Puts a known load on CPU, memory, disk or processes.
+    GuestLoad,
 }
 
 impl Tool {
@@ -72,6 +98,23 @@ impl Tool {
         Self::Promtool,
     ];
 
+    /// What a real node needs, in the order in which they are built.
+    pub const NODE: [Self; 13] = [
+        Self::Kubelet,
+        Self::KubeProxy,
+        Self::Containerd,
+        Self::ContainerdShim,
+        Self::Ctr,
+        Self::Runc,
+        Self::CniPtp,
+        Self::CniHostLocal,
+        Self::CniLoopback,
+        Self::GuestNode,
+        Self::GuestPause,
+        Self::GuestHello,
+        Self::GuestLoad,
+    ];
+
     /// The file name of the program.
     pub fn name(self) -> &'static str {
         match self {
@@ -86,14 +129,34 @@ impl Tool {
             Self::Prometheus => "prometheus",
             Self::Promtool => "promtool",
             Self::HpaOracle => "hpa-oracle",
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
+            Self::Runc => "runc",
+            Self::CniPtp => "ptp",
+            Self::CniHostLocal => "host-local",
+            Self::CniLoopback => "loopback",
+            Self::GuestNode => "node",
+            Self::GuestPause => "pause",
+            Self::GuestHello => "hello",
+            Self::GuestLoad => "load",
         }
     }
 
     fn module(self) -> Module {
         match self {
-            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => {
-                Module::Kubernetes
-            }
+            Self::KubeApiserver
+            | Self::KubeControllerManager
+            | Self::KubeScheduler
+            | Self::Kubectl
+            | Self::Kubelet
+            | Self::KubeProxy => Module::Kubernetes,
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => Module::Containerd,
+            Self::Runc => Module::Runc,
+            Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => Module::Cni,
+            Self::GuestNode | Self::GuestPause | Self::GuestHello | Self::GuestLoad => Module::Guest,
             Self::Etcd => Module::Etcd,
             Self::Kwok => Module::Kwok,
             Self::Helm => Module::Helm,
@@ -107,10 +170,16 @@ impl Tool {
     fn package(self) -> String {
         match self.module() {
             Module::Kubernetes => format!("k8s.io/kubernetes/cmd/{}", self.name()),
-            Module::Etcd => Module::Etcd.path().to_owned(),
-            module @ (Module::Kwok | Module::Helm | Module::MetricsServer | Module::Prometheus) => {
+            module @ (Module::Etcd | Module::Runc) => module.path().to_owned(),
+            module
+            @ (Module::Kwok | Module::Helm | Module::MetricsServer | Module::Prometheus | Module::Containerd) => {
                 format!("{}/cmd/{}", module.path(), self.name())
             }
+            Module::Cni if matches!(self, Self::CniHostLocal) => {
+                format!("{}/plugins/ipam/{}", Module::Cni.path(), self.name())
+            }
+            Module::Cni => format!("{}/plugins/main/{}", Module::Cni.path(), self.name()),
+            Module::Guest => format!("./{}", self.name()),
             Module::Oracle => ".".to_owned(),
         }
     }
@@ -120,8 +189,22 @@ impl Tool {
         match self {
             // Service discovery needs the client libraries of all clouds: two thirds of the build.
             Self::Prometheus | Self::Promtool => "remove_all_sd",
+            // Snapshotters that need libraries, or file systems that the guest does not have.
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => "no_btrfs no_devmapper no_zfs no_aufs",
+            // Without the name services of a C library, which cannot be linked statically; with filters of system calls, which every pod has.
+            Self::Runc => "netgo osusergo seccomp",
             _ => "",
         }
+    }
+
+    /// Whether it runs in the guest alone: then it has to be linked statically, and what the host has of that name does not count.
+    fn of_the_guest(self) -> bool {
+        Self::NODE.contains(&self)
+    }
+
+    /// Whether it is built with a C compiler, which it needs where it enters namespaces before Go starts; with libseccomp (static, with its headers) and pkg-config.
+    fn needs_c(self) -> bool {
+        matches!(self, Self::Runc)
     }
 
     /// The arguments that make it print its version.
@@ -145,7 +228,11 @@ impl Tool {
             | Self::Promtool => "about 1 min cold",
             Self::Prometheus => "about 2 min cold",
             Self::Helm | Self::MetricsServer => "about 3 min cold",
-            Self::HpaOracle => "about 2 min cold",
+            Self::HpaOracle | Self::Containerd => "about 2 min cold",
+            Self::Kubelet | Self::KubeProxy => "about 1 min cold",
+            Self::ContainerdShim | Self::Ctr | Self::Runc => "about 15 s",
+            Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => "a few seconds",
+            Self::GuestNode | Self::GuestPause | Self::GuestHello | Self::GuestLoad => "a few seconds",
         }
     }
 }
@@ -160,6 +247,10 @@ enum Module {
     MetricsServer,
     Prometheus,
     Oracle,
+    Containerd,
+    Runc,
+    Cni,
+    Guest,
 }
 
 impl Module {
@@ -172,20 +263,30 @@ impl Module {
             Self::MetricsServer => "metrics-server",
             Self::Prometheus => "prometheus",
             Self::Oracle => "oracle",
+            Self::Containerd => "containerd",
+            Self::Runc => "runc",
+            Self::Cni => "cni",
+            Self::Guest => "guest",
         }
     }
 
     fn folder(self) -> PathBuf {
         let e2e = Path::new(env!("CARGO_MANIFEST_DIR"));
         match self {
-            Self::Kubernetes | Self::Etcd | Self::Kwok | Self::Helm | Self::MetricsServer | Self::Prometheus => {
-                e2e.join("tools").join(self.folder_name())
-            }
-            Self::Oracle => e2e.join(self.folder_name()),
+            Self::Kubernetes
+            | Self::Etcd
+            | Self::Kwok
+            | Self::Helm
+            | Self::MetricsServer
+            | Self::Prometheus
+            | Self::Containerd
+            | Self::Runc
+            | Self::Cni => e2e.join("tools").join(self.folder_name()),
+            Self::Oracle | Self::Guest => e2e.join(self.folder_name()),
         }
     }
 
-    /// The module path of the project.
+    /// The module path of the project; of our own, that of what gives it its version.
     fn path(self) -> &'static str {
         match self {
             Self::Kubernetes | Self::Oracle => "k8s.io/kubernetes",
@@ -194,6 +295,10 @@ impl Module {
             Self::Helm => "helm.sh/helm/v4",
             Self::MetricsServer => "sigs.k8s.io/metrics-server",
             Self::Prometheus => "github.com/prometheus/prometheus",
+            Self::Containerd => "github.com/containerd/containerd/v2",
+            Self::Runc => "github.com/opencontainers/runc",
+            Self::Cni => "github.com/containernetworking/plugins",
+            Self::Guest => "golang.org/x/sys",
         }
     }
 
@@ -206,6 +311,10 @@ impl Module {
             Self::MetricsServer => include_str!("../../tools/metrics-server/go.mod"),
             Self::Prometheus => include_str!("../../tools/prometheus/go.mod"),
             Self::Oracle => include_str!("../../oracle/go.mod"),
+            Self::Containerd => include_str!("../../tools/containerd/go.mod"),
+            Self::Runc => include_str!("../../tools/runc/go.mod"),
+            Self::Cni => include_str!("../../tools/cni/go.mod"),
+            Self::Guest => include_str!("../../guest/go.mod"),
         }
     }
 
@@ -231,12 +340,12 @@ impl Module {
             Self::MetricsServer => (found.major, found.minor) == (ours.major, ours.minor),
             // Release 3.x of Prometheus is version 0.30x of its Go module.
             Self::Prometheus => found.major == 3,
-            // Nobody else makes it.
-            Self::Oracle => false,
+            // Nobody else makes them, or nobody's are looked for.
+            Self::Oracle | Self::Guest | Self::Containerd | Self::Runc | Self::Cni => false,
         }
     }
 
-    /// The linker's settings that stamp the version into its programs.
+    /// The linker's settings: above all those that stamp the version into its programs.
     fn stamp(self) -> String {
         let version = self.version();
         match self {
@@ -253,8 +362,11 @@ impl Module {
                 let (major, minor) = (version.minor / 100, version.minor % 100);
                 format!("-X github.com/prometheus/common/version.Version={major}.{minor}.{}", version.patch)
             }
-            // These two have their version in the source, and nobody asks the oracle for one.
-            Self::Etcd | Self::Kwok | Self::Oracle => String::new(),
+            Self::Containerd => format!("-X {}/version.Version={version}", self.path()),
+            // Linked by the C linker, with the C library in it.
+            Self::Runc => "-linkmode external -extldflags -static".to_owned(),
+            // The first have their version in the source, and nobody asks the others for one.
+            Self::Etcd | Self::Kwok | Self::Oracle | Self::Cni | Self::Guest => String::new(),
         }
     }
 }
@@ -302,22 +414,29 @@ impl Tools {
 fn cached(tool: Tool) -> Result<PathBuf> {
     let module = tool.module();
     let mut folder = format!("{}-{}", module.folder_name(), module.version());
-    if matches!(module, Module::Oracle) {
+    if matches!(module, Module::Oracle | Module::Guest) {
         folder = format!("{folder}-{}", digest(&module.folder())?);
     }
     Ok(cache()?.join("bin").join(folder).join(tool.name()))
 }
 
-/// A digest over the files of a folder, short enough for a name.
+/// A digest over the files of a folder and of those in it, short enough for a name.
 fn digest(folder: &Path) -> Result<String> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).with_context(|| format!("cannot read {}", next.display()))? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
     files.sort();
     let mut sha = Sha256::new();
-    for file in files.iter().filter(|file| file.is_file()) {
+    for file in &files {
         let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let name = file.strip_prefix(folder).unwrap_or(file);
         // Lengths keep apart what would otherwise run together.
-        for part in [file.file_name().unwrap_or_default().as_encoded_bytes(), &content] {
+        for part in [name.as_os_str().as_encoded_bytes(), &content] {
             sha.update((part.len() as u64).to_le_bytes());
             sha.update(part);
         }
@@ -341,6 +460,10 @@ fn locate(wanted: &[Tool]) -> Result<(BTreeMap<Tool, PathBuf>, Vec<Tool>)> {
 }
 
 fn find(tool: Tool) -> Result<Option<PathBuf>> {
+    if tool.of_the_guest() {
+        let cached = cached(tool)?;
+        return Ok(cached.is_file().then_some(cached));
+    }
     if let Some(assets) = env::var_os("KUBEBUILDER_ASSETS").filter(|value| !value.is_empty()) {
         let path = Path::new(&assets).join(tool.name());
         if path.is_file() {

@@ -1,0 +1,121 @@
+//! A control plane with one real node, and the product on it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use catamaran_e2e::{
+    control_plane::ControlPlane,
+    installation::{Installation, Operator},
+    node::{Node, NodeOptions},
+    wait::eventually,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams},
+};
+use serde_json::{Value, json};
+
+/// Where tests put what they make.
+pub(crate) const NAMESPACE: &str = "shop";
+/// How long a pod may take; alone it takes 5 s, on a busy machine without KVM much longer.
+pub(crate) const POD_WITHIN: Duration = Duration::from_secs(180);
+
+pub(crate) struct Ground {
+    pub(crate) node: Node,
+    _operator: Operator,
+    pub(crate) client: Client,
+    /// Dropped last: everything else runs on it.
+    pub(crate) control_plane: ControlPlane,
+}
+
+impl Ground {
+    pub(crate) async fn start() -> Result<Self> {
+        let control_plane = ControlPlane::builder().start().await?;
+        control_plane.create_namespace(NAMESPACE).await?;
+        let node = Node::boot(&control_plane, NodeOptions::default()).await?;
+        println!("the node was Ready {:.1} s after the start of QEMU", node.took().as_secs_f64());
+        let installation = Installation::install(&control_plane, json!({})).await?;
+        let operator = installation.start(&control_plane, "operator").await?;
+        Ok(Self { node, _operator: operator, client: control_plane.client(), control_plane })
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Makes a pod with one container, `main`, and waits until it runs.
+    pub(crate) async fn run(&self, name: &str, container: Value) -> Result<Pod> {
+        self.create(name, container).await?;
+        self.wait_for(name, "runs", running).await
+    }
+
+    /// Makes a pod with one container, `main`, that is not started again.
+    pub(crate) async fn create(&self, name: &str, mut container: Value) -> Result<()> {
+        container["name"] = json!("main");
+        container["imagePullPolicy"] = json!("Never");
+        let pod = json!({
+            "metadata": {"name": name},
+            "spec": {"containers": [container], "restartPolicy": "Never", "terminationGracePeriodSeconds": 1},
+        });
+        self.pods().create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn wait_for(&self, name: &str, what: &str, done: impl Fn(&Pod) -> bool) -> Result<Pod> {
+        let (pods, done) = (self.pods(), &done);
+        let pods = &pods;
+        let outcome = eventually(&format!("the pod {name} {what}"), POD_WITHIN, || async move {
+            Ok(Some(pods.get(name).await?).filter(|pod| done(pod)))
+        })
+        .await;
+        match outcome {
+            Ok(pod) => Ok(pod),
+            Err(error) => {
+                let pod = pods.get(name).await.map(|pod| pod.status).ok();
+                let log = self.node.shell("tail -n 20 /var/log/kubelet.log").await.unwrap_or_default();
+                Err(error.context(format!("{}\n{log}", serde_json::to_string_pretty(&pod)?)))
+            }
+        }
+    }
+
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        self.pods().delete(name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// What a file in a cgroup of the node says.
+    pub(crate) async fn read(&self, cgroup: &str, file: &str) -> Result<String> {
+        Ok(self.node.shell(&format!("cat '{cgroup}/{file}'")).await?.trim().to_owned())
+    }
+
+    /// kubectl, as the user `admin`, in the namespace of the tests.
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.control_plane.kubectl()?;
+        command.args(["--namespace", NAMESPACE]).args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        anyhow::ensure!(
+            output.status.success(),
+            "kubectl {arguments:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).context("kubectl prints text")
+    }
+}
+
+fn running(pod: &Pod) -> bool {
+    pod.status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten())
+        .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+}
+
+/// How often the containers of a pod were started again.
+pub(crate) fn restarts(pod: &Pod) -> i32 {
+    pod.status
+        .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten())
+        .map(|status| status.restart_count)
+        .sum()
+}

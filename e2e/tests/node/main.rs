@@ -1,0 +1,93 @@
+//! Tests on a real node. They share one guest, so this is its own test runner: the guest boots before the first test that needs it and ends with the last.
+//!
+//! A host that cannot run a guest fails them.
+
+mod ground;
+mod hello;
+mod network;
+mod node;
+mod quota;
+mod restarts;
+
+use std::{env, process::ExitCode, sync::Arc};
+
+use anyhow::{Result, anyhow};
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::{
+    runtime::Runtime,
+    sync::{OnceCell, RwLock},
+};
+
+use ground::Ground;
+
+/// A test on the shared ground.
+#[derive(Clone, Copy)]
+enum Test {
+    /// Runs beside others.
+    Shared(Run),
+    /// Disturbs others, so it runs when none of them does.
+    Alone(Run),
+}
+
+type Run = for<'a> fn(&'a Ground) -> BoxFuture<'a, Result<()>>;
+
+/// Every test with its name.
+macro_rules! tests {
+    ($($kind:ident($module:ident :: $name:ident)),* $(,)?) => {
+        [$((
+            concat!(stringify!($module), "::", stringify!($name)),
+            Test::$kind(|ground| Box::pin($module::$name(ground))),
+        )),*]
+    };
+}
+
+fn main() -> Result<ExitCode> {
+    let tests = tests![
+        Shared(node::is_ready_and_set_up),
+        Shared(node::the_shell_keeps_commands_apart),
+        Alone(node::a_second_guest_joins),
+        Shared(node::takes_images_without_a_registry),
+        Shared(hello::a_pod_runs_hello_world),
+        Shared(hello::a_workload_runs_hello_world),
+        Shared(network::pods_reach_services),
+        Shared(quota::limits_are_in_the_cgroup),
+        Shared(quota::a_resize_changes_the_cgroup_in_place),
+        Alone(restarts::the_kubelet_restarts_and_pods_stay),
+        Alone(restarts::containerd_restarts_and_pods_stay),
+    ];
+    let runtime = Arc::new(Runtime::new()?);
+    // An error is kept as well: the next test would meet it again after minutes.
+    let ground: Arc<OnceCell<Result<Ground, String>>> = Arc::default();
+    let order = Arc::new(RwLock::new(()));
+    let trials = tests.into_iter().map(|(name, test)| {
+        let (runtime, ground, order) = (runtime.clone(), ground.clone(), order.clone());
+        Trial::test(name, move || {
+            let outcome = runtime.block_on(async {
+                let ground =
+                    ground.get_or_init(|| async { Ground::start().await.map_err(|error| format!("{error:#}")) }).await;
+                let ground = ground.as_ref().map_err(|error| anyhow!("the ground did not start: {error}"))?;
+                match test {
+                    Test::Shared(run) => {
+                        let _others = order.read().await;
+                        run(ground).await
+                    }
+                    Test::Alone(run) => {
+                        let _alone = order.write().await;
+                        run(ground).await
+                    }
+                }
+            });
+            outcome.map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    });
+    let mut arguments = Arguments::from_args();
+    // As cargo's own runner does.
+    let threads = env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
+    arguments.test_threads = arguments.test_threads.or(threads);
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    // Before this process ends, and within its runtime: QEMU and the control plane.
+    let _inside = runtime.enter();
+    drop(ground);
+    Ok(conclusion.exit_code())
+}

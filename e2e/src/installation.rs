@@ -117,8 +117,11 @@ impl Installation {
         let certificate = match takes_usage {
             true => {
                 let accounts: Api<ServiceAccount> = Api::namespaced(control_plane.client(), SYSTEM);
-                let agent = serde_json::from_value(json!({"metadata": {"name": AGENT}}))?;
-                accounts.create(&PostParams::default(), &agent).await?;
+                // The chart makes it for an agent of its own.
+                if accounts.get_opt(AGENT).await?.is_none() {
+                    let agent = serde_json::from_value(json!({"metadata": {"name": AGENT}}))?;
+                    accounts.create(&PostParams::default(), &agent).await?;
+                }
                 let keys = control_plane.serving_certificate(USAGE_SERVICE)?;
                 let folder = tempfile::tempdir()?;
                 std::fs::write(folder.path().join("tls.crt"), keys.certificate)?;

@@ -16,6 +16,8 @@ use kube::{
 };
 use serde_json::{Value, json};
 
+use crate::agent;
+
 /// Where tests put what they make.
 pub(crate) const NAMESPACE: &str = "shop";
 /// How long a pod may take; alone it takes 5 s, on a busy machine without KVM much longer.
@@ -35,9 +37,13 @@ impl Ground {
         control_plane.create_namespace(NAMESPACE).await?;
         let node = Node::boot(&control_plane, NodeOptions::default()).await?;
         println!("the node was Ready {:.1} s after the start of QEMU", node.took().as_secs_f64());
-        let installation = Installation::install(&control_plane, json!({})).await?;
+        agent::import(&node).await?;
+        let values = json!({"usage": {"enabled": true}, "agent": {"enabled": true}});
+        let installation = Installation::install(&control_plane, values).await?;
         let operator = installation.start(&control_plane, "operator").await?;
-        Ok(Self { node, _operator: operator, client: control_plane.client(), control_plane })
+        let ground = Self { node, _operator: operator, client: control_plane.client(), control_plane };
+        agent::ready(&ground).await?;
+        Ok(ground)
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {

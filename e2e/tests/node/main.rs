@@ -2,6 +2,7 @@
 //!
 //! A host that cannot run a guest fails them.
 
+mod agent;
 mod ground;
 mod hello;
 mod network;
@@ -50,6 +51,12 @@ fn main() -> Result<ExitCode> {
         Shared(node::takes_images_without_a_registry),
         Shared(hello::a_pod_runs_hello_world),
         Shared(hello::a_workload_runs_hello_world),
+        Shared(agent::knobs_are_held_and_go_with_the_quota),
+        Shared(agent::forks_are_refused),
+        Shared(agent::writes_are_slowed_to_the_limit),
+        Alone(agent::weights_share_the_cpu),
+        Shared(agent::frozen_pods_use_nothing),
+        Alone(agent::an_agent_that_goes_leaves_nothing),
         Shared(network::pods_reach_services),
         Shared(quota::limits_are_in_the_cgroup),
         Shared(quota::a_resize_changes_the_cgroup_in_place),

@@ -10,6 +10,7 @@ pub mod class;
 pub mod container;
 pub mod kubevirt;
 pub mod names;
+pub mod node_quota;
 pub mod placement;
 pub mod quota;
 pub mod rollout;
@@ -22,6 +23,7 @@ pub mod workload;
 
 pub use class::{WorkloadClass, WorkloadClassSpec};
 pub use container::ContainerHull;
+pub use node_quota::NodeQuota;
 pub use placement::Placement;
 pub use quota::{CpuQuota, MemoryQuota, Quota};
 pub use rollout::{OnFailure, Rollout};

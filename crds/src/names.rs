@@ -35,6 +35,10 @@ pub const POD_DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-del
 /// The value of [`POD_DELETION_COST_ANNOTATION`] by which victims of a scale-in are marked.
 pub const VICTIM_COST: &str = "-2147483647";
 
+/// Annotation on a pod: the part of its quota that only the node agent can write, as JSON
+/// ([`NodeQuota`](crate::node_quota::NodeQuota)).
+pub const NODE_QUOTA_ANNOTATION: &str = "catamaran.dev/node-quota";
+
 /// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have to
 /// fit the 63 characters of a DNS label (RFC 1123).
 pub const MAX_NAME_LENGTH: usize = 46;

@@ -67,12 +67,21 @@ impl Encoder {
             };
             let sample = index.map(|(pod, told)| {
                 told_bytes = told_bytes.saturating_add(told);
-                proto::PodSample { pod, containers: reading.counters().to_vec() }
+                proto::PodSample {
+                    pod,
+                    containers: reading.counters().to_vec(),
+                    totals: reading.totals().copied(),
+                    quota: reading.quota().cloned(),
+                }
             });
             match sample {
-                Some(sample) if sample_bytes < SAMPLE_BYTES && sampled.insert(sample.pod) => {
-                    sample_bytes = sample_bytes.saturating_add(sample.encoded_len());
-                    report.samples.push(sample);
+                Some(sample) if sample_bytes.saturating_add(sample.encoded_len()) <= SAMPLE_BYTES => {
+                    if sampled.insert(sample.pod) {
+                        sample_bytes = sample_bytes.saturating_add(sample.encoded_len());
+                        report.samples.push(sample);
+                    } else {
+                        left_out = left_out.saturating_add(1);
+                    }
                 }
                 Some(_) | None => left_out = left_out.saturating_add(1),
             }

@@ -23,3 +23,8 @@ pub const NAME_CHARS: usize = 253;
 pub const CONTAINER_NAME_CHARS: usize = 63;
 /// Characters of a uid, boot id or container id.
 pub const ID_CHARS: usize = 128;
+
+/// Parts of a pod's quota that are told not to be held.
+pub const UNENFORCED_PER_POD: usize = 64;
+/// Bytes of the reason for it.
+pub const REASON_BYTES: usize = 256;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     identity::{ContainerIdentity, Field, InvalidIdentity, PodIdentity, check_id, check_name},
-    limits::{CONTAINERS, PODS},
+    limits::{CONTAINERS, PODS, REASON_BYTES, UNENFORCED_PER_POD},
     proto,
     snapshot::PodReading,
 };
@@ -80,6 +80,9 @@ pub enum Malformed {
         /// Containers of the pod.
         containers: usize,
     },
+    /// What is said of a pod's quota is too long, or has control characters.
+    #[error("the quota of pod index {0} has more than {UNENFORCED_PER_POD} parts, or a reason that is no short text")]
+    Quota(u32),
     /// More pods told or ended in one report than a node has.
     #[error("more than {PODS} pods in one report")]
     TooManyPods,
@@ -191,9 +194,24 @@ impl Session {
         if slot.sampled.replace(sequence) == Some(sequence) {
             return Err(Malformed::Twice(sample.pod));
         }
+        if sample.quota.as_ref().is_some_and(|quota| !allowed(quota)) {
+            return Err(Malformed::Quota(sample.pod));
+        }
         let (given, containers) = (sample.containers.len(), pod.containers().len());
-        PodReading::new(pod, sample.containers).ok_or(Malformed::Readings { pod: sample.pod, given, containers })
+        let reading = PodReading::new(pod, sample.containers).ok_or(Malformed::Readings {
+            pod: sample.pod,
+            given,
+            containers,
+        })?;
+        Ok(reading.with(sample.totals, sample.quota))
     }
+}
+
+fn allowed(quota: &proto::QuotaState) -> bool {
+    let short = |text: &str| text.len() <= REASON_BYTES && !text.chars().any(char::is_control);
+    quota.unenforced.len() <= UNENFORCED_PER_POD
+        && short(&quota.refused)
+        && quota.unenforced.iter().all(|part| short(&part.reason))
 }
 
 fn position(index: u32) -> Result<usize, Malformed> {

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{Counters, identity::PodIdentity};
+use crate::{
+    Counters,
+    identity::PodIdentity,
+    proto::{PodTotals, QuotaState},
+};
 
 /// Everything that was read on a node at one moment.
 #[derive(Clone, Debug, Default)]
@@ -15,11 +19,13 @@ pub struct Snapshot {
     pub pods: Vec<PodReading>,
 }
 
-/// The counters of a pod's containers.
+/// The counters of a pod's containers, and what is known of the pod as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodReading {
     pod: Arc<PodIdentity>,
     counters: Vec<Counters>,
+    totals: Option<PodTotals>,
+    quota: Option<QuotaState>,
 }
 
 impl PodReading {
@@ -27,7 +33,14 @@ impl PodReading {
     /// counters as containers.
     #[must_use]
     pub fn new(pod: Arc<PodIdentity>, counters: Vec<Counters>) -> Option<Self> {
-        (pod.containers().len() == counters.len()).then_some(Self { pod, counters })
+        (pod.containers().len() == counters.len()).then_some(Self { pod, counters, totals: None, quota: None })
+    }
+
+    /// The same with the readings of the pod's own cgroup, where there are some, and with what became of its quota, where it
+    /// has one.
+    #[must_use]
+    pub fn with(self, totals: Option<PodTotals>, quota: Option<QuotaState>) -> Self {
+        Self { totals, quota, ..self }
     }
 
     /// The pod.
@@ -40,5 +53,17 @@ impl PodReading {
     #[must_use]
     pub fn counters(&self) -> &[Counters] {
         &self.counters
+    }
+
+    /// The readings of the pod's own cgroup.
+    #[must_use]
+    pub fn totals(&self) -> Option<&PodTotals> {
+        self.totals.as_ref()
+    }
+
+    /// What became of the pod's quota annotation.
+    #[must_use]
+    pub fn quota(&self) -> Option<&QuotaState> {
+        self.quota.as_ref()
     }
 }

@@ -6,8 +6,8 @@ use catamaran_usage::{
     Counters,
     encode::Encoder,
     identity::{ContainerIdentity, PodIdentity},
-    limits::{CONTAINERS, CONTAINERS_PER_POD, MESSAGE_BYTES, PODS},
-    proto::{self, Pressure, StreamRequest, Throttling, stream_request},
+    limits::{CONTAINERS, CONTAINERS_PER_POD, MESSAGE_BYTES, PODS, REASON_BYTES, UNENFORCED_PER_POD},
+    proto::{self, Knob, PodTotals, Pressure, QuotaState, StreamRequest, Throttling, stream_request},
     session::{Malformed, Sender, Session},
     snapshot::{PodReading, Snapshot},
 };
@@ -40,7 +40,15 @@ fn told(index: u32, uid: &str) -> proto::Pod {
 }
 
 fn sample(pod: u32) -> proto::PodSample {
-    proto::PodSample { pod, containers: vec![Counters::default()] }
+    proto::PodSample { pod, containers: vec![Counters::default()], ..proto::PodSample::default() }
+}
+
+fn quota_state(reasons: &[&str]) -> QuotaState {
+    let unenforced = reasons
+        .iter()
+        .map(|reason| proto::Unenforced { knob: Knob::IoMax.into(), reason: (*reason).to_owned() })
+        .collect();
+    QuotaState { fingerprint: u64::MAX, refused: String::new(), unenforced }
 }
 
 #[test]
@@ -83,7 +91,18 @@ fn a_full_node_is_told_in_messages_of_allowed_size() {
                 throttling: Some(Throttling { nr_periods: 1 << 25, nr_throttled: 1 << 24, throttled_usec: 1 << 40 }),
                 pressure: Some(Pressure { cpu_some_usec: 1 << 40, io_some_usec: 1 << 35, ..Pressure::default() }),
             };
-            PodReading::new(Arc::new(pod), vec![counters; CONTAINERS / PODS]).expect("as many as containers")
+            let totals = PodTotals {
+                cpu_usage_usec: Some(1 << 46),
+                memory_current_bytes: Some(1 << 36),
+                io_read_bytes: Some(1 << 40),
+                io_write_bytes: Some(1 << 40),
+                io_read_operations: Some(1 << 30),
+                io_write_operations: Some(1 << 30),
+                oom_kills: Some(3),
+                memory_peak_bytes: Some(1 << 36),
+            };
+            let reading = PodReading::new(Arc::new(pod), vec![counters; CONTAINERS / PODS]);
+            reading.expect("as many as containers").with(Some(totals), Some(quota_state(&[])))
         })
         .collect();
     let (mut encoder, mut session) = (Encoder::default(), Session::default());
@@ -145,7 +164,7 @@ fn what_breaks_a_rule_is_malformed() {
         })
     };
     let most = u32::try_from(PODS).expect("small");
-    let two = proto::PodSample { pod: 0, containers: vec![Counters::default(); 2] };
+    let two = proto::PodSample { containers: vec![Counters::default(); 2], ..proto::PodSample::default() };
     let named = |name: &str| proto::Pod { name: name.to_owned(), ..told(0, "1") };
     let all = vec![0; PODS + 1];
     let hello = StreamRequest { message: Some(stream_request::Message::Hello(proto::Hello::default())) };
@@ -169,6 +188,41 @@ fn what_breaks_a_rule_is_malformed() {
         let error = session.accept(message).expect_err("malformed").to_string();
         assert!(error.contains(expected), "{error} should say {expected}");
     }
+}
+
+#[test]
+fn what_is_said_of_a_quota_is_short_text() {
+    let accept = |quota: QuotaState| {
+        let sample = proto::PodSample { quota: Some(quota), ..sample(0) };
+        let report =
+            proto::Report { sequence: 1, pods: vec![told(0, "1")], samples: vec![sample], ..Default::default() };
+        Session::default().accept(request(report))
+    };
+    let fits = quota_state(&vec!["x".repeat(REASON_BYTES).as_str(); UNENFORCED_PER_POD]);
+    let accepted = accept(fits.clone()).expect("within the limits");
+    assert_eq!(accepted.readings.first().and_then(PodReading::quota), Some(&fits));
+    for wrong in [
+        quota_state(&vec!["x"; UNENFORCED_PER_POD + 1]),
+        quota_state(&["x".repeat(REASON_BYTES + 1).as_str()]),
+        quota_state(&["two\nlines"]),
+        QuotaState { refused: "x".repeat(REASON_BYTES + 1), ..quota_state(&[]) },
+    ] {
+        assert_eq!(accept(wrong), Err(Malformed::Quota(0)));
+    }
+}
+
+#[test]
+fn samples_with_long_reasons_fit_into_a_message() {
+    let long = "x".repeat(REASON_BYTES);
+    let pods: Vec<_> = (0..40)
+        .map(|n| {
+            let quota = quota_state(&vec![long.as_str(); UNENFORCED_PER_POD]);
+            reading(&pod(&format!("p{n}"), &format!("u{n}"), &["a"]), 1).with(None, Some(quota))
+        })
+        .collect();
+    let encoded = Encoder::default().encode(&snapshot(1, pods));
+    assert!(request(encoded.report).encoded_len() <= MESSAGE_BYTES);
+    assert!(encoded.left_out > 0);
 }
 
 #[test]
@@ -245,8 +299,14 @@ fn readings(node: &BTreeMap<u8, Vec<(u8, Counters)>>) -> Vec<PodReading> {
                 .enumerate()
                 .map(|(n, (life, _))| ContainerIdentity::new(format!("c{n}"), format!("life-{life}")).expect("valid"));
             let pod = PodIdentity::new("shop", format!("p{number}"), format!("u{number}"), identities).expect("valid");
-            let counters = containers.iter().map(|(_, counters)| *counters).collect();
-            PodReading::new(Arc::new(pod), counters).expect("as many as containers")
+            let counters: Vec<_> = containers.iter().map(|(_, counters)| *counters).collect();
+            let totals = counters.first().map(|first| PodTotals {
+                cpu_usage_usec: Some(first.cpu_usage_usec),
+                oom_kills: (number % 2 == 0).then_some(1),
+                ..PodTotals::default()
+            });
+            let quota = (number % 3 == 0).then(|| quota_state(&["because"]));
+            PodReading::new(Arc::new(pod), counters).expect("as many as containers").with(totals, quota)
         })
         .collect()
 }
@@ -263,7 +323,7 @@ fn any_report() -> impl Strategy<Value = proto::Report> {
         },
     );
     let sample = (0_u32..6, prop::collection::vec(any_counters(), 0..3))
-        .prop_map(|(pod, containers)| proto::PodSample { pod, containers });
+        .prop_map(|(pod, containers)| proto::PodSample { pod, containers, ..proto::PodSample::default() });
     let parts = (
         any::<u64>(),
         any::<u64>(),

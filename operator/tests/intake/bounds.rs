@@ -24,7 +24,11 @@ fn told(index: u32) -> proto::Pod {
 }
 
 fn sample(pod: u32, cpu_usage_usec: u64) -> proto::PodSample {
-    proto::PodSample { pod, containers: vec![Counters { cpu_usage_usec, ..Counters::default() }] }
+    proto::PodSample {
+        pod,
+        containers: vec![Counters { cpu_usage_usec, ..Counters::default() }],
+        ..proto::PodSample::default()
+    }
 }
 
 #[tokio::test]

@@ -95,6 +95,7 @@ impl Connection {
             }
             self.status.update(self.address, |status| {
                 status.connected = false;
+                status.failures = status.failures.saturating_add(u64::from(!matches!(ended, Ended::TokenChanged)));
                 status.last_error = Some(ended.to_string());
             });
             if matches!(ended, Ended::TokenChanged) {

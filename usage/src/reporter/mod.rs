@@ -72,6 +72,8 @@ pub struct Status {
     pub acknowledged: u64,
     /// Pods that the last report had to leave out.
     pub left_out: usize,
+    /// Streams that ended or could not be opened, but for those that a new token replaced.
+    pub failures: u64,
     /// Why the last stream ended.
     pub last_error: Option<String>,
 }

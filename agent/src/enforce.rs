@@ -1,0 +1,283 @@
+//! All pods of the node, held to their quota.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use catamaran_crds::node_quota::NodeQuota;
+use catamaran_usage::{
+    limits::{REASON_BYTES, UNENFORCED_PER_POD},
+    proto::{Knob, QuotaState, Unenforced},
+};
+
+use crate::{
+    cgroup::{CgroupFiles, Folder},
+    devices::{self, Device},
+    files,
+    find::{self, Finder},
+    hold::{Holder, Outcome, Why},
+    knobs::{self, Facts, Limit, Slot},
+    layout::{ContainerId, Uid},
+    pods::{Annotation, Container, Pod},
+};
+
+/// Disks come and go seldom.
+const DEVICES_EVERY: Duration = Duration::from_secs(10);
+
+/// Holds pods to their quota.
+#[derive(Debug)]
+pub struct Enforcer {
+    finder: Finder,
+    sys_block: PathBuf,
+    devices: Vec<Device>,
+    devices_read: Option<Duration>,
+    pods: HashMap<Uid, HeldPod>,
+}
+
+/// What one round came to.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// By uid, for each pod with an annotation.
+    pub states: HashMap<Uid, QuotaState>,
+    /// What was written.
+    pub writes: Vec<(Slot, Why)>,
+    /// Slots that are held.
+    pub held: usize,
+    /// Annotations that are refused.
+    pub refused: usize,
+    /// Why nothing can be noted at a cgroup.
+    pub note_failed: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct HeldPod {
+    /// The pod's own cgroup, once it was looked at.
+    own: Option<Held>,
+    containers: HashMap<ContainerId, Held>,
+}
+
+/// A cgroup that was looked at.
+#[derive(Debug)]
+enum Held {
+    /// An agent before this one may have set something.
+    New,
+    /// Nothing is set.
+    Untouched,
+    /// Something is, or was to be.
+    Touched(Holder<Folder>),
+}
+
+impl Enforcer {
+    /// Nothing is held yet. `cgroup_root` and `sys_block` are folders as in /sys/fs/cgroup and /sys/block.
+    #[must_use]
+    pub fn new(cgroup_root: PathBuf, sys_block: PathBuf) -> Self {
+        Self {
+            finder: Finder::new(cgroup_root),
+            sys_block,
+            devices: Vec::new(),
+            devices_read: None,
+            pods: HashMap::new(),
+        }
+    }
+
+    /// Compares every held cgroup with what is asked now. `now` is the time of a steady clock.
+    pub fn round(&mut self, pods: &[Arc<Pod>], now: Duration) -> Round {
+        let mut round = Round::default();
+        let here: HashSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
+        // What is gone has taken its cgroups with it.
+        self.pods.retain(|uid, _| here.contains(uid));
+        let mut missing = false;
+        if let Err(error) = self.finder.refresh(false, now) {
+            tracing::debug!(%error, "the cgroup root cannot be read");
+        }
+        if pods.iter().any(|pod| asks_for_io(pod)) {
+            self.read_devices(now);
+        }
+        for pod in pods {
+            missing |= !self.pod(pod, &mut round);
+        }
+        if missing {
+            let _ = self.finder.refresh(true, now);
+        }
+        round.held = self.pods.values().map(HeldPod::held).sum();
+        round
+    }
+
+    /// Sets everything back.
+    pub fn release(&mut self) -> Round {
+        let mut round = Round::default();
+        let nothing = BTreeMap::new();
+        for pod in self.pods.values_mut() {
+            for held in pod.containers.values_mut().chain(&mut pod.own) {
+                if let Held::Touched(holder) = held {
+                    take(&mut round, &mut Vec::new(), "", holder.step(&nothing));
+                }
+            }
+        }
+        round.held = self.pods.values().map(HeldPod::held).sum();
+        round
+    }
+
+    fn read_devices(&mut self, now: Duration) {
+        if self.devices_read.is_none_or(|read| now.saturating_sub(read) >= DEVICES_EVERY) {
+            self.devices_read = Some(now);
+            self.devices = devices::list(&self.sys_block);
+        }
+    }
+
+    /// One pod; whether its cgroup was found, or nothing is to be done with it.
+    fn pod(&mut self, pod: &Pod, round: &mut Round) -> bool {
+        let quota = pod.annotation.as_ref().and_then(|annotation| annotation.quota.as_ref().ok());
+        let quota = quota.map(|quota| NodeQuota {
+            // Frozen processes would not notice that they are asked to end.
+            frozen: quota.frozen && !pod.terminating,
+            ..quota.clone()
+        });
+        let held = self.pods.entry(pod.uid.clone()).or_default();
+        held.containers.retain(|id, _| pod.containers.iter().any(|container| container.id == *id));
+        let mut problems = Vec::new();
+        let known = held.own.is_some() && pod.containers.iter().all(|c| held.containers.contains_key(&c.id));
+        let idle = known && held.held() == 0 && quota.is_none();
+        let mut found = true;
+        if !idle {
+            let facts = Facts { cpu_max: None, cpu_limit_millicores: None, devices: &self.devices, page: page() };
+            match self.finder.pod(&pod.uid) {
+                Ok(Some(folder)) => held.step(folder, pod, quota.as_ref(), &facts, round, &mut problems),
+                Ok(None) => {
+                    found = quota.is_none() || pod.containers.is_empty();
+                    problems.push((Knob::Unspecified, "the pod's cgroup is not found".to_owned()));
+                }
+                Err(error) => problems.push((Knob::Unspecified, format!("the pod's cgroup cannot be opened: {error}"))),
+            }
+        }
+        if let Some(annotation) = &pod.annotation {
+            let state = state(annotation, problems);
+            round.refused = round.refused.saturating_add(usize::from(!state.refused.is_empty()));
+            round.states.insert(pod.uid.clone(), state);
+        }
+        found
+    }
+}
+
+impl HeldPod {
+    fn held(&self) -> usize {
+        self.containers.values().chain(&self.own).map(Held::held).sum()
+    }
+
+    fn step(
+        &mut self,
+        folder: Folder,
+        pod: &Pod,
+        quota: Option<&NodeQuota>,
+        facts: &Facts<'_>,
+        round: &mut Round,
+        problems: &mut Vec<(Knob, String)>,
+    ) {
+        let mut burst = None;
+        if let Some(quota) = quota.filter(|quota| !pod.containers.iter().any(|c| *c.name == *quota.container)) {
+            problems.push((Knob::Unspecified, format!("no container {} runs", quota.container)));
+        }
+        for container in &pod.containers {
+            let cgroup = match find::container(&folder, &container.id) {
+                Ok(Some(cgroup)) => cgroup,
+                Ok(None) => {
+                    problems.push((Knob::Unspecified, format!("{}: its cgroup is not found", container.name)));
+                    continue;
+                }
+                Err(error) => {
+                    problems.push((Knob::Unspecified, format!("{}: {error}", container.name)));
+                    continue;
+                }
+            };
+            let wanted = quota.map(|quota| {
+                let facts =
+                    Facts { cpu_limit_millicores: container.cpu_limit_millicores, ..with_cpu_max(facts, &cgroup) };
+                knobs::wanted(quota, &container.name, &facts)
+            });
+            let wanted = wanted.unwrap_or_default();
+            problems.extend(wanted.impossible.iter().map(|(knob, reason)| (*knob, of(container, reason))));
+            let held = self.containers.entry(container.id.clone()).or_insert(Held::New);
+            if let Some(outcome) = held.step(cgroup, &wanted.slots) {
+                take(round, problems, &container.name, outcome);
+            }
+            burst = burst.or(wanted.slots.get(&Slot::CpuBurst).copied());
+        }
+        let burst = knobs::burst_of_pod(burst, with_cpu_max(facts, &folder).cpu_max);
+        let wanted = burst.map(|burst| (Slot::CpuBurst, Limit::At(burst))).into_iter().collect();
+        let own = self.own.get_or_insert(Held::New);
+        if let Some(outcome) = own.step(folder, &wanted) {
+            take(round, problems, "pod", outcome);
+        }
+    }
+}
+
+impl Held {
+    fn held(&self) -> usize {
+        match self {
+            Self::New | Self::Untouched => 0,
+            Self::Touched(holder) => holder.held(),
+        }
+    }
+
+    /// Compares and writes; `None` when there is nothing to do.
+    fn step(&mut self, cgroup: Folder, wanted: &BTreeMap<Slot, Limit>) -> Option<Outcome> {
+        let mut holder = match std::mem::replace(self, Self::Untouched) {
+            Self::Touched(holder) => holder,
+            Self::Untouched if wanted.is_empty() => return None,
+            Self::New | Self::Untouched => Holder::open(cgroup),
+        };
+        let outcome = holder.step(wanted);
+        if holder.held() > 0 || !wanted.is_empty() {
+            *self = Self::Touched(holder);
+        }
+        Some(outcome)
+    }
+}
+
+fn with_cpu_max<'a>(facts: &Facts<'a>, cgroup: &Folder) -> Facts<'a> {
+    let cpu_max = cgroup.text("cpu.max").ok().flatten().and_then(|text| files::cpu_max(&text));
+    Facts { cpu_max, ..*facts }
+}
+
+fn take(round: &mut Round, problems: &mut Vec<(Knob, String)>, whose: &str, outcome: Outcome) {
+    round.writes.extend(outcome.writes);
+    round.note_failed = round.note_failed.take().or(outcome.note_failed);
+    problems.extend(outcome.failures.into_iter().map(|(slot, reason)| (slot.knob(), format!("{whose}: {reason}"))));
+}
+
+fn of(container: &Container, reason: &str) -> String {
+    format!("{}: {reason}", container.name)
+}
+
+fn asks_for_io(pod: &Pod) -> bool {
+    let quota = pod.annotation.as_ref().and_then(|annotation| annotation.quota.as_ref().ok());
+    quota.is_some_and(|quota| !quota.io.is_empty())
+}
+
+/// What is told to the operator.
+fn state(annotation: &Annotation, problems: Vec<(Knob, String)>) -> QuotaState {
+    let refused = annotation.quota.as_ref().err().map(|reason| clipped(reason)).unwrap_or_default();
+    let problems = if refused.is_empty() { problems } else { Vec::new() };
+    let unenforced = problems.into_iter().take(UNENFORCED_PER_POD);
+    let unenforced = unenforced.map(|(knob, reason)| Unenforced { knob: knob.into(), reason: clipped(&reason) });
+    QuotaState { fingerprint: annotation.fingerprint, refused, unenforced: unenforced.collect() }
+}
+
+/// Within the limits of the protocol.
+fn clipped(text: &str) -> String {
+    let mut clipped = String::new();
+    for c in text.chars().filter(|c| !c.is_control()) {
+        if clipped.len().saturating_add(c.len_utf8()) > REASON_BYTES {
+            break;
+        }
+        clipped.push(c);
+    }
+    clipped
+}
+
+fn page() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}

@@ -1,0 +1,20 @@
+//! `catamaran-agent`: see `--help`.
+
+use std::process::ExitCode;
+
+use catamaran_agent::{run, settings::Settings};
+use clap::Parser;
+
+// One thread for all that waits; cgroups are read and written on others.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    settings.start_logging();
+    match run::run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the agent ends");
+            ExitCode::FAILURE
+        }
+    }
+}

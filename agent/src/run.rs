@@ -1,0 +1,267 @@
+//! The process: watch pods, sample, enforce and push, until told to stop.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use catamaran_usage::{
+    proto::QuotaState,
+    reporter::{self, Replicas, Reporter},
+};
+use kube::Client;
+use tokio::{
+    net::TcpListener,
+    signal::unix,
+    sync::watch,
+    task::{JoinError, spawn_blocking},
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use crate::{
+    enforce::{Enforcer, Round},
+    http::{self, Probes, Sampling},
+    layout::Uid,
+    metrics::Metrics,
+    node::{self, Cgroups},
+    pods::Pods,
+    sample::Sampler,
+    settings::{OnStop, Settings},
+    watch as pod_watch,
+};
+
+/// How often everything is sampled and compared.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often a node without cgroup v2 is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// No way to reach the API server is configured.
+    #[error("no configuration for the API server: {0}")]
+    Config(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The address for health and metrics cannot be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// The node's boot id cannot be read.
+    #[error("/proc does not tell the boot id: {0}")]
+    BootId(#[source] std::io::Error),
+    /// A thread that reads or writes cgroups died.
+    #[error("a worker ended: {0}")]
+    Worker(#[from] JoinError),
+}
+
+/// Runs the agent until a signal.
+///
+/// # Errors
+/// See [`Ended`]. A stop by signal is no error.
+pub async fn run(settings: Settings) -> Result<(), Ended> {
+    let stop = stop_on_signals()?;
+    let files = node::raise_open_files();
+    tracing::info!(node = settings.node, open_files = files, "the agent starts");
+    let client = Client::try_default().await.map_err(|error| Ended::Config(Box::new(error)))?;
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| Ended::Listen { address, source })?;
+    serve(settings, client, listener, stop).await
+}
+
+/// Runs the agent until `stop`.
+///
+/// # Errors
+/// See [`Ended`].
+pub async fn serve(
+    settings: Settings,
+    client: Client,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), Ended> {
+    let (metrics, pods) = (Metrics::default(), Pods::default());
+    let (listed_sender, listed) = watch::channel(false);
+    let probes = Probes::new(metrics.clone(), listed);
+    let _http = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, probes.clone())));
+    tokio::select! {
+        () = until_cgroups(&settings, &probes) => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    let watching = pod_watch::keep(client, settings.node.clone(), pods.clone(), listed_sender, metrics.clone());
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+    let reporter = Reporter::start(reporter::Config {
+        node: settings.node.clone(),
+        boot_id: node::boot_id().map_err(Ended::BootId)?,
+        replicas: Replicas::Service { host: settings.usage_service.host.clone(), port: settings.usage_service.port },
+        server_name: settings.server_name().to_owned(),
+        ca_file: settings.usage_ca.clone(),
+        token_file: settings.usage_token.clone(),
+    });
+    let states = States::default();
+    // Each on a thread of its own: a write to memory.high can take seconds, and samples go on meanwhile.
+    let enforcing = enforce(&settings, pods.clone(), states.clone(), &probes, stop.clone());
+    let sampling = sample(&settings, pods, states, reporter, &probes, stop.clone());
+    // A sample that is late at the end is not waited for.
+    tokio::select! {
+        ended = enforcing => ended?,
+        ended = sampling, if !stop.is_cancelled() => ended?,
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What became of each pod's quota.
+#[derive(Clone, Debug, Default)]
+struct States(Arc<Mutex<Arc<HashMap<Uid, QuotaState>>>>);
+
+impl States {
+    fn get(&self) -> Arc<HashMap<Uid, QuotaState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, states: HashMap<Uid, QuotaState>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(states);
+    }
+}
+
+/// Until the node has cgroup v2. A node that has not is told on /readyz, by a metric and in the log; the process stays.
+async fn until_cgroups(settings: &Settings, probes: &Probes) {
+    let mut told = None;
+    loop {
+        let cgroups = Cgroups::at(&settings.cgroup_root);
+        probes.metrics.cgroups(cgroups);
+        if cgroups == Cgroups::V2 {
+            return probes.set(Sampling::NoKubelet(Instant::now()));
+        }
+        probes.set(Sampling::Impossible(cgroups));
+        if told.replace(cgroups) != Some(cgroups) {
+            tracing::error!(root = %settings.cgroup_root.display(), "{cgroups}");
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Samples and pushes each second.
+async fn sample(
+    settings: &Settings,
+    pods: Pods,
+    states: States,
+    reporter: Reporter,
+    probes: &Probes,
+    stop: CancellationToken,
+) -> Result<(), Ended> {
+    let mut sampler = Sampler::new(settings.cgroup_root.clone());
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        let due = tokio::select! {
+            due = ticks.tick() => due,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let late = due.elapsed() > EVERY / 2;
+        let (all, quotas) = (pods.all(), states.get());
+        let (count, started) = (all.len(), Instant::now());
+        let (returned, sampled) = spawn_blocking(move || {
+            let sampled = sampler.sample(&all, &quotas, node::monotonic(), node::unix_usec());
+            (sampler, sampled)
+        })
+        .await?;
+        sampler = returned;
+        probes.metrics.sampled(count, &sampled, started.elapsed(), late);
+        let now = Instant::now();
+        probes.set(if sampled.bases > 0 { Sampling::Going(now) } else { Sampling::NoKubelet(now) });
+        reporter.report(sampled.snapshot);
+        probes.metrics.pushed(&reporter.status());
+    }
+}
+
+/// Compares quotas each second, and sets everything back at the end.
+async fn enforce(
+    settings: &Settings,
+    pods: Pods,
+    states: States,
+    probes: &Probes,
+    stop: CancellationToken,
+) -> Result<(), Ended> {
+    let mut enforcer = Enforcer::new(settings.cgroup_root.clone(), settings.sys_block.clone());
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut listed = probes.listed.clone();
+    tokio::select! {
+        // Its sender lives as long as the watch.
+        _ = listed.wait_for(|listed| *listed) => {}
+        () = stop.cancelled() => return Ok(()),
+    }
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => break,
+        }
+        let all = pods.all();
+        let (returned, round) = spawn_blocking(move || {
+            let round = enforcer.round(&all, node::monotonic());
+            (enforcer, round)
+        })
+        .await?;
+        enforcer = returned;
+        probes.metrics.held(&round);
+        tell(&states.get(), &round, &pods);
+        states.set(round.states);
+    }
+    if settings.on_stop == OnStop::Undo {
+        let round = spawn_blocking(move || enforcer.release()).await?;
+        tracing::info!(writes = round.writes.len(), left = round.held, "quotas are set back");
+    }
+    Ok(())
+}
+
+/// Logs what is new.
+fn tell(before: &HashMap<Uid, QuotaState>, round: &Round, pods: &Pods) {
+    if let Some(error) = &round.note_failed {
+        tracing::warn!(error, "a cgroup takes no note of what is to be set back; a restarted agent will not know it");
+    }
+    let names: HashMap<_, _> = pods.all().into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
+    for (uid, state) in round.states.iter().filter(|(uid, state)| before.get(uid) != Some(*state)) {
+        let (namespace, pod) = names.get(uid).map_or(("", ""), |pod| (&pod.namespace, &pod.name));
+        if !state.refused.is_empty() {
+            tracing::warn!(namespace, pod, reason = state.refused, "a quota annotation is refused");
+        }
+        for part in &state.unenforced {
+            tracing::warn!(
+                namespace,
+                pod,
+                knob = part.knob().as_str_name(),
+                reason = part.reason,
+                "a quota is not held"
+            );
+        }
+        if state.refused.is_empty() && state.unenforced.is_empty() {
+            tracing::info!(namespace, pod, "a quota is held");
+        }
+    }
+}
+
+/// SIGTERM (Kubernetes) and SIGINT (a terminal) stop the process gracefully.
+fn stop_on_signals() -> Result<CancellationToken, Ended> {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(Ended::Signals)?;
+    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(Ended::Signals)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop");
+        token.cancel();
+    });
+    Ok(stop)
+}

@@ -8,6 +8,7 @@ mod gitops;
 mod machines;
 mod namespaced;
 mod quiet;
+mod quota;
 mod rollout;
 mod scaling;
 mod support;

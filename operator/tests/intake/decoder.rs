@@ -50,8 +50,11 @@ fn any_report() -> impl Strategy<Value = Report> {
                 .collect(),
         },
     );
-    let sample = (0_u32..6, prop::collection::vec(any_counters(), 0..3))
-        .prop_map(|(pod, containers)| PodSample { pod, containers, ..PodSample::default() });
+    let sample = (0_u32..6, prop::collection::vec(any_counters(), 0..3)).prop_map(|(pod, containers)| PodSample {
+        pod,
+        containers,
+        ..PodSample::default()
+    });
     let parts = (
         any::<u64>(),
         prop::collection::vec(pod, 0..4),

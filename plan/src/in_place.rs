@@ -88,7 +88,8 @@ impl InPlace {
         let annotation = self.annotation();
         let change = SetQuota {
             container: self.container.clone(),
-            resources: self.resources.filter(|_| !self.fits(there)),
+            // Nobody else writes a template, so it is to be the same and not only enough.
+            resources: self.resources.filter(|wanted| *wanted != self.resources_of(there)),
             annotation: (annotation != there.annotation).then_some(annotation),
         };
         (change.resources.is_some() || change.annotation.is_some()).then_some(change)

@@ -186,9 +186,9 @@ impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = |name: &str, request: Option<Quantity>, limit: Option<Quantity>| match (request, limit) {
             (None, None) => None,
-            (Some(request), None) => Some(format!("{name} {}", request.0)),
-            (None, Some(limit)) => Some(format!("{name} at most {}", limit.0)),
-            (Some(request), Some(limit)) => Some(format!("{name} {} at most {}", request.0, limit.0)),
+            (Some(request), None) => Some(format!("{name} request {}", request.0)),
+            (None, Some(limit)) => Some(format!("{name} limit {}", limit.0)),
+            (Some(request), Some(limit)) => Some(format!("{name} request {} limit {}", request.0, limit.0)),
         };
         let cpu = part("cpu", self.cpu_request.map(from_millicores), self.cpu_limit.map(from_millicores));
         let memory = part("memory", self.memory_request.map(from_bytes), self.memory_limit.map(from_bytes));

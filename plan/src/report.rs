@@ -289,8 +289,8 @@ impl fmt::Display for SetQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { container: _, resources, annotation } = self;
         let node = annotation.as_ref().map(|annotation| match annotation {
-            Some(annotation) => format!("of the node agent {annotation}"),
-            None => "nothing of the node agent".to_owned(),
+            Some(annotation) => format!("for the node agent {annotation}"),
+            None => "nothing for the node agent".to_owned(),
         });
         let parts: Vec<String> = resources.map(|resources| resources.to_string()).into_iter().chain(node).collect();
         f.write_str(&parts.join(", "))

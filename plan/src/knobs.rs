@@ -166,3 +166,91 @@ fn count(field: &str, value: i64) -> Result<u64, Invalid> {
 fn positive(field: &str, value: u64) -> Result<NonZeroU64, Invalid> {
     NonZeroU64::new(value).ok_or_else(|| wrong(field, "must be above 0; leave it out for no limit"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quota(yaml: &str) -> crds::Quota {
+        serde_saphyr::from_str(yaml).expect("a quota")
+    }
+
+    fn resolved(own: &str, class: &str) -> Result<String, String> {
+        let (own, class) = (quota(own), crds::WorkloadClassSpec { quota: quota(class) });
+        let amounts = Quota::resolve(Some(&own), Some(&class)).map_err(|error| error.to_string())?;
+        let knobs = Knobs::resolve(Some(&own), Some(&class), amounts).map_err(|error| error.to_string())?;
+        let quota = knobs.of("main").map_err(|error| error.to_string())?;
+        Ok(quota.map_or_else(String::new, |quota| quota.to_annotation()))
+    }
+
+    #[test]
+    fn a_quota_becomes_what_the_agent_holds() {
+        for (own, class, expected) in [
+            ("{}", "{}", ""),
+            ("{cpu: {request: 1}, memory: {limit: 1Gi}}", "{}", ""),
+            (
+                "{cpu: {limit: 1, burst: 500m, weight: 300}, memory: {limit: 2Gi, high: 1Gi, swap: 0}, pids: 9}",
+                "{}",
+                r#"{"container":"main","cpuBurstUsec":50000,"cpuWeight":300,"memoryHighBytes":1073741824,"memorySwapMaxBytes":0,"pidsMax":9}"#,
+            ),
+            // Field by field.
+            (
+                "{cpu: {burst: 100m}}",
+                "{cpu: {limit: 1, burst: 1, weight: 5}, pids: 7}",
+                r#"{"container":"main","cpuBurstUsec":10000,"cpuWeight":5,"pidsMax":7}"#,
+            ),
+            (
+                "{io: [{device: '8:0', readBytesPerSecond: 1Ki, writeOperationsPerSecond: 3}]}",
+                "{io: [{device: '*', writeBytesPerSecond: 1}]}",
+                r#"{"container":"main","io":[{"device":"8:0","rbps":1024,"wiops":3}]}"#,
+            ),
+            ("{io: []}", "{io: [{device: '*', writeBytesPerSecond: 1}]}", ""),
+            (
+                "{}",
+                "{io: [{device: '*', writeBytesPerSecond: 1}]}",
+                r#"{"container":"main","io":[{"device":"*","wbps":1}]}"#,
+            ),
+        ] {
+            assert_eq!(resolved(own, class).as_deref(), Ok(expected), "{own} {class}");
+        }
+    }
+
+    #[test]
+    fn what_is_right_where_it_stands_and_wrong_together_is_refused() {
+        for (own, class, words) in [
+            ("{cpu: {burst: 2}}", "{cpu: {limit: 1}}", "spec.quota.cpu.burst: 2 is above the limit 1"),
+            ("{cpu: {burst: 1}}", "{}", "spec.quota.cpu.burst: needs spec.quota.cpu.limit"),
+            ("{memory: {limit: 1Gi}}", "{memory: {high: 2Gi}}", "spec.quota.memory.high: 2Gi is above the limit 1Gi"),
+            ("{io: [{device: /dev/vda, readBytesPerSecond: 1}]}", "{}", "spec.quota.io[0].device: a device is"),
+            (
+                "{io: [{device: vda, readBytesPerSecond: 0}]}",
+                "{}",
+                "spec.quota.io[0].readBytesPerSecond: must be above 0",
+            ),
+            ("{io: [{device: vda}]}", "{}", "io[0]: needs one of"),
+            ("{pids: -1}", "{}", "spec.quota.pids: must not be negative"),
+            ("{pids: 0}", "{}", "pidsMax: 0 is not between"),
+        ] {
+            let error = resolved(own, class).expect_err(own);
+            assert!(error.contains(words), "{own} {class}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_burst_is_not_raised_before_the_limit() {
+        let node = |burst: Option<u64>, pids: u64| NodeQuota {
+            container: "main".to_owned(),
+            cpu_burst_usec: burst,
+            pids_max: Some(pids),
+            ..NodeQuota::default()
+        };
+        for (wanted, before, expected) in
+            [(Some(5), Some(9), Some(5)), (Some(9), Some(5), Some(5)), (Some(9), None, None), (None, Some(5), None)]
+        {
+            let between = with_burst_of(&node(wanted, 2), Some(&node(before, 1)));
+            assert_eq!(between, node(expected, 2), "{wanted:?} {before:?}");
+            assert_eq!(with_burst_of(&node(wanted, 2), Some(&between)), between, "found again");
+        }
+        assert_eq!(with_burst_of(&node(Some(9), 2), None), node(None, 2));
+    }
+}

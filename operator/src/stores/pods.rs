@@ -284,3 +284,79 @@ fn place(namespace: &str, name: &str) -> Box<str> {
 pub(super) fn key(meta: &ObjectMeta) -> Box<str> {
     place(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(status: Value, limit: &str) -> core::Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "web-1", "namespace": "shop", "uid": "u", "generation": 3, "resourceVersion": "5",
+                "labels": {"catamaran.dev/workload": "web"},
+            },
+            "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": limit}}}]},
+            "status": status,
+        }))
+        .expect("a pod")
+    }
+
+    fn condition(type_: &str, reason: Option<&str>) -> Value {
+        json!({"conditions": [{"type": type_, "status": "True", "reason": reason, "message": "why"}]})
+    }
+
+    fn reported(limit: &str, state: &str) -> Value {
+        json!({"containerStatuses": [{
+            "name": "main", "image": "a", "imageID": "", "ready": true, "restartCount": 0, "state": {state: {}},
+            "resources": {"limits": {"cpu": limit}},
+        }]})
+    }
+
+    #[test]
+    fn how_far_a_resize_is_as_the_kubelet_says() {
+        let why = || "why".to_owned();
+        for (status, expected) in [
+            (json!({}), Resize::Settled),
+            (condition("PodResizePending", Some("Infeasible")), Resize::Infeasible(why())),
+            (condition("PodResizePending", Some("Deferred")), Resize::Deferred(why())),
+            (condition("PodResizeInProgress", None), Resize::InProgress),
+            (condition("PodResizeInProgress", Some("Error")), Resize::Failing(why())),
+            (reported("1", "running"), Resize::Settled),
+            // The same quantity, written otherwise.
+            (reported("1000m", "running"), Resize::Settled),
+            (reported("500m", "running"), Resize::InProgress),
+            // It starts with what the spec says.
+            (reported("500m", "waiting"), Resize::Settled),
+            (json!({"observedGeneration": 2}), Resize::InProgress),
+            (json!({"observedGeneration": 3}), Resize::Settled),
+        ] {
+            assert_eq!(resize(&pod(status.clone(), "1")), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pod_wakes_its_workload_when_its_quota_is_another_one() {
+        let pods = Pods::default();
+        let enter = |version: &str, limit: &str, status: Value| {
+            let mut pod = pod(status, limit);
+            pod.metadata.resource_version = Some(version.to_owned());
+            pods.enter(&pod).is_some()
+        };
+        assert!(enter("5", "1", json!({})), "a new pod may be of an older template");
+        assert!(!enter("6", "1", json!({"phase": "Running"})), "nothing about the quota");
+        assert!(enter("7", "2", json!({"phase": "Running"})), "resized");
+        assert!(enter("8", "2", condition("PodResizeInProgress", None)), "under way");
+        assert!(enter("9", "2", json!({})), "done");
+    }
+
+    #[test]
+    fn what_was_asked_of_a_pod_is_forgotten_with_it() {
+        let (pods, quota) = (Pods::default(), Quota { cpu_limit: Some(1), ..Quota::default() });
+        pods.was_asked("u", quota);
+        assert_eq!(pods.asked("u"), Some(quota));
+        pods.remove(&pod(json!({}), "1"));
+        assert_eq!(pods.asked("u"), None);
+    }
+}

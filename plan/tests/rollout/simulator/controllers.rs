@@ -3,7 +3,7 @@
 //! Sources: `pkg/controller/replicaset/replica_set.go` (status from the list *before* scaling, victims by `ActivePodsWithRanks`);
 //! for virt-controller, what was observed of it: random victims, no backoff, and a pause that stops all but the status.
 
-use catamaran_crds::{Hull, NodeQuota};
+use catamaran_crds::Hull;
 use catamaran_plan::observed::Resize;
 
 use super::{Replica, Set, Status, World};
@@ -34,7 +34,9 @@ impl World {
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
             let quota = set.object.quota.clone();
-            set.replicas.push(Replica { id: self.next_id, created: now, ready: None, quota });
+            let mut made = Replica { id: self.next_id, created: now, ready: None, quota, kernel_limit: None };
+            made.kernel_limit = made.asked_limit();
+            set.replicas.push(made);
             self.next_id += 1;
         }
         while set.replicas.len() > asked {
@@ -52,19 +54,16 @@ impl World {
     /// When the kernel would refuse the limit, because the burst is above it.
     pub(super) fn kubelet(&mut self, set: usize, replica: usize) -> Result<(), String> {
         let Some(replica) = self.sets.get_mut(set).and_then(|set| set.replicas.get_mut(replica)) else { return Ok(()) };
-        let quota = &mut replica.quota;
-        if quota.resize != Resize::InProgress {
+        if replica.quota.resize != Resize::InProgress {
             return Ok(());
         }
-        let limit = quota.containers.values().next().and_then(|quota| quota.cpu_limit);
-        let node = quota.annotation.as_deref().map(NodeQuota::parse).transpose().map_err(|error| error.to_string())?;
-        let burst = node.and_then(|node| node.cpu_burst_usec).unwrap_or(0);
+        let limit = replica.asked_limit();
         if limit.is_some_and(|limit| limit > NODE_MILLICORES) {
-            quota.resize = Resize::Infeasible("Node didn't have enough capacity: cpu".to_owned());
-        } else if limit.is_some_and(|limit| burst > limit * 100) {
-            return Err(format!("the kernel refuses the limit {limit:?} below the burst {burst}"));
+            replica.quota.resize = Resize::Infeasible("Node didn't have enough capacity: cpu".to_owned());
         } else {
-            quota.resize = Resize::Settled;
+            replica.burst_fits(limit)?;
+            replica.quota.resize = Resize::Settled;
+            replica.kernel_limit = limit;
         }
         Ok(())
     }

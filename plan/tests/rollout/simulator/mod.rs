@@ -14,7 +14,7 @@ mod truth;
 
 use std::collections::BTreeMap;
 
-use catamaran_crds::{ElasticWorkloadStatus, Hull};
+use catamaran_crds::{ElasticWorkloadStatus, Hull, NodeQuota};
 use catamaran_plan::{observed::PodQuota, quota::Quota};
 pub use operator::{View, Write, time};
 pub use scenario::{Scenario, Wish};
@@ -59,6 +59,8 @@ pub struct Replica {
     pub ready: Option<i64>,
     /// The quota of its pod.
     pub quota: PodQuota,
+    /// The CPU limit that the kernel has, in millicores.
+    pub kernel_limit: Option<u64>,
 }
 
 /// A replica set and what it has.
@@ -151,6 +153,28 @@ pub enum Choice {
     User(usize),
     /// Somebody deletes a replica set by hand.
     DeleteSet(usize),
+}
+
+impl Replica {
+    /// The limit that its spec asks for.
+    pub fn asked_limit(&self) -> Option<u64> {
+        self.quota.containers.values().next().and_then(|quota| quota.cpu_limit)
+    }
+
+    /// The kernel takes no limit below the burst and no burst above the limit.
+    ///
+    /// # Errors
+    /// When the burst that the node agent is told does not go with `limit`.
+    pub fn burst_fits(&self, limit: Option<u64>) -> Result<(), String> {
+        let told = self.quota.annotation.as_deref().map(NodeQuota::parse).transpose();
+        let burst = told.map_err(|error| error.to_string())?.and_then(|quota| quota.cpu_burst_usec).unwrap_or(0);
+        match limit.filter(|limit| burst > limit * 100) {
+            Some(limit) => {
+                Err(format!("the kernel refuses a burst of {burst} us beside a limit of {limit} millicores"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Display for World {

@@ -275,6 +275,7 @@ impl World {
             Write::Annotate { id, annotation } => {
                 if let Some(replica) = self.replica(*id) {
                     replica.quota.annotation.clone_from(annotation);
+                    replica.burst_fits(replica.kernel_limit)?;
                 }
             }
             Write::Resize { id, container, quota } => {
@@ -284,6 +285,7 @@ impl World {
                     return Err(format!("the API server refuses to make {quota} of {before}"));
                 }
                 replica.quota.resize = Resize::InProgress;
+                replica.burst_fits(quota.cpu_limit)?;
                 self.asked.insert(*id, *quota);
             }
             Write::Service(wanted) => self.service = wanted.then_some(flight.wish),

@@ -26,7 +26,7 @@ pub use class::{WorkloadClass, WorkloadClassSpec};
 pub use container::ContainerHull;
 pub use node_quota::NodeQuota;
 pub use placement::Placement;
-pub use quota::{CpuQuota, MemoryQuota, Quota};
+pub use quota::{CpuQuota, IoQuota, MemoryQuota, Quota};
 pub use rollout::{OnFailure, Rollout};
 pub use scaling::{Fallback, FallbackBehavior, MetricType, Scaling, ScalingMetric, ScalingMode, Schedule, Victims};
 pub use schema::definitions;

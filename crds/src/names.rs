@@ -39,6 +39,10 @@ pub const VICTIM_COST: &str = "-2147483647";
 /// ([`NodeQuota`](crate::node_quota::NodeQuota)).
 pub const NODE_QUOTA_ANNOTATION: &str = "catamaran.dev/node-quota";
 
+/// Annotation on a replica set: a hash over what of its template cannot change in place. A template with the same hash differs
+/// in the quota only, so the set is kept and its replicas are changed where they run.
+pub const TEMPLATE_HASH_ANNOTATION: &str = "catamaran.dev/template-hash";
+
 /// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have to
 /// fit the 63 characters of a DNS label (RFC 1123).
 pub const MAX_NAME_LENGTH: usize = 46;

@@ -47,6 +47,8 @@ use crate::{
         .message("spec: set exactly one of container and virtualMachine; a patch that changes the hull sets the other one to null"),
     validation = Rule::new("!has(self.virtualMachine) || has(self.virtualMachine.template) || has(self.className) || (has(self.quota) && has(self.quota.memory) && (has(self.quota.memory.request) || has(self.quota.memory.limit)))")
         .message("a virtualMachine of the short form needs to know its guest memory: set quota.memory.request (or limit), or className"),
+    validation = Rule::new("has(self.className) || !has(self.quota) || !has(self.quota.cpu) || !has(self.quota.cpu.burst) || has(self.quota.cpu.limit)")
+        .message("quota.cpu.burst needs quota.cpu.limit, since it is saved up below the limit: set it, here or in a class"),
     validation = Rule::new("!has(self.virtualMachine) || !has(self.service) || self.service.ports.all(p, !has(p.targetPort) || type(p.targetPort) == int)")
         .message("service.ports[].targetPort must be a number with virtualMachine: a virtual machine has no named ports"),
 )]

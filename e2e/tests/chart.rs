@@ -50,6 +50,7 @@ const WORKLOADS: Rights = &[
     ("apps/replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("/services", &["get", "list", "watch", "create", "patch", "delete"]),
     ("/pods", &["list", "watch", "patch"]),
+    ("/pods/resize", &["patch"]),
     ("metrics.k8s.io/pods", &["list"]),
     ("custom.metrics.k8s.io/*", &["get"]),
     ("external.metrics.k8s.io/*", &["list"]),

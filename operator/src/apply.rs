@@ -115,10 +115,12 @@ impl Writer {
                 let patch = objects::set_patch(update);
                 match update.set.hull {
                     Hull::Container => {
-                        self.patch_set::<ReplicaSet>(desired, &update.set, &patch, &self.stores.replica_sets).await?
+                        // Containers are named in it.
+                        let (patch, index) = (Patch::Strategic(patch), &self.stores.replica_sets);
+                        self.patch_set::<ReplicaSet>(desired, &update.set, &patch, index).await?;
                     }
                     Hull::VirtualMachine => {
-                        let index = &self.stores.machine_sets;
+                        let (patch, index) = (Patch::Merge(patch), &self.stores.machine_sets);
                         self.patch_set::<VirtualMachineInstanceReplicaSet>(desired, &update.set, &patch, index).await?;
                     }
                 }
@@ -137,17 +139,21 @@ impl Writer {
                     self.stores.instances.enter(&answer.metadata, InstanceEntry::from(&answer));
                 }
             }
+            // No answer about a pod is entered: the watch has to show a mark, as it does to the ReplicaSet controller; and the
+            // workload is planned again when it shows a quota.
             Action::MarkPod { name, uid, marked } => {
-                let parameters =
-                    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-                self.metrics.write(Verb::Patch, "Pod");
-                let patch = Patch::Merge(objects::pod_patch(uid, *marked));
-                // The answer is not entered: the watch has to show the mark, as it does to the ReplicaSet controller.
-                match self.api::<Pod>(desired).patch_metadata(name, &parameters, &patch).await {
-                    Ok(_) => {}
-                    // Gone already, or another one by now.
-                    Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-                    Err(error) => return Err(Failure::of(describe::<Pod>(name), error)),
+                self.annotate_pod(desired, name, &objects::pod_patch(uid, *marked)).await?;
+            }
+            Action::AnnotatePod { name, uid, annotation } => {
+                let patch = objects::node_quota_patch(uid, annotation.as_deref());
+                self.annotate_pod(desired, name, &patch).await?;
+            }
+            Action::ResizePod { name, uid, container, quota } => {
+                self.metrics.write(Verb::Patch, "Pod/resize");
+                let patch = Patch::Strategic(objects::resize_patch(uid, container, *quota));
+                let answer = self.api::<Pod>(desired).patch_subresource("resize", name, &parameters(), &patch).await;
+                if of_a_pod(name, answer.map(|_| ()))? {
+                    self.stores.pods.was_asked(uid, *quota);
                 }
             }
             Action::ApplyService { uid, ports } => {
@@ -163,6 +169,12 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    async fn annotate_pod(&self, desired: &Desired, name: &str, patch: &serde_json::Value) -> Result<(), Failure> {
+        self.metrics.write(Verb::Patch, "Pod");
+        let answer = self.api::<Pod>(desired).patch_metadata(name, &parameters(), &Patch::Merge(patch)).await;
+        of_a_pod(name, answer.map(|_| ())).map(|_| ())
     }
 
     /// Writes the status. Returns the resourceVersion that it made.
@@ -238,16 +250,15 @@ impl Writer {
         &self,
         desired: &Desired,
         set: &SetReference,
-        patch: &serde_json::Value,
+        patch: &Patch<serde_json::Value>,
         index: &Index<SetEntry>,
     ) -> Result<(), Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
         SetEntry: for<'a> From<&'a K>,
     {
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         self.metrics.write(Verb::Patch, &K::kind(&()));
-        let answer = self.api::<K>(desired).patch(&set.name, &parameters, &Patch::Merge(patch)).await;
+        let answer = self.api::<K>(desired).patch(&set.name, &parameters(), patch).await;
         let answer = answer.map_err(|error| match error {
             // Deleted in the meantime: the view is old, as with a conflict.
             kube::Error::Api(status) if status.code == 404 => Failure::Conflict { object: describe::<K>(&set.name) },
@@ -271,6 +282,20 @@ impl Writer {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(Failure::of(describe::<K>(name), error)),
         }
+    }
+}
+
+/// A patch in our name.
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// Whether a pod was written. One that is gone, or is another one by now, needs it no more.
+fn of_a_pod(name: &str, answer: kube::Result<()>) -> Result<bool, Failure> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(Failure::of(describe::<Pod>(name), error)),
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
     use catamaran_plan::{
         Observed,
         autoscale::{Bounds, History, decide},
-        observed::{KubeVirt, ObservedService, Scaled},
+        observed::{KubeVirt, ObservedService, ResizeApi, Scaled},
     };
     use serde_json::json;
 
@@ -200,6 +200,7 @@ mod tests {
             status: catamaran_crds::ElasticWorkloadStatus::default(),
             scaling: Some(Scaled { decision: decision.clone(), history }),
             usage_due: None,
+            resize: ResizeApi::Served,
         };
         let revision = desired.revision.clone();
         let plan = plan(&desired.decided(&decision), &observed);

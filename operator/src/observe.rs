@@ -3,7 +3,7 @@
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Observed,
-    observed::{Members, ObservedService, Pod},
+    observed::{Launcher, Members, ObservedService, Pod, PodQuota},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -46,19 +46,45 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
         Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service,
         Some(_) => ObservedService::Foreign,
     };
-    Observed { now, kubevirt: stores.kubevirt(), sets, foreign_sets, service, status, scaling: None, usage_due: None }
+    Observed {
+        now,
+        kubevirt: stores.kubevirt(),
+        sets,
+        foreign_sets,
+        service,
+        status,
+        scaling: None,
+        resize: stores.resize(),
+        usage_due: None,
+    }
 }
 
-/// Adds what the choice of victims looks at: the pods of ReplicaSets, and what each replica uses.
+/// Adds the pods of the workload: those of ReplicaSets, and the launcher pods of instances.
+pub fn add_pods(observed: &mut Observed, stores: &Stores, key: &WorkloadKey) {
+    add_pods_using(observed, stores, key, |_| None);
+}
+
+/// Adds the pods, and what each replica uses: the choice of victims looks at that.
 pub fn add_usage(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, autoscaler: &Autoscaler) {
     observed.usage_due = autoscaler.usage_due(observed.now);
+    add_pods_using(observed, stores, key, |entry| autoscaler.cpu_of(&key.namespace, entry));
+}
+
+fn add_pods_using(
+    observed: &mut Observed,
+    stores: &Stores,
+    key: &WorkloadKey,
+    usage: impl Fn(&PodEntry) -> Option<i64>,
+) {
     let entries = stores.pods.index.children(key);
-    let usage = |entry: &PodEntry| autoscaler.cpu_of(&key.namespace, entry);
+    let of = |owner: &str| {
+        let owner = owner.to_owned();
+        entries.iter().filter(move |entry| entry.is_live() && entry.owner.as_ref() == Some(&owner))
+    };
     for set in &mut observed.sets {
         match &mut set.members {
             Members::Pods(pods) => {
-                let of_set = entries.iter().filter(|entry| entry.is_live() && entry.owner.as_ref() == Some(&set.uid));
-                pods.pods = of_set
+                pods.pods = of(&set.uid)
                     .map(|entry| Pod {
                         name: entry.pod.name.clone(),
                         uid: entry.uid.clone(),
@@ -66,14 +92,22 @@ pub fn add_usage(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, au
                         ready_since: entry.ready_since(),
                         usage: usage(entry),
                         marked: entry.marked,
+                        quota: PodQuota { asked: stores.pods.asked(&entry.uid), ..entry.quota.clone() },
                     })
                     .collect();
                 pods.pods.sort_by(|a, b| a.name.cmp(&b.name));
             }
             Members::Instances(instances) => {
                 for instance in &mut instances.instances {
-                    let launcher = entries.iter().find(|entry| entry.owner.as_ref() == Some(&instance.uid));
-                    instance.usage = launcher.and_then(usage);
+                    instance.usage = of(&instance.uid).next().and_then(&usage);
+                    instance.launchers = of(&instance.uid)
+                        .map(|entry| Launcher {
+                            name: entry.pod.name.clone(),
+                            uid: entry.uid.clone(),
+                            annotation: entry.quota.annotation.clone(),
+                        })
+                        .collect();
+                    instance.launchers.sort_by(|a, b| a.name.cmp(&b.name));
                 }
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     autoscaler::Autoscaler,
     events::Announcer,
     metrics::Metrics,
-    observe::{add_usage, observe},
+    observe::{add_pods, add_usage, observe},
     queue::Queue,
     stores::{StoredWorkload, Stores, WorkloadKey},
 };
@@ -134,6 +134,8 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
     };
     if desired.scaling.is_some() {
         add_usage(&mut observed, &context.stores, key, &context.autoscaler);
+    } else {
+        add_pods(&mut observed, &context.stores, key);
     }
     let mut plan = plan(&desired, &observed);
     let mut refused = None;

@@ -2,14 +2,14 @@
 
 use catamaran_crds::{Hull, ServicePort};
 
-use crate::{crash_loop::CrashLoop, revision::Template};
+use crate::{crash_loop::CrashLoop, quota::Quota, revision::Template};
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Make the replica set of a revision.
     CreateSet(Box<NewSet>),
-    /// Change a replica set's scale, pause or notes; never its template.
+    /// Change a replica set's scale, pause or notes, and of its template the quota.
     UpdateSet(SetUpdate),
     /// Delete a replica set without replicas that has fallen out of the history.
     DeleteSet(SetReference),
@@ -28,6 +28,26 @@ pub enum Action {
         uid: String,
         /// Whether it is marked.
         marked: bool,
+    },
+    /// Tell the node agent another quota, by a pod's annotation.
+    AnnotatePod {
+        /// Its name.
+        name: String,
+        /// Its uid, the precondition.
+        uid: String,
+        /// The annotation; `None` takes it off.
+        annotation: Option<String>,
+    },
+    /// Resize a pod that runs.
+    ResizePod {
+        /// Its name.
+        name: String,
+        /// Its uid, the precondition.
+        uid: String,
+        /// The container.
+        container: String,
+        /// Its CPU and memory.
+        quota: Quota,
     },
     /// Make the Service, or correct it.
     ApplyService {
@@ -54,6 +74,8 @@ pub struct NewSet {
     pub number: u64,
     /// What its replicas are made from.
     pub template: Template,
+    /// The hash over what of the template cannot change in place.
+    pub template_hash: String,
     /// How many replicas it starts with.
     pub replicas: u32,
     /// The workload's replica count.
@@ -92,6 +114,21 @@ pub struct SetUpdate {
     pub paused: Option<bool>,
     /// The note of the crash-loop backoff: `Some(None)` removes it.
     pub crash_loop: Option<Option<CrashLoop>>,
+    /// The hash over what of its template cannot change in place, for a set from before hashes were noted.
+    pub template_hash: Option<String>,
+    /// The quota in its template.
+    pub quota: Option<SetQuota>,
+}
+
+/// A change of the quota in a replica set's template; what is `None` stays. Replicas that exist are not touched by it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SetQuota {
+    /// The container of the quota.
+    pub container: String,
+    /// Its CPU and memory (ReplicaSet only).
+    pub resources: Option<Quota>,
+    /// What the node agent is told: `Some(None)` takes the annotation off.
+    pub annotation: Option<Option<String>>,
 }
 
 impl SetUpdate {
@@ -106,18 +143,32 @@ impl SetUpdate {
             min_ready_seconds: None,
             paused: None,
             crash_loop: None,
+            template_hash: None,
+            quota: None,
         }
     }
 
     /// True when nothing would be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { set: _, replicas, desired_replicas, number, min_ready_seconds, paused, crash_loop } = self;
+        let Self {
+            set: _,
+            replicas,
+            desired_replicas,
+            number,
+            min_ready_seconds,
+            paused,
+            crash_loop,
+            template_hash,
+            quota,
+        } = self;
         replicas.is_none()
             && desired_replicas.is_none()
             && number.is_none()
             && min_ready_seconds.is_none()
             && paused.is_none()
             && crash_loop.is_none()
+            && template_hash.is_none()
+            && quota.is_none()
     }
 }

@@ -11,8 +11,10 @@ use crate::{
         policy::{Mode, Settings},
         victims::Victims,
     },
+    in_place::InPlace,
+    knobs::Knobs,
     quota::Quota,
-    render,
+    render::{self, Rendered},
     revision::Template,
     scaling,
 };
@@ -32,10 +34,12 @@ pub struct Desired {
     pub replicas: u32,
     /// Whether the user stopped the workload.
     pub state: State,
-    /// The name of the wanted revision.
+    /// The name of the wanted revision. A plan takes another one where a replica set can become like the template in place.
     pub revision: String,
     /// What its replicas are made from.
     pub template: Template,
+    /// What of the template can change in place.
+    pub in_place: InPlace,
     /// How it replaces the one before.
     pub rollout: RolloutPolicy,
     /// How the count follows load and time, with `spec.scaling`.
@@ -205,10 +209,11 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
     let metadata = &workload.metadata;
     let name = metadata.name.clone().unwrap_or_default();
     let quota = Quota::resolve(spec.quota.as_ref(), class)?;
+    let knobs = Knobs::resolve(spec.quota.as_ref(), class, quota)?;
     let placement = spec.placement.clone().unwrap_or_default();
-    let template = match (&spec.container, &spec.virtual_machine) {
-        (Some(container), None) => render::container(&name, container, quota, &placement)?,
-        (None, Some(machine)) => render::virtual_machine(&name, machine, quota, &placement)?,
+    let Rendered { template, in_place } = match (&spec.container, &spec.virtual_machine) {
+        (Some(container), None) => render::container(&name, container, quota, &knobs, &placement)?,
+        (None, Some(machine)) => render::virtual_machine(&name, machine, quota, &knobs, &placement)?,
         (Some(_), Some(_)) | (None, None) => {
             return Err(Invalid::field("spec", "set exactly one of container and virtualMachine"));
         }
@@ -216,6 +221,7 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
     let state = spec.state.unwrap_or_default();
     let wanted = u32::try_from(spec.replicas.unwrap_or(1))
         .map_err(|_| Invalid::field("spec.replicas", "must not be negative"))?;
+    let revision = template.revision();
     Ok(Desired {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -225,8 +231,9 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
             State::Stopped => 0,
         },
         state,
-        revision: template.revision(),
-        template: render::with_revision(template),
+        template: render::with_revision(template, &revision),
+        revision,
+        in_place,
         scaling: spec
             .scaling
             .as_ref()

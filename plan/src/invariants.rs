@@ -1,10 +1,12 @@
 //! What must hold for every plan, whatever was observed. Checked on every plan in debug builds and in every test.
 
+use catamaran_crds::NodeQuota;
+
 use crate::{
     action::Action,
     desired::Desired,
     observed::{Members, Observed},
-    planner::Plan,
+    planner::{Plan, Step},
 };
 
 /// A broken promise.
@@ -32,6 +34,9 @@ pub enum Violation {
     /// A set with replicas is deleted.
     #[error("replica set {0} is deleted with replicas")]
     DeletedWithReplicas(String),
+    /// A CPU limit is lowered below the burst, which the kernel refuses.
+    #[error("pod {0} is resized below its burst")]
+    BurstAboveLimit(String),
     /// Ready and Stalled, or Stalled and Reconciling, at once.
     #[error("the conditions contradict each other: {0}")]
     Conditions(String),
@@ -65,7 +70,7 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
         total += asked.max(counts.live);
         total_before += set.asked_for().max(counts.live);
     }
-    for step in &plan.steps {
+    for (index, step) in plan.steps.iter().enumerate() {
         match &step.action {
             Action::CreateSet(set) => total += set.replicas,
             Action::DeleteInstance { name, uid } => {
@@ -87,8 +92,16 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
                     return Err(Violation::DeletedWithReplicas(reference.name.clone()));
                 }
             }
+            Action::ResizePod { name, uid, container: _, quota } => {
+                if burst_after(observed, &plan.steps[..index], uid)
+                    > quota.cpu_limit.map(|limit| limit.saturating_mul(100))
+                {
+                    return Err(Violation::BurstAboveLimit(name.clone()));
+                }
+            }
             Action::UpdateSet(_)
             | Action::MarkPod { .. }
+            | Action::AnnotatePod { .. }
             | Action::ApplyService { .. }
             | Action::DeleteService { .. } => {}
         }
@@ -112,6 +125,19 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
 
 fn deletes(plan: &Plan, instance: &str) -> bool {
     plan.steps.iter().any(|step| matches!(&step.action, Action::DeleteInstance { uid, .. } if uid == instance))
+}
+
+/// The burst that a pod's annotation asks for after some steps, in microseconds.
+fn burst_after(observed: &Observed, steps: &[Step], pod: &str) -> Option<u64> {
+    let written = steps.iter().rev().find_map(|step| match &step.action {
+        Action::AnnotatePod { name: _, uid, annotation } if uid == pod => Some(annotation.as_deref()),
+        _ => None,
+    });
+    let seen = observed.sets.iter().find_map(|set| match &set.members {
+        Members::Pods(pods) => pods.pods.iter().find(|seen| seen.uid == pod)?.quota.annotation.as_deref(),
+        Members::Instances(_) => None,
+    });
+    NodeQuota::parse(written.unwrap_or(seen)?).ok()?.cpu_burst_usec
 }
 
 /// In debug builds, a broken promise ends the process: it is a bug of this crate.

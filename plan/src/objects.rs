@@ -6,8 +6,9 @@ use catamaran_crds::{
     ElasticWorkload, ServicePort as DesiredPort,
     kubevirt::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec},
     names::{
-        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, POD_DELETION_COST_ANNOTATION,
-        REVISION_LABEL, REVISION_NUMBER_ANNOTATION, VICTIM_COST,
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, NODE_QUOTA_ANNOTATION,
+        POD_DELETION_COST_ANNOTATION, REVISION_LABEL, REVISION_NUMBER_ANNOTATION, TEMPLATE_HASH_ANNOTATION,
+        VICTIM_COST,
     },
 };
 use k8s_openapi::{
@@ -24,8 +25,9 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 use crate::{
-    action::{NewSet, SetUpdate},
+    action::{NewSet, SetQuota, SetUpdate},
     desired::Desired,
+    quota::Quota,
     render::workload_labels,
     revision::Template,
 };
@@ -74,6 +76,7 @@ pub fn replica_set(desired: &Desired, set: &NewSet) -> SetObject {
     metadata.annotations = Some(BTreeMap::from([
         (REVISION_NUMBER_ANNOTATION.to_owned(), set.number.to_string()),
         (DESIRED_REPLICAS_ANNOTATION.to_owned(), set.desired_replicas.to_string()),
+        (TEMPLATE_HASH_ANNOTATION.to_owned(), set.template_hash.clone()),
     ]));
     let mut match_labels = workload_labels(&desired.name);
     match_labels.insert(REVISION_LABEL.to_owned(), set.revision.clone());
@@ -106,13 +109,24 @@ pub fn replica_set(desired: &Desired, set: &NewSet) -> SetObject {
     }
 }
 
-/// A merge patch that changes the scale, pause or notes of a replica set.
+/// A patch that changes the scale, pause, notes or quota of a replica set: a strategic one for a ReplicaSet, which knows
+/// containers by their names; a merge patch for a VirtualMachineInstanceReplicaSet, which has no other and no containers.
 ///
 /// Not server-side apply: that would have to repeat the whole template of a revision, which for an old one only the set itself
 /// still holds (docs/adr/0002).
 #[must_use]
 pub fn set_patch(update: &SetUpdate) -> Value {
-    let SetUpdate { set, replicas, desired_replicas, number, min_ready_seconds, paused, crash_loop } = update;
+    let SetUpdate {
+        set,
+        replicas,
+        desired_replicas,
+        number,
+        min_ready_seconds,
+        paused,
+        crash_loop,
+        template_hash,
+        quota,
+    } = update;
     let mut annotations = serde_json::Map::new();
     if let Some(desired) = desired_replicas {
         annotations.insert(DESIRED_REPLICAS_ANNOTATION.into(), json!(desired.to_string()));
@@ -123,6 +137,9 @@ pub fn set_patch(update: &SetUpdate) -> Value {
     if let Some(state) = crash_loop {
         let note = state.as_ref().and_then(|state| serde_json::to_string(state).ok());
         annotations.insert(CRASH_LOOP_ANNOTATION.into(), json!(note));
+    }
+    if let Some(hash) = template_hash {
+        annotations.insert(TEMPLATE_HASH_ANNOTATION.into(), json!(hash));
     }
     let mut metadata = serde_json::Map::new();
     metadata.insert("uid".into(), json!(set.uid));
@@ -140,11 +157,39 @@ pub fn set_patch(update: &SetUpdate) -> Value {
     if let Some(paused) = paused {
         spec.insert("paused".into(), json!(paused));
     }
+    if let Some(quota) = quota {
+        spec.insert("template".into(), quota_patch(quota));
+    }
     let mut patch = json!({ "metadata": metadata });
     if !spec.is_empty() {
         patch["spec"] = Value::Object(spec);
     }
     patch
+}
+
+fn quota_patch(quota: &SetQuota) -> Value {
+    let SetQuota { container, resources, annotation } = quota;
+    let mut template = serde_json::Map::new();
+    if let Some(annotation) = annotation {
+        template.insert("metadata".into(), json!({ "annotations": { NODE_QUOTA_ANNOTATION: annotation } }));
+    }
+    if let Some(resources) = resources.and_then(Quota::container_resources) {
+        template.insert("spec".into(), json!({ "containers": [{ "name": container, "resources": resources }] }));
+    }
+    Value::Object(template)
+}
+
+/// A merge patch that tells the node agent another quota for a pod.
+#[must_use]
+pub fn node_quota_patch(uid: &str, annotation: Option<&str>) -> Value {
+    json!({ "metadata": { "uid": uid, "annotations": { NODE_QUOTA_ANNOTATION: annotation } } })
+}
+
+/// A strategic merge patch of a pod's subresource `resize`.
+#[must_use]
+pub fn resize_patch(uid: &str, container: &str, quota: Quota) -> Value {
+    let resources = quota.container_resources().unwrap_or_default();
+    json!({ "metadata": { "uid": uid }, "spec": { "containers": [{ "name": container, "resources": resources }] } })
 }
 
 /// A merge patch that marks a pod as a victim, or takes the mark off. The cost is the lowest but one that the ReplicaSet

@@ -1,11 +1,14 @@
 //! What is: the children of one workload and its last status, as the stores of the operator show them.
 
+use std::collections::BTreeMap;
+
 use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort};
 use jiff::Timestamp;
 
 use crate::{
     autoscale::{Decision, History, victims::Candidate},
     crash_loop::{Crash, CrashLoop},
+    quota::Quota,
 };
 
 /// Everything that a plan for one workload may look at, besides [`crate::Desired`].
@@ -25,6 +28,8 @@ pub struct Observed {
     pub status: ElasticWorkloadStatus,
     /// What scaling decided just now, with `spec.scaling`.
     pub scaling: Option<Scaled>,
+    /// Whether pods can be resized.
+    pub resize: ResizeApi,
     /// Until when usage that is not known yet may still come in, because the operator has begun to listen to node agents only
     /// lately. `None`: what is not known now is not on its way.
     pub usage_due: Option<Timestamp>,
@@ -48,6 +53,55 @@ pub enum KubeVirt {
     Absent,
 }
 
+/// Whether this cluster resizes pods in place, memory limits downwards included: Kubernetes 1.34 and later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResizeApi {
+    /// It does.
+    Served,
+    /// It does not: another quota for CPU or memory is another revision.
+    Absent,
+}
+
+/// The quota of a template or a pod, as it is there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PodQuota {
+    /// What the node agent is told.
+    pub annotation: Option<String>,
+    /// CPU and memory by container, as the spec has them.
+    pub containers: BTreeMap<String, Quota>,
+    /// How far the kubelet is; a template has nothing to do with it.
+    pub resize: Resize,
+    /// What this process asked the pod's resize for last.
+    pub asked: Option<Quota>,
+}
+
+/// How far the kubelet is with a pod's spec (conditions PodResizePending and PodResizeInProgress).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Resize {
+    /// The pod has what its spec says.
+    #[default]
+    Settled,
+    /// On the way, or not seen yet.
+    InProgress,
+    /// The kubelet fails to; it tries again.
+    Failing(String),
+    /// The node has no room for it now; the kubelet tries again.
+    Deferred(String),
+    /// The node can never do it.
+    Infeasible(String),
+}
+
+/// A launcher pod of a virtual machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launcher {
+    /// Its name.
+    pub name: String,
+    /// Its uid: the precondition of its annotation.
+    pub uid: String,
+    /// What the node agent is told.
+    pub annotation: Option<String>,
+}
+
 /// A replica set of either hull that the workload owns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedSet {
@@ -65,6 +119,10 @@ pub struct ObservedSet {
     pub replicas: u32,
     /// The workload's replica count when the set was last scaled.
     pub desired_replicas: Option<u32>,
+    /// The hash over what of its template cannot change in place, if it was noted.
+    pub template_hash: Option<String>,
+    /// The quota in its template, for replicas to come.
+    pub quota: PodQuota,
     /// True once it is being deleted; then it is left alone.
     pub deleting: bool,
     /// What is known of its replicas.
@@ -94,11 +152,11 @@ pub struct PodSet {
     /// Whether this was counted after the last change of the spec (`status.observedGeneration`). Before that, a set that was
     /// raised and lowered at once may have more pods than are counted.
     pub current: bool,
-    /// Its pods that are neither terminating nor ended, as watched here; only looked at where victims are chosen.
+    /// Its pods that are neither terminating nor ended, as watched here: for victims and for the quota; never counted.
     pub pods: Vec<Pod>,
 }
 
-/// A pod that could be a victim.
+/// A pod of a ReplicaSet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Its name.
@@ -113,13 +171,15 @@ pub struct Pod {
     pub usage: Option<i64>,
     /// Whether it is marked as a victim.
     pub marked: bool,
+    /// The quota that it has.
+    pub quota: PodQuota,
 }
 
 impl Pod {
     /// As a candidate for going.
     #[must_use]
     pub fn candidate(&self) -> Candidate<'_> {
-        let Self { name, uid: _, created, ready_since, usage, marked: _ } = self;
+        let Self { name, uid: _, created, ready_since, usage, marked: _, quota: _ } = self;
         Candidate { name, created: *created, ready_since: *ready_since, usage: *usage }
     }
 }
@@ -167,6 +227,8 @@ pub struct Instance {
     pub stage: Stage,
     /// The CPU that its guest uses, in thousandths of a core, where that is known.
     pub usage: Option<i64>,
+    /// Its launcher pods: one, and two during a migration.
+    pub launchers: Vec<Launcher>,
 }
 
 impl Instance {

@@ -7,6 +7,7 @@ use crate::{
     action::{Action, NewSet, SetReference, SetUpdate},
     decided,
     desired::{Bounds, Desired, Invalid},
+    in_place::{self, Chosen, Infeasible, Resizing},
     machines,
     objects::normalized,
     observed::{Members, Observed, ObservedService, ObservedSet},
@@ -64,13 +65,16 @@ pub fn plan_invalid(generation: i64, invalid: &Invalid, previous: &ElasticWorklo
 /// Plans the next writes for a workload. Total and deterministic.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    let planned = plan_towards(desired, observed, &target_revision(desired, observed));
+    let Chosen { desired, infeasible } = in_place::choose(desired, observed);
+    let desired = desired.as_ref();
+    let infeasible = infeasible.as_ref();
+    let planned = plan_towards(desired, observed, &target_revision(desired, observed), infeasible);
     match &planned.deadline {
         // The deadline passed just now, and there is a revision to return to.
         Deadline::Failed { return_to: Some(revision) } => {
             let mut observed = observed.clone();
             observed.status.failed_revision = Some(desired.revision.clone());
-            plan_towards(desired, &observed, revision).plan
+            plan_towards(desired, &observed, revision, infeasible).plan
         }
         Deadline::Failed { return_to: None } | Deadline::Open => planned.plan,
     }
@@ -103,7 +107,7 @@ struct Planned {
     deadline: Deadline,
 }
 
-fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned {
+fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible: Option<&Infeasible>) -> Planned {
     let now = observed.now;
     let min_ready = desired.rollout.min_ready_seconds;
     let bounds = desired.rollout.bounds(desired.replicas);
@@ -136,14 +140,32 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
 
     // The writes.
     let mut steps = Vec::new();
+    let mut resizing = Resizing::default();
     for (index, set) in sets.iter().enumerate() {
         look_again(set.next_available(now, min_ready));
-        if set.deleting || uncounted.is_some() {
+        let is_target = existing == Some(index) && !blocked;
+        // A set that the workload returned to stays as it was.
+        let has_quota = is_target && target == desired.revision;
+        // Replicas are changed where they are, whatever their count.
+        let of_replicas = has_quota.then(|| in_place::replicas(&desired.in_place, set, observed.resize));
+        let (of_replicas, left) = of_replicas.unwrap_or_default();
+        if has_quota {
+            resizing = left;
+        }
+        if set.deleting {
+            continue;
+        }
+        if uncounted.is_some() {
+            steps.extend(of_replicas);
             continue;
         }
         let next = sizes[index];
-        let is_target = existing == Some(index) && !blocked;
-        let update = update(set, desired, is_target.then(|| next_number(&sets)), next.asked);
+        let mut update = update(set, desired, is_target.then(|| next_number(&sets)), next.asked);
+        if has_quota {
+            update.quota = desired.in_place.change_of(&set.quota);
+            let hash = &desired.in_place.hash;
+            update.template_hash = (set.template_hash.as_ref() != Some(hash)).then(|| hash.clone());
+        }
         match &set.members {
             Members::Pods(pods) => {
                 let mut update = update;
@@ -157,13 +179,19 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
                 if next.asked != set.replicas {
                     update.replicas = Some(next.asked);
                 }
-                let why = if update.replicas.is_some() { Reason::Scale(next.why) } else { Reason::Notes };
+                let why = why(&update, next.why);
                 if !update.is_empty() {
                     steps.push(Step { action: Action::UpdateSet(update), why });
                 }
             }
             Members::Instances(instances) => {
-                let why = if next.why == Move::Stay { Reason::Notes } else { Reason::Scale(next.why) };
+                let why = if update.quota.is_some() && next.why == Move::Stay {
+                    Reason::Quota
+                } else if next.why == Move::Stay {
+                    Reason::Notes
+                } else {
+                    Reason::Scale(next.why)
+                };
                 let scaling = machines::scale(
                     instances,
                     update,
@@ -188,6 +216,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
                 waits.extend(scaling.wait);
             }
         }
+        steps.extend(of_replicas);
     }
     waits.iter().for_each(|wait| look_again(wait.until()));
     if create {
@@ -197,11 +226,16 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
             revision: target.to_owned(),
             number: next_number(&sets),
             template: desired.template.clone(),
+            template_hash: desired.in_place.hash.clone(),
             replicas: sizes[sets.len()].asked,
             desired_replicas: desired.replicas,
             min_ready_seconds: min_ready,
         };
-        let why = if first { Reason::FirstRevision } else { Reason::NewRevision };
+        let why = match infeasible {
+            Some(infeasible) => Reason::Infeasible(infeasible.clone()),
+            None if first => Reason::FirstRevision,
+            None => Reason::NewRevision,
+        };
         steps.push(Step { action: Action::CreateSet(Box::new(new_set)), why });
     }
     steps.extend(service_step(desired, observed, &mut problems));
@@ -212,12 +246,15 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
     let (live, available) = (sum(|counts| counts.live), sum(|counts| counts.available));
     let target_counts = existing.map(|index| counts[index]).unwrap_or_default();
     let target_asked = existing.map_or(0, |index| sets[index].replicas);
-    let complete = live == desired.replicas
+    let counts_are_right = live == desired.replicas
         && target_counts.live == desired.replicas
         && target_counts.available == desired.replicas
         && target_asked == desired.replicas
-        && uncounted.is_none()
         && !blocked;
+    let complete = counts_are_right && uncounted.is_none();
+    if resizing.open > 0 {
+        waits.push(Wait::Resized { replicas: resizing.open });
+    }
     if complete && steps.is_empty() {
         steps.extend(history_steps(desired, observed, &sets, &counts, target));
     }
@@ -275,6 +312,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str) -> Planned
         Some(problem) if blocked || !matches!(problem, Problem::RolledBack { .. }) => Progress::Stopped { problem },
         Some(problem) if complete => Progress::Stopped { problem },
         Some(_) => Progress::Rolling { target, returning: true },
+        None if counts_are_right && resizing.open > 0 => Progress::Resizing { resizing: &resizing },
         None if complete => Progress::Complete { state: desired.state },
         None if desired.rollout.paused && outdated && desired.replicas > 0 => Progress::Paused,
         None if status.current_revision.as_deref() == Some(target) || desired.replicas == 0 => Progress::Scaling,
@@ -364,6 +402,15 @@ fn update(set: &ObservedSet, desired: &Desired, next_number: Option<u64>, asked:
         update.min_ready_seconds = (active && pods.min_ready_seconds != seconds).then_some(seconds);
     }
     update
+}
+
+/// Why a ReplicaSet is updated.
+fn why(update: &SetUpdate, scale: Move) -> Reason {
+    match (update.replicas, &update.quota) {
+        (Some(_), _) => Reason::Scale(scale),
+        (None, Some(_)) => Reason::Quota,
+        (None, None) => Reason::Notes,
+    }
 }
 
 fn service_step(desired: &Desired, observed: &Observed, problems: &mut Vec<Problem>) -> Option<Step> {

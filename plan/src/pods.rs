@@ -77,6 +77,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::observed::PodQuota;
 
     fn pod(name: &str, ready: bool, usage: Option<i64>, marked: bool) -> Pod {
         let created = Timestamp::from_second(1_800_000_000).expect("a time");
@@ -87,6 +88,7 @@ mod tests {
             ready_since: ready.then_some(created),
             usage,
             marked,
+            quota: PodQuota::default(),
         }
     }
 

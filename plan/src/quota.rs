@@ -1,6 +1,6 @@
 //! The quota of one replica, resolved from workload and class, and what it means for either hull.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use catamaran_crds as crds;
 use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity};
@@ -11,8 +11,9 @@ use crate::{
     quantity::{bytes, from_bytes, from_millicores, millicores},
 };
 
-/// A resolved quota: CPU in millicores, memory in bytes, each request at most its limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A resolved quota as far as Kubernetes holds it: CPU in millicores, memory in bytes, each request at most its limit. The rest is
+/// [`Knobs`](crate::knobs::Knobs).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Quota {
     /// What the scheduler reserves, in millicores.
     pub cpu_request: Option<u64>,
@@ -77,6 +78,54 @@ impl Quota {
         }
     }
 
+    /// What the API server makes of it in a pod: a missing request is the limit.
+    #[must_use]
+    pub fn with_defaults(self) -> Self {
+        Self {
+            cpu_request: self.cpu_request.or(self.cpu_limit),
+            memory_request: self.memory_request.or(self.memory_limit),
+            ..self
+        }
+    }
+
+    /// Whether `there` has everything that this asks for, as it asks for it. What it does not ask for may be of others (a
+    /// LimitRange).
+    #[must_use]
+    pub fn is_met_by(self, there: Self) -> bool {
+        self.pairs(there).into_iter().all(|(wanted, there)| wanted.is_none() || wanted == there)
+    }
+
+    /// Whether this can take the place of `before` in a pod that runs: requests and limits can be changed and added there, not
+    /// taken away (KEP-1287).
+    #[must_use]
+    pub fn keeps_all_of(self, before: Self) -> bool {
+        self.pairs(before).into_iter().all(|(wanted, before)| wanted.is_some() || before.is_none())
+    }
+
+    fn pairs(self, other: Self) -> [(Option<u64>, Option<u64>); 4] {
+        [
+            (self.cpu_request, other.cpu_request),
+            (self.cpu_limit, other.cpu_limit),
+            (self.memory_request, other.memory_request),
+            (self.memory_limit, other.memory_limit),
+        ]
+    }
+
+    /// CPU and memory of a container that exists; what cannot be read is taken for absent.
+    #[must_use]
+    pub fn of_container(resources: &ResourceRequirements) -> Self {
+        let of =
+            |map: &Option<BTreeMap<String, Quantity>>, name: &str| map.as_ref().and_then(|map| map.get(name)).cloned();
+        let cpu = |map| of(map, "cpu").and_then(|quantity| millicores(&quantity).ok());
+        let memory = |map| of(map, "memory").and_then(|quantity| bytes(&quantity).ok());
+        Self {
+            cpu_request: cpu(&resources.requests),
+            cpu_limit: cpu(&resources.limits),
+            memory_request: memory(&resources.requests),
+            memory_limit: memory(&resources.limits),
+        }
+    }
+
     /// True when nothing is limited or requested.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -130,6 +179,21 @@ impl Quota {
             domain.insert("resources".into(), Value::Object(resources));
         }
         domain
+    }
+}
+
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |name: &str, request: Option<Quantity>, limit: Option<Quantity>| match (request, limit) {
+            (None, None) => None,
+            (Some(request), None) => Some(format!("{name} request {}", request.0)),
+            (None, Some(limit)) => Some(format!("{name} limit {}", limit.0)),
+            (Some(request), Some(limit)) => Some(format!("{name} request {} limit {}", request.0, limit.0)),
+        };
+        let cpu = part("cpu", self.cpu_request.map(from_millicores), self.cpu_limit.map(from_millicores));
+        let memory = part("memory", self.memory_request.map(from_bytes), self.memory_limit.map(from_bytes));
+        let parts: Vec<String> = cpu.into_iter().chain(memory).collect();
+        f.write_str(if parts.is_empty() { "no limit".to_owned() } else { parts.join(", ") }.as_str())
     }
 }
 

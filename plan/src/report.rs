@@ -6,8 +6,9 @@ use catamaran_crds::Hull;
 use jiff::Timestamp;
 
 use crate::{
-    action::{Action, SetReference, SetUpdate},
+    action::{Action, SetQuota, SetReference, SetUpdate},
     autoscale::victims::Victims,
+    in_place::Infeasible,
     observed::Stage,
     planner::{Plan, Step},
     rollout::Move,
@@ -20,6 +21,12 @@ pub enum Reason {
     FirstRevision,
     /// The template changed.
     NewRevision,
+    /// A pod cannot have the wanted quota where it is, so all are replaced.
+    Infeasible(Infeasible),
+    /// The quota changed; this takes effect without a restart.
+    Quota,
+    /// The burst goes down before the limit does.
+    LowerBurst,
     /// The count of a set changes.
     Scale(Move),
     /// An old revision is wanted again, or notes are out of date.
@@ -102,6 +109,11 @@ pub enum Wait {
         /// Its name.
         name: String,
     },
+    /// Kubelets have to resize pods, and the node agents to be told.
+    Resized {
+        /// How many replicas.
+        replicas: u32,
+    },
     /// Replicas have to become available before the rollout goes on.
     Available {
         /// How many are.
@@ -125,6 +137,7 @@ impl Wait {
             | Self::SetDeleted { .. }
             | Self::MarksSeen(_)
             | Self::Counted { .. }
+            | Self::Resized { .. }
             | Self::Available { .. }
             | Self::Paused
             | Self::KubeVirt => None,
@@ -146,6 +159,11 @@ impl fmt::Display for Reason {
         match self {
             Self::FirstRevision => f.write_str("the first revision"),
             Self::NewRevision => f.write_str("the template changed"),
+            Self::Infeasible(Infeasible { pod, message }) => {
+                write!(f, "Pod {pod} cannot be resized where it runs ({message}), so a new revision brings the quota")
+            }
+            Self::Quota => f.write_str("the quota changed; nothing restarts"),
+            Self::LowerBurst => f.write_str("the kernel refuses a limit below the burst, so the burst goes down first"),
             Self::Scale(why) => f.write_str(match why {
                 Move::Stay => "nothing to do",
                 Move::Stop => "no replicas are wanted",
@@ -202,6 +220,7 @@ impl fmt::Display for Wait {
             }
             Self::Counted { name } => write!(f, "the ReplicaSet controller has to count the pods of {name}"),
             Self::SetDeleted { name } => write!(f, "{name} is being deleted"),
+            Self::Resized { replicas } => write!(f, "{replicas} replicas do not have the changed quota yet"),
             Self::Available { available, wanted } => write!(f, "{available} of {wanted} replicas are available"),
             Self::Paused => f.write_str("the rollout is paused"),
             Self::KubeVirt => f.write_str("KubeVirt is not installed"),
@@ -221,6 +240,15 @@ impl fmt::Display for Action {
             Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
             Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
             Self::MarkPod { name, uid: _, marked: false } => write!(f, "take the mark off Pod {name}"),
+            Self::AnnotatePod { name, uid: _, annotation: Some(annotation) } => {
+                write!(f, "tell the node agent of Pod {name}: {annotation}")
+            }
+            Self::AnnotatePod { name, uid: _, annotation: None } => {
+                write!(f, "tell the node agent of Pod {name} that there is nothing to hold")
+            }
+            Self::ResizePod { name, uid: _, container, quota } => {
+                write!(f, "resize Pod {name}, container {container}: {quota}")
+            }
             Self::ApplyService { uid: None, ports } => write!(f, "create the Service with {} ports", ports.len()),
             Self::ApplyService { uid: Some(_), ports } => write!(f, "correct the Service with {} ports", ports.len()),
             Self::DeleteService { uid: _ } => f.write_str("delete the Service"),
@@ -230,7 +258,17 @@ impl fmt::Display for Action {
 
 impl fmt::Display for SetUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { set, replicas, desired_replicas: _, number, min_ready_seconds, paused, crash_loop } = self;
+        let Self {
+            set,
+            replicas,
+            desired_replicas: _,
+            number,
+            min_ready_seconds,
+            paused,
+            crash_loop,
+            template_hash: _,
+            quota,
+        } = self;
         let mut changes = Vec::new();
         changes.extend(replicas.map(|count| format!("scale to {count}")));
         changes.extend(paused.map(|paused| if paused { "pause".to_owned() } else { "unpause".to_owned() }));
@@ -239,10 +277,23 @@ impl fmt::Display for SetUpdate {
         changes.extend(
             crash_loop.map(|state| if state.is_some() { "note the crashes" } else { "forget the crashes" }.to_owned()),
         );
+        changes.extend(quota.as_ref().map(|quota| format!("new replicas get {quota}")));
         if changes.is_empty() {
             changes.push("bring the notes up to date".to_owned());
         }
         write!(f, "{} {}: {}", set_kind(set.hull), set.name, changes.join(", "))
+    }
+}
+
+impl fmt::Display for SetQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container: _, resources, annotation } = self;
+        let node = annotation.as_ref().map(|annotation| match annotation {
+            Some(annotation) => format!("for the node agent {annotation}"),
+            None => "nothing for the node agent".to_owned(),
+        });
+        let parts: Vec<String> = resources.map(|resources| resources.to_string()).into_iter().chain(node).collect();
+        f.write_str(&parts.join(", "))
     }
 }
 

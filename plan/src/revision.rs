@@ -1,7 +1,7 @@
 //! Revisions: one version of the template, named by a hash over it.
 
 use catamaran_crds::{Hull, kubevirt::VirtualMachineInstanceTemplate};
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,17 @@ impl Template {
     /// earlier spec finds its replica set again.
     #[must_use]
     pub fn revision(&self) -> String {
+        self.hash("")
+    }
+
+    /// Another name for the same template, for where the plain one is taken by a replica set that cannot become like it in place.
+    #[must_use]
+    pub fn revision_beside(&self, number: usize) -> String {
+        self.hash(&format!("#{number}"))
+    }
+
+    /// A hash over the hull, the template and a text.
+    pub(crate) fn hash(&self, salt: &str) -> String {
         let body = match self {
             Self::Container(template) => serde_json::to_value(template),
             Self::VirtualMachine(template) => serde_json::to_value(template),
@@ -37,7 +48,16 @@ impl Template {
         let mut hasher = Sha256::new();
         hasher.update(self.hull().as_str());
         canonical(&body, &mut hasher);
+        hasher.update(salt);
         safe_text(&hasher.finalize())
+    }
+
+    /// Labels and annotations of the replicas.
+    pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Container(pod) => pod.metadata.get_or_insert_default(),
+            Self::VirtualMachine(machine) => machine.metadata.get_or_insert_default(),
+        }
     }
 }
 

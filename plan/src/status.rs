@@ -4,7 +4,10 @@ use catamaran_crds::{ElasticWorkloadStatus, State, names::WORKLOAD_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::desired::Invalid;
+use crate::{
+    desired::Invalid,
+    in_place::{HeldUp, Obstruction, Resizing},
+};
 
 /// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +115,11 @@ pub enum Progress<'a> {
     },
     /// The revision is right, the count is not (yet, or again).
     Scaling,
+    /// Revision and count are right, replicas do not all have the quota yet.
+    Resizing {
+        /// What is left.
+        resizing: &'a Resizing,
+    },
     /// A change waits for `rollout.paused` to end.
     Paused,
     /// It cannot go on by itself.
@@ -177,6 +185,10 @@ pub fn conditions<'a>(
         Progress::Scaling => {
             ("False", Some("Reconciling"), "Scaling", format!("{available} of {desired} replicas are available"))
         }
+        Progress::Resizing { resizing } => {
+            let (reason, message) = told(resizing);
+            ("False", Some("Reconciling"), reason, message)
+        }
         Progress::Paused => (
             "False",
             None,
@@ -191,6 +203,33 @@ pub fn conditions<'a>(
     let mut conditions = vec![condition("Ready", ready)];
     conditions.extend(extra.map(|type_| condition(type_, "True")));
     conditions
+}
+
+/// The reason and the message while replicas get a changed quota. All of these go on by themselves, so none is Stalled.
+fn told(resizing: &Resizing) -> (&'static str, String) {
+    let Resizing { open, held_up } = resizing;
+    let Some(HeldUp { pod, by }) = held_up else {
+        return ("Resizing", format!("{open} replicas do not have the changed quota yet; nothing restarts"));
+    };
+    let text = |what: String| format!("{open} replicas do not have the changed quota yet; {what}");
+    match by {
+        Obstruction::Deferred(message) => (
+            "ResizeDeferred",
+            text(format!(
+                "the node of Pod {pod} has no room for it now ({message}); the kubelet tries again by itself, or delete the pod to have it placed anew"
+            )),
+        ),
+        Obstruction::Failing(message) => (
+            "ResizeFailing",
+            text(format!("the kubelet fails to resize Pod {pod} ({message}) and tries again by itself")),
+        ),
+        Obstruction::Overruled => (
+            "ResizeOverruled",
+            text(format!(
+                "Pod {pod} was resized and has other requests or limits again; find what changes it (an admission webhook, a VerticalPodAutoscaler) and exempt it"
+            )),
+        ),
+    }
 }
 
 /// A condition; its transition time stays while its status stays.

@@ -9,6 +9,7 @@ mod gitops;
 mod machines;
 mod namespaced;
 mod quiet;
+mod quota;
 mod rollout;
 mod scaling;
 mod support;

@@ -1,8 +1,17 @@
 //! Rollouts of containers: the bounds hold at every watch event.
 
 use anyhow::{Result, ensure};
-use catamaran_e2e::workloads::{WITHIN, condition, patch, wait_for, wait_ready, wait_stalled};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Service};
+use catamaran_e2e::{
+    wait::eventually,
+    workloads::{WITHIN, condition, patch, wait_for, wait_ready, wait_stalled},
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::ReplicaSet,
+        core::v1::{Pod, PodSpec, Service},
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -183,16 +192,24 @@ async fn a_class_reaches_its_workloads_and_a_missing_one_is_told() -> Result<()>
     ground.apply(&class("250m")).await?;
     let first = wait_ready(&ground.client, NAMESPACE, "web").await?;
     ground.apply(&class("500m")).await?;
-    let changed = wait_for(&ground.client, NAMESPACE, "web", "follows its class", WITHIN, |workload| {
-        revision(workload) != revision(&first)
-            && condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let cpu = |pod: Option<PodSpec>| {
+        let resources = pod.and_then(|pod| pod.containers.into_iter().next()).and_then(|container| container.resources);
+        resources.and_then(|resources| resources.limits).and_then(|limits| limits.get("cpu").cloned())
+    };
+    let half = Some(Quantity("500m".to_owned()));
+    let (pods, half) = (&pods, &half);
+    eventually("the pods follow the class", WITHIN, || async move {
+        let pods = pods.list(&Default::default()).await?.items;
+        Ok((pods.len() == 2 && pods.into_iter().all(|pod| cpu(pod.spec) == *half)).then_some(()))
     })
     .await?;
+    let changed = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ensure!(revision(&changed) == revision(&first), "in place");
     let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
     let set = sets.get(&format!("web-{}", revision(&changed))).await?;
-    let pod = set.spec.and_then(|spec| spec.template).and_then(|template| template.spec).unwrap_or_default();
-    let limits = pod.containers[0].resources.clone().and_then(|resources| resources.limits).unwrap_or_default();
-    ensure!(limits["cpu"].0 == "500m", "{limits:?}");
+    let template = set.spec.and_then(|spec| spec.template).and_then(|template| template.spec);
+    ensure!(cpu(template) == *half, "pods to come, too");
     ground.finish(&recorder).await?;
     Ok(())
 }

@@ -126,6 +126,58 @@ const CASES: &[Case] = &[
         Refused(&["spec.quota.cpu.limit"]),
     ),
     case(
+        "a burst above the limit",
+        "{container: {image: a}, quota: {cpu: {limit: 500m, burst: 600m}}}",
+        Refused(&["quota.cpu.burst", "quota.cpu.limit"]),
+    ),
+    case(
+        "a burst without a limit",
+        "{container: {image: a}, quota: {cpu: {request: 500m, burst: 100m}}}",
+        Refused(&["quota.cpu.burst", "quota.cpu.limit"]),
+    ),
+    case("a weight of 0", "{container: {image: a}, quota: {cpu: {weight: 0}}}", Refused(&["spec.quota.cpu.weight"])),
+    case(
+        "memory.high above the limit",
+        "{container: {image: a}, quota: {memory: {limit: 64Mi, high: 65Mi}}}",
+        Refused(&["quota.memory.high", "quota.memory.limit"]),
+    ),
+    case(
+        "negative swap",
+        "{container: {image: a}, quota: {memory: {swap: -1}}}",
+        Refused(&["quota.memory.swap", "from 0 to 1Pi"]),
+    ),
+    case("no processes at all", "{container: {image: a}, quota: {pids: 0}}", Refused(&["spec.quota.pids"])),
+    case(
+        "a path for a device",
+        "{container: {image: a}, quota: {io: [{device: /dev/vda, readBytesPerSecond: 1Mi}]}}",
+        Refused(&["quota.io[].device", "without /dev/"]),
+    ),
+    case(
+        "a device without a limit",
+        "{container: {image: a}, quota: {io: [{device: vda}]}}",
+        Refused(&["quota.io[]", "readBytesPerSecond"]),
+    ),
+    case(
+        "a device twice",
+        "{container: {image: a}, quota: {io: [{device: vda, readBytesPerSecond: 1Mi}, {device: vda, writeBytesPerSecond: 1Mi}]}}",
+        Refused(&["vda"]),
+    ),
+    case(
+        "no bytes a second",
+        "{container: {image: a}, quota: {io: [{device: '*', writeBytesPerSecond: 0}]}}",
+        Refused(&["quota.io[].writeBytesPerSecond", "from 1 to 1Pi"]),
+    ),
+    case(
+        "an annotation that is made from the quota",
+        "{container: {template: {metadata: {annotations: {catamaran.dev/node-quota: '{}'}}, spec: {containers: [{name: a, image: a}]}}}}",
+        Stalled("InvalidSpec", &["spec.container.template.metadata.annotations", "spec.quota"]),
+    ),
+    case(
+        "memory.high below the guest's memory",
+        "{virtualMachine: {image: a}, quota: {memory: {request: 1Gi, high: 512Mi}}}",
+        Stalled("InvalidSpec", &["spec.quota.memory.high", "overhead"]),
+    ),
+    case(
         "scaling without an upper bound",
         "{container: {image: a}, scaling: {metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}",
         Refused(&["spec.scaling.maxReplicas"]),

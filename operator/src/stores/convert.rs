@@ -6,12 +6,13 @@ use catamaran_crds::{
         KubeVirtCondition, VirtualMachineInstance, VirtualMachineInstancePhase, VirtualMachineInstanceReplicaSet,
     },
     names::{
-        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, REVISION_LABEL, REVISION_NUMBER_ANNOTATION, WORKLOAD_LABEL,
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, NODE_QUOTA_ANNOTATION, REVISION_LABEL,
+        REVISION_NUMBER_ANNOTATION, TEMPLATE_HASH_ANNOTATION, WORKLOAD_LABEL,
     },
 };
 use catamaran_plan::{
     crash_loop::Crash,
-    observed::{Instance, InstanceSet, Members, ObservedService, ObservedSet, PodSet, Stage},
+    observed::{Instance, InstanceSet, Members, ObservedService, ObservedSet, PodQuota, PodSet, Stage},
     render::workload_labels,
 };
 use jiff::Timestamp;
@@ -20,6 +21,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt;
+
+use super::pods::container_quota;
 
 /// A replica set of either hull, and who controls it.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ fn unsigned(value: Option<i32>) -> u32 {
     value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
 }
 
-fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, members: Members) -> SetEntry {
+fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, members: Members) -> SetEntry {
     let annotation = |name: &str| meta.annotations.as_ref().and_then(|annotations| annotations.get(name));
     let label = meta.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
     SetEntry {
@@ -74,10 +77,18 @@ fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, members: Members) -> SetE
             // Absent means 1 for both kinds.
             replicas: unsigned(Some(replicas.unwrap_or(1))),
             desired_replicas: annotation(DESIRED_REPLICAS_ANNOTATION).and_then(|count| count.parse().ok()),
+            template_hash: annotation(TEMPLATE_HASH_ANNOTATION).cloned(),
+            quota,
             deleting: meta.deletion_timestamp.is_some(),
             members,
         },
     }
+}
+
+fn template_quota(metadata: Option<&ObjectMeta>) -> PodQuota {
+    let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    let annotation = annotations.and_then(|annotations| annotations.get(NODE_QUOTA_ANNOTATION)).cloned();
+    PodQuota { annotation, ..PodQuota::default() }
 }
 
 impl From<&ReplicaSet> for SetEntry {
@@ -91,7 +102,10 @@ impl From<&ReplicaSet> for SetEntry {
             current: status.observed_generation >= set.metadata.generation,
             pods: Vec::new(),
         };
-        set_entry(&set.metadata, spec.replicas, Members::Pods(pods))
+        let template = spec.template.unwrap_or_default();
+        let containers = template.spec.iter().flat_map(|spec| &spec.containers).map(container_quota).collect();
+        let quota = PodQuota { containers, ..template_quota(template.metadata.as_ref()) };
+        set_entry(&set.metadata, spec.replicas, quota, Members::Pods(pods))
     }
 }
 
@@ -107,7 +121,8 @@ impl From<&VirtualMachineInstanceReplicaSet> for SetEntry {
             crash_loop: note.and_then(|note| serde_json::from_str(note).ok()),
             crashes: Vec::new(),
         };
-        set_entry(&set.metadata, set.spec.replicas, Members::Instances(members))
+        let quota = template_quota(set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()));
+        set_entry(&set.metadata, set.spec.replicas, quota, Members::Instances(members))
     }
 }
 
@@ -121,6 +136,7 @@ impl From<&VirtualMachineInstance> for InstanceEntry {
                 created: created(object),
                 stage: stage(object),
                 usage: None,
+                launchers: Vec::new(),
             },
         }
     }

@@ -135,6 +135,14 @@ impl<T: Clone> Index<T> {
             .unwrap_or_default()
     }
 
+    /// An object as it is known.
+    #[must_use]
+    pub fn find(&self, meta: &ObjectMeta) -> Option<T> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let slot = entries.children.get(&WorkloadKey::of(meta)?)?;
+        slot.get(meta.name.as_deref()?).map(|entry| entry.value.clone())
+    }
+
     /// Waits for the first complete listing.
     pub async fn ready(&self) {
         // The sender lives as long as self.

@@ -4,12 +4,13 @@ mod convert;
 mod crashes;
 mod index;
 mod pods;
+mod resize;
 mod watch;
 
 use std::sync::Arc;
 
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
-use catamaran_plan::observed::KubeVirt;
+use catamaran_plan::observed::{KubeVirt, ResizeApi};
 use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 use tokio::sync::watch::Receiver;
 
@@ -46,6 +47,8 @@ pub struct Stores {
     pub crashes: Arc<Crashes>,
     /// Whether KubeVirt's kinds are served; `None` until that is known.
     pub kubevirt: Receiver<Option<KubeVirt>>,
+    /// Whether pods can be resized; `None` until that is known.
+    pub resize: Receiver<Option<ResizeApi>>,
 }
 
 impl Stores {
@@ -58,6 +61,13 @@ impl Stores {
         self.services.ready().await;
         self.pods.index.ready().await;
         let _ = self.kubevirt.clone().wait_for(Option::is_some).await;
+        let _ = self.resize.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Whether pods can be resized, as far as known.
+    #[must_use]
+    pub fn resize(&self) -> ResizeApi {
+        self.resize.borrow().unwrap_or(ResizeApi::Absent)
     }
 
     /// Whether KubeVirt's kinds are served, as far as known.

@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
-use catamaran_crds::names::{POD_DELETION_COST_ANNOTATION, VICTIM_COST};
+use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST};
 use catamaran_plan::{
     autoscale::{
         pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
         quantity::milli,
     },
+    observed::{PodQuota, Resize},
     quantity::bytes,
+    quota::Quota,
 };
 use catamaran_usage::identity::PodIdentity;
 use dashmap::DashMap;
@@ -44,6 +46,8 @@ pub struct PodEntry {
     pub created: Timestamp,
     /// Whether it is marked as a victim.
     pub marked: bool,
+    /// The quota that it has; what was asked for is added when a workload is observed.
+    pub quota: PodQuota,
     /// The VirtualMachineInstance that it runs, if it is a launcher pod.
     pub instance: Option<String>,
     /// The memory limits of its containers together, in bytes; `None` where one has no limit, and for a launcher pod.
@@ -81,6 +85,7 @@ impl From<&core::Pod> for PodEntry {
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             marked: object.annotations().get(POD_DELETION_COST_ANNOTATION).is_some_and(|cost| cost == VICTIM_COST),
             memory_limit: (!launcher).then(|| memory_limit(object)).flatten(),
+            quota: pod_quota(object),
             instance: launcher.then(|| labels.get(INSTANCE_LABEL).cloned()).flatten(),
             pod,
         }
@@ -136,6 +141,61 @@ fn view(object: &core::Pod) -> Pod {
     }
 }
 
+/// The quota of a pod, and how far its kubelet is with it.
+fn pod_quota(object: &core::Pod) -> PodQuota {
+    let containers = object.spec.iter().flat_map(|spec| &spec.containers);
+    PodQuota {
+        annotation: object.annotations().get(NODE_QUOTA_ANNOTATION).cloned(),
+        containers: containers.map(container_quota).collect(),
+        resize: resize(object),
+        asked: None,
+    }
+}
+
+/// The quota of a container by its name.
+pub(super) fn container_quota(container: &core::Container) -> (String, Quota) {
+    (container.name.clone(), container.resources.as_ref().map(Quota::of_container).unwrap_or_default())
+}
+
+/// From the conditions that the kubelet sets (KEP-1287). A spec that it has not looked at has none yet: that is seen by the
+/// generation that it observed, or, where it tells none, by the limits that it reports.
+fn resize(object: &core::Pod) -> Resize {
+    let Some(status) = &object.status else { return Resize::Settled };
+    let condition = |type_: &str| {
+        let found = status.conditions.iter().flatten().find(|condition| condition.type_ == type_);
+        found.filter(|condition| condition.status == "True")
+    };
+    let message = |condition: &core::PodCondition| condition.message.clone().unwrap_or_default();
+    if let Some(pending) = condition("PodResizePending") {
+        return match pending.reason.as_deref() {
+            Some("Infeasible") => Resize::Infeasible(message(pending)),
+            Some(_) | None => Resize::Deferred(message(pending)),
+        };
+    }
+    if let Some(progress) = condition("PodResizeInProgress") {
+        return match progress.reason.as_deref() {
+            Some("Error") => Resize::Failing(message(progress)),
+            Some(_) | None => Resize::InProgress,
+        };
+    }
+    let seen = match (status.observed_generation, object.metadata.generation) {
+        (Some(observed), Some(generation)) => observed >= generation,
+        (Some(_) | None, _) => reports_its_limits(object, status),
+    };
+    if seen { Resize::Settled } else { Resize::InProgress }
+}
+
+/// Whether no container that runs is reported with other limits than its spec has.
+fn reports_its_limits(object: &core::Pod, status: &core::PodStatus) -> bool {
+    let limits = |quota: Quota| (quota.cpu_limit, quota.memory_limit);
+    object.spec.iter().flat_map(|spec| &spec.containers).map(container_quota).all(|(name, wanted)| {
+        let reported = status.container_statuses.iter().flatten().find(|status| status.name == name);
+        let reported = reported.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+        let reported = reported.and_then(|status| status.resources.as_ref());
+        reported.is_none_or(|reported| limits(Quota::of_container(reported)) == limits(wanted))
+    })
+}
+
 fn requests(resources: &ResourceRequirements) -> Requests {
     of(resources.requests.as_ref())
 }
@@ -165,6 +225,8 @@ pub struct Pods {
     pub index: Index<PodEntry>,
     /// By `namespace/name`.
     places: DashMap<Box<str>, Place>,
+    /// What was last asked of pods' resize, by uid.
+    asked: DashMap<Box<str>, Quota>,
 }
 
 impl Pods {
@@ -174,27 +236,42 @@ impl Pods {
         self.places.get(place(namespace, name).as_ref()).map(|place| place.workload.clone())
     }
 
-    /// Enters a pod. Returns its workload when that has to plan: a mark came or went.
+    /// Remembers what a pod was resized to.
+    pub fn was_asked(&self, uid: &str, quota: Quota) {
+        self.asked.insert(uid.into(), quota);
+    }
+
+    /// What a pod was last asked to become.
+    #[must_use]
+    pub fn asked(&self, uid: &str) -> Option<Quota> {
+        self.asked.get(uid).map(|quota| *quota)
+    }
+
+    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, or the pod's quota is another one.
     pub(super) fn enter(&self, object: &core::Pod) -> Option<WorkloadKey> {
         let entry = PodEntry::from(object);
         let workload = WorkloadKey::of(&object.metadata)?;
         let node = object.spec.as_ref().and_then(|spec| spec.node_name.clone());
         let place = Place { uid: entry.uid.clone(), node, workload: workload.clone() };
         self.places.insert(key(&object.metadata), place);
-        let marked = entry.marked;
+        let before = self.index.find(&object.metadata).map(|before| before.quota);
+        let concerns = entry.marked || before.as_ref() != Some(&entry.quota);
         let news = self.index.apply(&object.metadata, entry);
-        news.filter(|_| marked)
+        news.filter(|_| concerns)
     }
 
     /// Drops a pod.
     pub(super) fn remove(&self, object: &core::Pod) {
         self.places.remove(&key(&object.metadata));
+        self.asked.remove(object.uid().unwrap_or_default().as_str());
         self.index.remove(&object.metadata);
     }
 
     /// A listing is complete, with these pods in it.
     pub(super) fn listed(&self, names: &HashSet<Box<str>>) {
         self.places.retain(|name, _| names.contains(name));
+        let here: HashSet<String> = self.places.iter().map(|place| place.uid.clone()).collect();
+        self.asked.retain(|uid, _| here.contains(uid.as_ref()));
         self.index.end_listing();
     }
 }
@@ -216,4 +293,80 @@ fn place(namespace: &str, name: &str) -> Box<str> {
 
 pub(super) fn key(meta: &ObjectMeta) -> Box<str> {
     place(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(status: Value, limit: &str) -> core::Pod {
+        serde_json::from_value(json!({
+            "metadata": {
+                "name": "web-1", "namespace": "shop", "uid": "u", "generation": 3, "resourceVersion": "5",
+                "labels": {"catamaran.dev/workload": "web"},
+            },
+            "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": limit}}}]},
+            "status": status,
+        }))
+        .expect("a pod")
+    }
+
+    fn condition(type_: &str, reason: Option<&str>) -> Value {
+        json!({"conditions": [{"type": type_, "status": "True", "reason": reason, "message": "why"}]})
+    }
+
+    fn reported(limit: &str, state: &str) -> Value {
+        json!({"containerStatuses": [{
+            "name": "main", "image": "a", "imageID": "", "ready": true, "restartCount": 0, "state": {state: {}},
+            "resources": {"limits": {"cpu": limit}},
+        }]})
+    }
+
+    #[test]
+    fn how_far_a_resize_is_as_the_kubelet_says() {
+        let why = || "why".to_owned();
+        for (status, expected) in [
+            (json!({}), Resize::Settled),
+            (condition("PodResizePending", Some("Infeasible")), Resize::Infeasible(why())),
+            (condition("PodResizePending", Some("Deferred")), Resize::Deferred(why())),
+            (condition("PodResizeInProgress", None), Resize::InProgress),
+            (condition("PodResizeInProgress", Some("Error")), Resize::Failing(why())),
+            (reported("1", "running"), Resize::Settled),
+            // The same quantity, written otherwise.
+            (reported("1000m", "running"), Resize::Settled),
+            (reported("500m", "running"), Resize::InProgress),
+            // It starts with what the spec says.
+            (reported("500m", "waiting"), Resize::Settled),
+            (json!({"observedGeneration": 2}), Resize::InProgress),
+            (json!({"observedGeneration": 3}), Resize::Settled),
+        ] {
+            assert_eq!(resize(&pod(status.clone(), "1")), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_pod_wakes_its_workload_when_its_quota_is_another_one() {
+        let pods = Pods::default();
+        let enter = |version: &str, limit: &str, status: Value| {
+            let mut pod = pod(status, limit);
+            pod.metadata.resource_version = Some(version.to_owned());
+            pods.enter(&pod).is_some()
+        };
+        assert!(enter("5", "1", json!({})), "a new pod may be of an older template");
+        assert!(!enter("6", "1", json!({"phase": "Running"})), "nothing about the quota");
+        assert!(enter("7", "2", json!({"phase": "Running"})), "resized");
+        assert!(enter("8", "2", condition("PodResizeInProgress", None)), "under way");
+        assert!(enter("9", "2", json!({})), "done");
+    }
+
+    #[test]
+    fn what_was_asked_of_a_pod_is_forgotten_with_it() {
+        let (pods, quota) = (Pods::default(), Quota { cpu_limit: Some(1), ..Quota::default() });
+        pods.was_asked("u", quota);
+        assert_eq!(pods.asked("u"), Some(quota));
+        pods.remove(&pod(json!({}), "1"));
+        assert_eq!(pods.asked("u"), None);
+    }
 }

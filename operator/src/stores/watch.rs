@@ -30,7 +30,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Crashes, Index, Pods, Source, StoredWorkload, Stores, WorkloadKey, convert, pods};
+use super::{Crashes, Index, Pods, Source, StoredWorkload, Stores, WorkloadKey, convert, pods, resize};
 use crate::queue::Queue;
 
 /// How long an absent kind is left alone before it is looked for again.
@@ -44,6 +44,7 @@ pub(crate) fn start(source: &Source) -> Stores {
     let (workloads, workloads_writer) = reflector::store();
     let (classes, classes_writer) = reflector::store();
     let (kubevirt_writer, kubevirt) = watch::channel(None);
+    let (resize_writer, resize) = watch::channel(None);
     let stores = Stores {
         workloads,
         classes,
@@ -54,7 +55,9 @@ pub(crate) fn start(source: &Source) -> Stores {
         services: Arc::default(),
         crashes: Arc::default(),
         kubevirt,
+        resize,
     };
+    tokio::spawn(resize::find_out(source.client.clone(), resize_writer));
     tokio::spawn(watch_workloads(source.api(), workloads_writer, source.queue.clone()));
     tokio::spawn(watch_classes(Api::all(source.client.clone()), classes_writer, stores.clone(), source.queue.clone()));
     tokio::spawn(watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), source.queue.clone()));
@@ -151,7 +154,7 @@ where
     }
 }
 
-/// Watches pods. Their replica sets tell when they change; only marks wake a workload.
+/// Watches pods. Their replica sets tell when they change; only marks and quotas wake a workload.
 async fn watch_pods(api: Api<Pod>, pods: Arc<Pods>, queue: Queue) {
     let stream = events(api, ours());
     let mut stream = std::pin::pin!(stream);

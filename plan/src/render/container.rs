@@ -3,8 +3,8 @@
 use catamaran_crds::{ContainerHull, Placement};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
-use super::{replica_metadata, set_twice, spread_constraints};
-use crate::{desired::Invalid, quota::Quota, revision::Template};
+use super::{Rendered, replica_metadata, set_twice, spread_constraints};
+use crate::{desired::Invalid, in_place::InPlace, knobs::Knobs, quota::Quota, revision::Template};
 
 /// The name of the container of the short form.
 const MAIN_CONTAINER: &str = "main";
@@ -20,8 +20,9 @@ pub fn container(
     workload: &str,
     hull: &ContainerHull,
     quota: Quota,
+    knobs: &Knobs,
     placement: &Placement,
-) -> Result<Template, Invalid> {
+) -> Result<Rendered, Invalid> {
     let template = match (&hull.image, &hull.template) {
         (Some(image), None) => short_form(image, hull),
         (None, Some(template)) => template.clone(),
@@ -33,10 +34,13 @@ pub fn container(
     let (labels, annotations) = (user.labels.unwrap_or_default(), user.annotations.unwrap_or_default());
     let default_container = annotations.get(DEFAULT_CONTAINER).cloned();
     let mut spec = template.spec.unwrap_or_default();
-    apply_quota(&mut spec, default_container.as_deref(), quota)?;
+    let name = apply_quota(&mut spec, default_container.as_deref(), quota)?;
     apply_placement(&mut spec, placement, workload)?;
-    let metadata = Some(replica_metadata(workload, "container", labels, annotations)?);
-    Ok(Template::Container(Box::new(PodTemplateSpec { metadata, spec: Some(spec) })))
+    let node_quota = knobs.of(&name)?;
+    let metadata = Some(replica_metadata(workload, "container", labels, annotations, node_quota.as_ref())?);
+    let template = PodTemplateSpec { metadata, spec: Some(spec) };
+    let in_place = InPlace::of_pod(&template, &name, quota, node_quota);
+    Ok(Rendered { template: Template::Container(Box::new(template)), in_place })
 }
 
 fn short_form(image: &str, hull: &ContainerHull) -> PodTemplateSpec {
@@ -77,7 +81,8 @@ fn short_form(image: &str, hull: &ContainerHull) -> PodTemplateSpec {
     PodTemplateSpec { metadata: None, spec: Some(PodSpec { containers: vec![container], ..PodSpec::default() }) }
 }
 
-fn apply_quota(spec: &mut PodSpec, default_container: Option<&str>, quota: Quota) -> Result<(), Invalid> {
+/// Gives the quota to its container, and returns the container's name.
+fn apply_quota(spec: &mut PodSpec, default_container: Option<&str>, quota: Quota) -> Result<String, Invalid> {
     let index = match default_container {
         None => 0,
         Some(name) => spec.containers.iter().position(|container| container.name == name).ok_or_else(|| {
@@ -90,7 +95,8 @@ fn apply_quota(spec: &mut PodSpec, default_container: Option<&str>, quota: Quota
     let Some(container) = spec.containers.get_mut(index) else {
         return Err(Invalid::field("spec.container.template.spec.containers", "needs at least one container"));
     };
-    let Some(resources) = quota.container_resources() else { return Ok(()) };
+    let name = container.name.clone();
+    let Some(resources) = quota.container_resources() else { return Ok(name) };
     if container.resources.as_ref().is_some_and(|own| own.limits.is_some() || own.requests.is_some()) {
         return Err(Invalid::field(
             &format!("spec.container.template.spec.containers[{index}].resources"),
@@ -99,7 +105,7 @@ fn apply_quota(spec: &mut PodSpec, default_container: Option<&str>, quota: Quota
     }
     let own = container.resources.take().unwrap_or_default();
     container.resources = Some(k8s_openapi::api::core::v1::ResourceRequirements { claims: own.claims, ..resources });
-    Ok(())
+    Ok(name)
 }
 
 fn apply_placement(spec: &mut PodSpec, placement: &Placement, workload: &str) -> Result<(), Invalid> {

@@ -6,8 +6,8 @@ mod virtual_machine;
 use std::collections::BTreeMap;
 
 use catamaran_crds::{
-    Placement,
-    names::{REVISION_LABEL, WORKLOAD_LABEL},
+    NodeQuota, Placement,
+    names::{NODE_QUOTA_ANNOTATION, REVISION_LABEL, WORKLOAD_LABEL},
 };
 use k8s_openapi::{
     api::core::v1::TopologySpreadConstraint,
@@ -15,21 +15,25 @@ use k8s_openapi::{
 };
 
 pub use container::container;
-pub use virtual_machine::virtual_machine;
+pub use virtual_machine::{GUEST_CONTAINER, virtual_machine};
 
-use crate::{desired::Invalid, revision::Template};
+use crate::{desired::Invalid, in_place::InPlace, revision::Template};
 
 /// Adds the revision to the labels of a rendered template. It comes last: the revision is a hash over all the rest.
 #[must_use]
-pub fn with_revision(mut template: Template) -> Template {
-    let revision = template.revision();
-    let metadata = match &mut template {
-        Template::Container(pod) => &mut pod.metadata,
-        Template::VirtualMachine(machine) => &mut machine.metadata,
-    };
-    let labels = metadata.get_or_insert_default().labels.get_or_insert_default();
-    labels.insert(REVISION_LABEL.to_owned(), revision);
+pub fn with_revision(mut template: Template, revision: &str) -> Template {
+    let labels = template.metadata_mut().labels.get_or_insert_default();
+    labels.insert(REVISION_LABEL.to_owned(), revision.to_owned());
     template
+}
+
+/// A rendered template, without the revision label, and what of it can change in place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rendered {
+    /// The template.
+    pub template: Template,
+    /// What can change in place.
+    pub in_place: InPlace,
 }
 
 /// The label that all replicas of a workload share.
@@ -44,6 +48,7 @@ fn replica_metadata(
     hull: &str,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+    node_quota: Option<&NodeQuota>,
 ) -> Result<ObjectMeta, Invalid> {
     if let Some(ours) = [WORKLOAD_LABEL, REVISION_LABEL].into_iter().find(|ours| labels.contains_key(*ours)) {
         return Err(Invalid::field(
@@ -51,7 +56,15 @@ fn replica_metadata(
             format!("{ours} is set by Catamaran; leave it out"),
         ));
     }
+    if annotations.contains_key(NODE_QUOTA_ANNOTATION) {
+        return Err(Invalid::field(
+            &format!("spec.{hull}.template.metadata.annotations"),
+            format!("{NODE_QUOTA_ANNOTATION} is made from spec.quota; leave it out"),
+        ));
+    }
     let mut labels = labels;
+    let mut annotations = annotations;
+    annotations.extend(node_quota.map(|quota| (NODE_QUOTA_ANNOTATION.to_owned(), quota.to_annotation())));
     labels.extend(workload_labels(workload));
     // An empty map reaches virt-api's webhooks as null and is refused there: left out instead.
     Ok(ObjectMeta {

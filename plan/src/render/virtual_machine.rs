@@ -3,8 +3,11 @@
 use catamaran_crds::{CloudInit, Placement, VirtualMachineHull, kubevirt::VirtualMachineInstanceTemplate};
 use serde_json::{Map, Value, json};
 
-use super::{replica_metadata, set_twice, spread_constraints};
-use crate::{desired::Invalid, quota::Quota, revision::Template};
+use super::{Rendered, replica_metadata, set_twice, spread_constraints};
+use crate::{desired::Invalid, in_place::InPlace, knobs::Knobs, quota::Quota, revision::Template};
+
+/// The container of a launcher pod that runs the guest (KubeVirt).
+pub const GUEST_CONTAINER: &str = "compute";
 
 /// Renders the virtual machine hull, without the revision label.
 ///
@@ -14,8 +17,17 @@ pub fn virtual_machine(
     workload: &str,
     hull: &VirtualMachineHull,
     quota: Quota,
+    knobs: &Knobs,
     placement: &Placement,
-) -> Result<Template, Invalid> {
+) -> Result<Rendered, Invalid> {
+    if let (Some(high), Some(guest)) = (knobs.memory_high(), quota.guest_memory())
+        && high < guest
+    {
+        return Err(Invalid::field(
+            "spec.quota.memory.high",
+            "is below the guest's memory, so the guest would be slowed down for good; raise it above the guest's memory and KubeVirt's overhead",
+        ));
+    }
     let (mut spec, labels, annotations) = match (&hull.image, &hull.template) {
         (Some(image), None) => (short_form(image, hull, quota)?, Default::default(), Default::default()),
         (None, Some(template)) => {
@@ -27,8 +39,11 @@ pub fn virtual_machine(
         }
     };
     apply_placement(&mut spec, placement, workload)?;
-    let metadata = Some(replica_metadata(workload, "virtualMachine", labels, annotations)?);
-    Ok(Template::VirtualMachine(Box::new(VirtualMachineInstanceTemplate { metadata, spec })))
+    let node_quota = knobs.of(GUEST_CONTAINER)?;
+    let metadata = Some(replica_metadata(workload, "virtualMachine", labels, annotations, node_quota.as_ref())?);
+    let template = Template::VirtualMachine(Box::new(VirtualMachineInstanceTemplate { metadata, spec }));
+    let in_place = InPlace::of_machine(&template, node_quota);
+    Ok(Rendered { template, in_place })
 }
 
 /// A guest with virtio devices. KubeVirt's own defaults are a SATA disk and a bridged NIC, which few images want.

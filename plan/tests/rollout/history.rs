@@ -17,6 +17,7 @@ pub enum Event {
     Progress(usize, usize),
     /// All replicas of a set get ready.
     AllReady(usize),
+    Kubelet(usize, usize),
     Unready(usize, usize),
     Vanish(usize, usize),
     Time(i64),
@@ -38,7 +39,7 @@ pub fn happen(scenario: &Scenario, world: &mut World, event: Event) -> Result<()
     let choice = match event {
         Event::Pass(writes) => {
             world.flight = None;
-            world.see_all();
+            world.see_all(scenario);
             world.step(scenario, Choice::Plan)?;
             for _ in 0..writes {
                 if world.flight.is_none() {
@@ -63,6 +64,7 @@ pub fn happen(scenario: &Scenario, world: &mut World, event: Event) -> Result<()
             }
             return Ok(());
         }
+        Event::Kubelet(set, which) => Choice::Kubelet { set: pick(set), replica: replica(world, set, which) },
         Event::Unready(set, which) => Choice::Unready { set: pick(set), replica: replica(world, set, which) },
         Event::Vanish(set, which) => Choice::Vanish { set: pick(set), replica: replica(world, set, which) },
         Event::Time(seconds) => Choice::Time(seconds),

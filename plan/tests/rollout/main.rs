@@ -1,6 +1,7 @@
 //! What the plan decides, played through against simulated controllers, with faults.
 
 mod history;
+mod in_place;
 mod model;
 mod oracle;
 mod properties;

@@ -31,12 +31,13 @@ struct State {
 
 impl State {
     fn key(&self) -> impl Hash + PartialEq + '_ {
-        let World { now, wish, sets, service, status, view, flight, crashes, next_id, next_set, ceiling } = &self.world;
+        let World { now, wish, sets, service, status, view, flight, crashes, asked, next_id, next_set, ceiling } =
+            &self.world;
         let flight = flight
             .as_ref()
             .map(|flight| (&flight.writes, flight.wish, flight.losses, flight.available, status_key(&flight.status)));
         (
-            (now, wish, sets, service, view, flight, crashes, (next_id, next_set), ceiling),
+            (now, wish, sets, service, view, flight, (crashes, asked), (next_id, next_set), ceiling),
             status_key(status),
             (self.losses, self.kills, &self.broken),
         )
@@ -104,7 +105,7 @@ impl Model for Rollout {
         for replica in world.sets.iter_mut().flat_map(|set| &mut set.replicas) {
             (replica.created, replica.ready) = (-10_000, Some(-10_000));
         }
-        world.see_all();
+        world.see_all(&self.scenario);
         let mut state = State { world, losses: self.losses, kills: self.kills, broken: None };
         normalize(&mut state.world);
         vec![state]
@@ -153,7 +154,7 @@ impl Model for Rollout {
         }
         let before = state.world.status.clone();
         if choice == Choice::Plan && !self.lag {
-            state.world.see_all();
+            state.world.see_all(&self.scenario);
         }
         state.broken = state.world.step(&self.scenario, choice).err();
         // A plan without writes that leaves the status as it is has no effect.

@@ -1,7 +1,7 @@
 //! Properties of any history: bounds at every write, promises of every plan, and a stable end.
 
 use catamaran_crds::{Hull, OnFailure, State};
-use catamaran_plan::plan;
+use catamaran_plan::{observed::Resize, plan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         10 => (set.clone(), replica.clone()).prop_map(|(set, seed)| Event::Controller(set, seed)),
         4 => (set.clone(), replica.clone()).prop_map(|(set, replica)| Event::Progress(set, replica)),
         6 => set.clone().prop_map(Event::AllReady),
+        4 => (set.clone(), replica.clone()).prop_map(|(set, replica)| Event::Kubelet(set, replica)),
         2 => (set.clone(), replica.clone()).prop_map(|(set, replica)| Event::Unready(set, replica)),
         2 => (set.clone(), replica).prop_map(|(set, replica)| Event::Vanish(set, replica)),
         3 => prop_oneof![Just(1), Just(6), Just(20), Just(61), Just(400)].prop_map(Event::Time),
@@ -44,6 +45,20 @@ fn count_or_percentage() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// Quotas: in place from one to another, of another QoS class, with fewer fields, with a burst, beyond what a node has.
+fn quotas() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!({"cpu": {"limit": "500m"}, "memory": {"limit": "64Mi"}})),
+        Just(json!({"cpu": {"limit": 1, "burst": "250m"}, "memory": {"limit": "64Mi"}, "pids": 100})),
+        Just(json!({"cpu": {"limit": "200m", "burst": "100m", "weight": 50}, "memory": {"limit": "128Mi"}})),
+        Just(
+            json!({"cpu": {"request": "100m", "limit": 2, "burst": 2}, "memory": {"request": "64Mi", "limit": "96Mi"}})
+        ),
+        Just(json!({"cpu": {"request": "200m", "limit": 9}, "memory": {"request": "64Mi"}})),
+        Just(json!({"memory": {"request": "64Mi"}, "io": [{"device": "*", "readBytesPerSecond": "1Mi"}]})),
+    ]
+}
+
 /// A first spec and four more that the user may change to and fro between.
 fn scenarios() -> impl Strategy<Value = Scenario> {
     let constant = (count_or_percentage(), count_or_percentage(), prop_oneof![3 => Just(0u32), 1 => Just(5)], 0..3u32);
@@ -51,13 +66,20 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let hull = || prop_oneof![Just(Hull::Container), Just(Hull::VirtualMachine)];
     let change =
         (hull(), 1..4u8, 0..13u32, prop::bool::weighted(0.15), prop::bool::weighted(0.05), prop::bool::weighted(0.3));
+    let quota = prop_oneof![
+        1 => prop::collection::vec(Just(Wish::default().quota), 5),
+        1 => prop::collection::vec(quotas(), 5),
+    ];
     let broken = prop_oneof![3 => Just(vec![]), 1 => Just(vec![2u8]), 1 => Just(vec![2, 3])];
-    (constant, failure, prop::collection::vec(change, 5), broken).prop_map(|(constant, on_failure, changes, broken)| {
+    let parts = (constant, failure, prop::collection::vec(change, 5), quota, broken);
+    parts.prop_map(|(constant, on_failure, changes, quotas, broken)| {
         let (surge, unavailable, min_ready, history) = constant;
-        let wishes = changes.into_iter().map(|(hull, tag, replicas, paused, stopped, service)| Wish {
+        let changes = changes.into_iter().zip(quotas);
+        let wishes = changes.map(|((hull, tag, replicas, paused, stopped, service), quota)| Wish {
             hull,
             tag,
             replicas,
+            quota,
             surge: surge.clone(),
             unavailable: unavailable.clone(),
             min_ready,
@@ -79,19 +101,24 @@ fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
     let condition = |type_: &str| {
         status.conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "True").is_some()
     };
-    let of_wanted: usize = world
-        .sets
-        .iter()
-        .filter(|set| scenario.revisions[set.revision] == desired.revision)
-        .map(|set| set.replicas.len())
-        .sum();
+    let wanted_revision = status.update_revision.clone().unwrap_or_default();
+    let of_revision = || world.sets.iter().filter(|set| scenario.revisions[set.revision] == wanted_revision);
+    let of_wanted: usize = of_revision().map(|set| set.replicas.len()).sum();
     let all: usize = world.sets.iter().map(|set| set.replicas.len()).sum();
     let wanted = usize::try_from(desired.replicas).expect("few");
-    let broken = scenario.broken.contains(&scenario.revision(&desired.revision));
-    if status.failed_revision.as_ref() == Some(&desired.revision) {
+    let broken = scenario.broken.contains(&scenario.revision(&wanted_revision));
+    if status.failed_revision.as_ref() == Some(&wanted_revision) {
         // It had its time in this history and missed it.
         let back = wish.on_failure == OnFailure::Rollback && (condition("Stalled") || wanted == 0) && all == wanted;
         return if back { Ok(()) } else { Err("neither rolled back nor forward".to_owned()) };
+    }
+    for replica in of_revision().flat_map(|set| &set.replicas) {
+        let (there, in_place) = (&replica.quota, &desired.in_place);
+        let resources = there.containers.get(&in_place.container).copied().unwrap_or_default();
+        let fits = in_place.resources.is_none_or(|wanted| wanted == resources);
+        if there.annotation != in_place.annotation() || !fits || there.resize != Resize::Settled {
+            return Err(format!("replica {} has another quota: {there:?}", replica.id));
+        }
     }
     if condition("Reconciling") && !broken {
         return Err("at rest and still Reconciling".to_owned());
@@ -105,7 +132,7 @@ fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
     if broken
         && wanted > 0
         && (condition("Ready")
-            || (!wish.paused && !condition("Stalled") && status.current_revision.as_deref() != Some(&desired.revision)))
+            || (!wish.paused && !condition("Stalled") && status.current_revision.as_deref() != Some(&wanted_revision)))
     {
         return Err("a revision that never gets ready is not told".to_owned());
     }

@@ -5,7 +5,7 @@ use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{
     Action, Observed,
     objects::{self, SetObject},
-    observed::{KubeVirt, ObservedService},
+    observed::{KubeVirt, ObservedService, ResizeApi},
     plan, resolve,
 };
 
@@ -36,6 +36,7 @@ fn rendered(workload: &str) -> String {
         service: ObservedService::Absent,
         status: catamaran_crds::ElasticWorkloadStatus::default(),
         scaling: None,
+        resize: ResizeApi::Served,
         usage_due: None,
     };
     let objects = plan(&desired, &observed).steps.into_iter().map(|step| match step.action {

@@ -37,6 +37,7 @@ pub fn round(scenario: &Scenario, world: &mut World) -> Result<(), String> {
     for set in 0..world.sets.len() {
         for replica in 0..world.sets[set].replicas.len() {
             world.step(scenario, Choice::Progress { set, replica })?;
+            world.step(scenario, Choice::Kubelet { set, replica })?;
         }
         world.step(scenario, Choice::Controller { set, seed: 0 })?;
     }

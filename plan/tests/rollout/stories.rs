@@ -186,6 +186,60 @@ fn stopped_and_started() {
     insta::assert_snapshot!(story.told());
 }
 
+fn with_quota(quota: serde_json::Value) -> Wish {
+    Wish { quota, ..container(1, 2) }
+}
+
+#[test]
+fn a_quota_changes_in_place() {
+    let mut story = running(
+        vec![
+            with_quota(json!({"cpu": {"limit": 1, "burst": "800m"}, "memory": {"limit": "64Mi"}})),
+            with_quota(json!({"cpu": {"limit": "200m", "burst": "100m"}, "memory": {"limit": "64Mi"}, "pids": 50})),
+            with_quota(json!({"cpu": {"limit": 2, "burst": 2}, "memory": {"limit": "64Mi"}})),
+        ],
+        &[],
+    );
+    for (wish, what) in
+        [(1, "A CPU limit below the burst so far"), (2, "A higher limit and burst, no limit to processes")]
+    {
+        story.user(wish, what);
+        story.pass();
+        story.controllers();
+        story.say("The kubelets did it");
+        story.kubelets();
+        story.run();
+    }
+    insta::assert_snapshot!(story.told());
+}
+
+#[test]
+fn a_quota_that_cannot_change_in_place_rolls() {
+    let memory = json!({"request": "64Mi"});
+    let mut story = running(
+        vec![
+            with_quota(json!({"cpu": {"request": "100m", "limit": 1}, "memory": memory})),
+            with_quota(json!({"cpu": {"request": "100m", "limit": 9}, "memory": memory})),
+            with_quota(json!({"cpu": {"request": "100m"}, "memory": memory})),
+        ],
+        &[],
+    );
+    story.user(1, "A limit that the nodes of the pods do not have");
+    story.run();
+    story.user(2, "No limit");
+    story.run();
+    insta::assert_snapshot!(story.told());
+}
+
+#[test]
+fn what_the_agent_holds_in_launcher_pods() {
+    let wish = |pids| Wish { quota: json!({"memory": {"request": "64Mi"}, "pids": pids}), ..machine(1, 1) };
+    let mut story = running(vec![wish(1000), wish(2000)], &[]);
+    story.user(1, "More processes in the launcher pods");
+    story.run();
+    insta::assert_snapshot!(story.told());
+}
+
 /// What stands in the way before anything can be made.
 #[test]
 fn what_stands_in_the_way() {

@@ -37,7 +37,7 @@ impl Story {
 
     /// One pass of the operator, told.
     pub fn pass(&mut self) {
-        self.world.see_all();
+        self.world.see_all(&self.scenario);
         let plan = self.world.planned(&self.scenario);
         let told = self.with_names(&plan.to_string());
         if told != self.last {
@@ -73,7 +73,17 @@ impl Story {
                 self.happen(Choice::Progress { set, replica });
             }
         }
+        self.kubelets();
         self.controllers();
+    }
+
+    /// The kubelets look at what was resized.
+    pub fn kubelets(&mut self) {
+        for set in 0..self.world.sets.len() {
+            for replica in 0..self.world.sets[set].replicas.len() {
+                self.happen(Choice::Kubelet { set, replica });
+            }
+        }
     }
 
     /// Goes on until nothing more is written; a second passes with each round.
@@ -94,7 +104,7 @@ impl Story {
 
     /// Lets time pass until the operator looks again by itself.
     pub fn wait(&mut self) {
-        self.world.see_all();
+        self.world.see_all(&self.scenario);
         self.world.now = self.world.next_look(&self.scenario).expect("something to wait for");
     }
 

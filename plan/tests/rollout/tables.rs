@@ -4,7 +4,7 @@ use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
     Observed,
     crash_loop::{Crash, CrashLoop, judge},
-    observed::{Instance, InstanceSet, KubeVirt, Members, ObservedService, ObservedSet, Stage},
+    observed::{Instance, InstanceSet, KubeVirt, Members, ObservedService, ObservedSet, PodQuota, ResizeApi, Stage},
     plan,
     status::{Problem, Progress, conditions},
 };
@@ -18,6 +18,7 @@ fn ready(name: &str) -> Instance {
         created: time(-9000),
         stage: Stage::Ready(time(-9000)),
         usage: None,
+        launchers: Vec::new(),
     }
 }
 
@@ -139,6 +140,8 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
             number: 1,
             replicas,
             desired_replicas: Some(replicas),
+            template_hash: Some(desired.in_place.hash.clone()),
+            quota: PodQuota::default(),
             deleting: false,
             members: Members::Instances(set),
         }],
@@ -146,6 +149,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
         service: ObservedService::Absent,
         status: ElasticWorkloadStatus::default(),
         scaling: None,
+        resize: ResizeApi::Served,
         usage_due: None,
     };
     let plan = plan(desired, &observed);

@@ -4,6 +4,7 @@
 //! for virt-controller, what was observed of it: random victims, no backoff, and a pause that stops all but the status.
 
 use catamaran_crds::Hull;
+use catamaran_plan::observed::Resize;
 
 use super::{Replica, Set, Status, World};
 
@@ -32,7 +33,10 @@ impl World {
         }
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
-            set.replicas.push(Replica { id: self.next_id, created: now, ready: None });
+            let quota = set.object.quota.clone();
+            let mut made = Replica { id: self.next_id, created: now, ready: None, quota, kernel_limit: None };
+            made.kernel_limit = made.asked_limit();
+            set.replicas.push(made);
             self.next_id += 1;
         }
         while set.replicas.len() > asked {
@@ -43,7 +47,30 @@ impl World {
             set.replicas.remove(victim);
         }
     }
+
+    /// The kubelet of a pod that was resized. A new pod is placed where there is room, so only resizes are infeasible.
+    ///
+    /// # Errors
+    /// When the kernel would refuse the limit, because the burst is above it.
+    pub(super) fn kubelet(&mut self, set: usize, replica: usize) -> Result<(), String> {
+        let Some(replica) = self.sets.get_mut(set).and_then(|set| set.replicas.get_mut(replica)) else { return Ok(()) };
+        if replica.quota.resize != Resize::InProgress {
+            return Ok(());
+        }
+        let limit = replica.asked_limit();
+        if limit.is_some_and(|limit| limit > NODE_MILLICORES) {
+            replica.quota.resize = Resize::Infeasible("Node didn't have enough capacity: cpu".to_owned());
+        } else {
+            replica.burst_fits(limit)?;
+            replica.quota.resize = Resize::Settled;
+            replica.kernel_limit = limit;
+        }
+        Ok(())
+    }
 }
+
+/// No pod can be resized to more than that.
+const NODE_MILLICORES: u64 = 8000;
 
 /// The pod that the ReplicaSet controller deletes first: not ready, then the most recently ready, then the newest.
 fn first_to_go(replicas: &[Replica]) -> usize {

@@ -12,7 +12,10 @@ mod operator;
 mod scenario;
 mod truth;
 
-use catamaran_crds::{ElasticWorkloadStatus, Hull};
+use std::collections::BTreeMap;
+
+use catamaran_crds::{ElasticWorkloadStatus, Hull, NodeQuota};
+use catamaran_plan::{observed::PodQuota, quota::Quota};
 pub use operator::{View, Write, time};
 pub use scenario::{Scenario, Wish};
 
@@ -27,6 +30,10 @@ pub struct Object {
     pub paused: bool,
     /// Rounds, last and until.
     pub crash_loop: Option<(u32, i64, i64)>,
+    /// What is noted of the template.
+    pub template_hash: Option<String>,
+    /// The quota in the template.
+    pub quota: PodQuota,
     pub deleting: bool,
     /// Whether its controller has looked at the spec since it was written.
     pub current: bool,
@@ -50,6 +57,10 @@ pub struct Replica {
     pub id: u32,
     pub created: i64,
     pub ready: Option<i64>,
+    /// The quota of its pod.
+    pub quota: PodQuota,
+    /// The CPU limit that the kernel has, in millicores.
+    pub kernel_limit: Option<u64>,
 }
 
 /// A replica set and what it has.
@@ -89,6 +100,8 @@ pub struct World {
     /// What is left of the plan that the operator carries out.
     pub flight: Option<Flight>,
     pub crashes: Vec<CrashSeen>,
+    /// What the operator remembers to have resized, by replica.
+    pub asked: BTreeMap<u32, Quota>,
     pub next_id: u32,
     pub next_set: u32,
     /// The upper bound that is in force: after a change of the spec it comes down with the replicas.
@@ -128,6 +141,8 @@ pub enum Choice {
     Controller { set: usize, seed: usize },
     /// A replica becomes ready, if its revision can.
     Progress { set: usize, replica: usize },
+    /// The kubelet looks at a pod that was resized.
+    Kubelet { set: usize, replica: usize },
     /// A replica is no longer ready.
     Unready { set: usize, replica: usize },
     /// A pod is evicted, or a guest ends.
@@ -138,6 +153,28 @@ pub enum Choice {
     User(usize),
     /// Somebody deletes a replica set by hand.
     DeleteSet(usize),
+}
+
+impl Replica {
+    /// The limit that its spec asks for.
+    pub fn asked_limit(&self) -> Option<u64> {
+        self.quota.containers.values().next().and_then(|quota| quota.cpu_limit)
+    }
+
+    /// The kernel takes no limit below the burst and no burst above the limit.
+    ///
+    /// # Errors
+    /// When the burst that the node agent is told does not go with `limit`.
+    pub fn burst_fits(&self, limit: Option<u64>) -> Result<(), String> {
+        let told = self.quota.annotation.as_deref().map(NodeQuota::parse).transpose();
+        let burst = told.map_err(|error| error.to_string())?.and_then(|quota| quota.cpu_burst_usec).unwrap_or(0);
+        match limit.filter(|limit| burst > limit * 100) {
+            Some(limit) => {
+                Err(format!("the kernel refuses a burst of {burst} us beside a limit of {limit} millicores"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Display for World {
@@ -167,6 +204,7 @@ impl World {
             view: View::default(),
             flight: None,
             crashes: Vec::new(),
+            asked: BTreeMap::new(),
             next_id: 1,
             next_set: 1,
             ceiling: 0,
@@ -182,15 +220,17 @@ impl World {
             Choice::Plan => self.plan(scenario),
             Choice::Write => self.write(scenario)?,
             Choice::SeeSet(index) => self.see_set(index),
-            Choice::SeeInstances(index) => self.see_instances(index),
-            Choice::SeeAll => self.see_all(),
+            Choice::SeeInstances(index) => self.see_instances(scenario, index),
+            Choice::SeeAll => self.see_all(scenario),
             Choice::OperatorCrash => {
                 self.flight = None;
                 self.crashes.clear();
-                self.see_all();
+                self.asked.clear();
+                self.see_all(scenario);
             }
             Choice::Controller { set, seed } => self.controller(set, seed),
             Choice::Progress { set, replica } => self.progress(scenario, set, replica),
+            Choice::Kubelet { set, replica } => self.kubelet(set, replica)?,
             Choice::Unready { set, replica } => self.lose(set, replica, false),
             Choice::Vanish { set, replica } => self.lose(set, replica, true),
             Choice::Time(seconds) => self.now += seconds,

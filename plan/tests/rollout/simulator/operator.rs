@@ -1,14 +1,21 @@
 //! The operator: what its stores hold, what it plans on that, and its writes, one at a time.
 
-use catamaran_crds::Hull;
+use catamaran_crds::{Hull, names::NODE_QUOTA_ANNOTATION};
 use catamaran_plan::{
     Action, Observed, Plan, SetUpdate,
+    action::SetQuota,
     crash_loop::{Crash, CrashLoop},
     invariants,
-    observed::{Instance, InstanceSet, KubeVirt, Members, ObservedService, ObservedSet, PodSet, Stage},
+    observed::{
+        Instance, InstanceSet, KubeVirt, Launcher, Members, ObservedService, ObservedSet, Pod, PodQuota, PodSet,
+        Resize, ResizeApi, Stage,
+    },
     plan,
+    quota::Quota,
+    revision::Template,
 };
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
 
 use super::{Flight, Object, Replica, Scenario, Set, World};
 
@@ -33,10 +40,12 @@ pub struct ViewedSet {
 /// One write, with what it is conditional on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
-    Create { revision: usize, hull: Hull, asked: u32, noted: u32, number: u64, min_ready: u32 },
+    Create { revision: usize, hull: Hull, object: Box<Object> },
     Update { uid: u32, seen: Box<Object>, to: Box<Object> },
     DeleteSet { uid: u32 },
     DeleteInstance { id: u32 },
+    Annotate { id: u32, annotation: Option<String> },
+    Resize { id: u32, container: String, quota: Quota },
     Service(bool),
 }
 
@@ -67,6 +76,7 @@ impl World {
             },
             status: self.status.clone(),
             scaling: None,
+            resize: ResizeApi::Served,
             usage_due: None,
         }
     }
@@ -82,6 +92,8 @@ impl World {
             number: object.number,
             replicas: object.asked,
             desired_replicas: object.noted,
+            template_hash: object.template_hash.clone(),
+            quota: object.quota.clone(),
             deleting: object.deleting,
             members: match set.hull {
                 Hull::Container => Members::Pods(PodSet {
@@ -91,7 +103,7 @@ impl World {
                     min_ready_seconds: object.min_ready,
                     current: object.current,
                     // Victims of ReplicaSets are chosen by marks, which this simulation does not know.
-                    pods: Vec::new(),
+                    pods: set.instances.iter().map(|replica| self.pod(replica)).collect(),
                 }),
                 Hull::VirtualMachine => Members::Instances(InstanceSet {
                     paused: object.paused,
@@ -111,6 +123,19 @@ impl World {
                         .collect(),
                 }),
             },
+        }
+    }
+
+    fn pod(&self, replica: &Replica) -> Pod {
+        let asked = self.asked.get(&replica.id).copied();
+        Pod {
+            name: format!("pod-{:03}", replica.id),
+            uid: format!("pod-{}", replica.id),
+            created: time(replica.created),
+            ready_since: replica.ready.map(time),
+            usage: None,
+            marked: false,
+            quota: PodQuota { asked, ..replica.quota.clone() },
         }
     }
 
@@ -151,10 +176,15 @@ impl World {
             Action::CreateSet(set) => Write::Create {
                 revision: scenario.revision(&set.revision),
                 hull: set.template.hull(),
-                asked: set.replicas,
-                noted: set.desired_replicas,
-                number: set.number,
-                min_ready: set.min_ready_seconds,
+                object: Box::new(Object {
+                    asked: set.replicas,
+                    noted: Some(set.desired_replicas),
+                    number: set.number,
+                    min_ready: set.min_ready_seconds,
+                    template_hash: Some(set.template_hash.clone()),
+                    quota: quota_of(&set.template),
+                    ..Object::default()
+                }),
             },
             Action::UpdateSet(update) => {
                 let uid = number(&update.set.uid);
@@ -167,6 +197,12 @@ impl World {
             }
             Action::DeleteSet(set) => Write::DeleteSet { uid: number(&set.uid) },
             Action::DeleteInstance { name: _, uid } => Write::DeleteInstance { id: number(uid) },
+            Action::AnnotatePod { name: _, uid, annotation } => {
+                Write::Annotate { id: number(uid), annotation: annotation.clone() }
+            }
+            Action::ResizePod { name: _, uid, container, quota } => {
+                Write::Resize { id: number(uid), container: container.clone(), quota: *quota }
+            }
             Action::MarkPod { name, .. } => unreachable!("{name} is marked although no pod is seen"),
             Action::ApplyService { .. } => Write::Service(true),
             Action::DeleteService { .. } => Write::Service(false),
@@ -192,7 +228,7 @@ impl World {
     /// True when it went through.
     fn carry_out(&mut self, flight: &Flight, write: &Write) -> Result<bool, String> {
         match write {
-            Write::Create { revision, hull, asked, noted, number, min_ready } => {
+            Write::Create { revision, hull, object: made } => {
                 let index = self.sets.iter().position(|set| set.revision == *revision).unwrap_or_else(|| {
                     let (uid, object) = (self.next_set, Object::default());
                     self.next_set += 1;
@@ -207,8 +243,7 @@ impl World {
                     self.sets.len() - 1
                 });
                 let object = &mut self.sets[index].object;
-                (object.asked, object.noted, object.number) = (*asked, Some(*noted), *number);
-                (object.min_ready, object.current) = (*min_ready, false);
+                *object = Object { deleting: object.deleting, status: object.status.clone(), ..made.as_ref().clone() };
                 self.see_set(index);
             }
             Write::Update { uid, seen, to } => {
@@ -216,7 +251,7 @@ impl World {
                     return Ok(false);
                 };
                 let object = to.as_ref().clone();
-                let spec = |object: &Object| (object.asked, object.min_ready, object.paused);
+                let spec = |object: &Object| (object.asked, object.min_ready, object.paused, object.quota.clone());
                 let current = seen.current && spec(&object) == spec(seen);
                 self.sets[index].object = Object { current, ..object };
                 self.see_set(index);
@@ -237,9 +272,29 @@ impl World {
                     seen.instances.retain(|replica| replica.id != *id);
                 }
             }
+            Write::Annotate { id, annotation } => {
+                if let Some(replica) = self.replica(*id) {
+                    replica.quota.annotation.clone_from(annotation);
+                    replica.burst_fits(replica.kernel_limit)?;
+                }
+            }
+            Write::Resize { id, container, quota } => {
+                let Some(replica) = self.replica(*id) else { return Ok(true) };
+                let before = replica.quota.containers.insert(container.clone(), *quota).unwrap_or_default();
+                if !quota.keeps_all_of(before) {
+                    return Err(format!("the API server refuses to make {quota} of {before}"));
+                }
+                replica.quota.resize = Resize::InProgress;
+                replica.burst_fits(quota.cpu_limit)?;
+                self.asked.insert(*id, *quota);
+            }
             Write::Service(wanted) => self.service = wanted.then_some(flight.wish),
         }
         Ok(true)
+    }
+
+    fn replica(&mut self, id: u32) -> Option<&mut Replica> {
+        self.sets.iter_mut().flat_map(|set| &mut set.replicas).find(|replica| replica.id == id)
     }
 
     pub(super) fn see_set(&mut self, index: usize) {
@@ -258,19 +313,20 @@ impl World {
         self.view.sets.sort_by_key(|set| set.uid);
     }
 
-    pub(super) fn see_instances(&mut self, index: usize) {
-        let Some(set) = self.sets.get(index).filter(|set| set.hull == Hull::VirtualMachine) else { return };
+    pub(super) fn see_instances(&mut self, scenario: &Scenario, index: usize) {
+        let seen = |set: &&Set| set.hull == Hull::VirtualMachine || scenario.sees_pods;
+        let Some(set) = self.sets.get(index).filter(seen) else { return };
         if let Some(seen) = self.view.sets.iter_mut().find(|seen| seen.uid == set.uid) {
             (seen.instances, seen.instance_losses) = (set.replicas.clone(), set.losses);
         }
     }
 
     /// All watches catch up.
-    pub fn see_all(&mut self) {
+    pub fn see_all(&mut self, scenario: &Scenario) {
         self.view.sets.retain(|seen| self.sets.iter().any(|set| set.uid == seen.uid));
         for index in 0..self.sets.len() {
             self.see_set(index);
-            self.see_instances(index);
+            self.see_instances(scenario, index);
         }
     }
 
@@ -291,11 +347,47 @@ fn instance(replica: &Replica) -> Instance {
         created: time(replica.created),
         stage: replica.ready.map_or(Stage::Started, |since| Stage::Ready(time(since))),
         usage: None,
+        launchers: vec![Launcher {
+            name: format!("virt-launcher-{:03}", replica.id),
+            uid: format!("pod-{}", replica.id),
+            annotation: replica.quota.annotation.clone(),
+        }],
+    }
+}
+
+/// The quota in a template, as the stores read it.
+fn quota_of(template: &Template) -> PodQuota {
+    let (metadata, containers) = match template {
+        Template::Container(pod) => (&pod.metadata, pod.spec.clone().unwrap_or_default().containers),
+        Template::VirtualMachine(machine) => (&machine.metadata, Vec::new()),
+    };
+    let annotations = metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    let of = |container: Container| (container.name, Quota::of_container(&container.resources.unwrap_or_default()));
+    PodQuota {
+        annotation: annotations.and_then(|annotations| annotations.get(NODE_QUOTA_ANNOTATION)).cloned(),
+        // A pod has the API server's defaults.
+        containers: containers.into_iter().map(of).map(|(name, quota)| (name, quota.with_defaults())).collect(),
+        ..PodQuota::default()
     }
 }
 
 fn updated(mut object: Object, update: &SetUpdate) -> Object {
-    let SetUpdate { set: _, replicas, desired_replicas, number, min_ready_seconds, paused, crash_loop } = update;
+    let SetUpdate {
+        set: _,
+        replicas,
+        desired_replicas,
+        number,
+        min_ready_seconds,
+        paused,
+        crash_loop,
+        template_hash,
+        quota,
+    } = update;
+    object.template_hash = template_hash.clone().or(object.template_hash);
+    if let Some(SetQuota { container, resources, annotation }) = quota {
+        object.quota.annotation = annotation.clone().unwrap_or(object.quota.annotation);
+        object.quota.containers.extend(resources.map(|resources| (container.clone(), resources)));
+    }
     object.asked = replicas.unwrap_or(object.asked);
     object.noted = desired_replicas.or(object.noted);
     object.number = number.unwrap_or(object.number);

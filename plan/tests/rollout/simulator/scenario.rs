@@ -11,6 +11,8 @@ pub struct Wish {
     /// The image's tag: another one is another revision.
     pub tag: u8,
     pub replicas: u32,
+    /// `spec.quota`.
+    pub quota: Value,
     /// A number or a percentage.
     pub surge: Value,
     /// A number or a percentage.
@@ -30,6 +32,7 @@ impl Default for Wish {
             hull: Hull::Container,
             tag: 1,
             replicas: 3,
+            quota: json!({ "memory": { "request": "64Mi" } }),
             surge: json!(1),
             unavailable: json!(0),
             min_ready: 0,
@@ -49,7 +52,7 @@ impl Wish {
         let image = format!("registry.example/web:{}", self.tag);
         let mut spec = json!({
             self.hull.as_str(): { "image": image },
-            "quota": { "memory": { "request": "64Mi" } },
+            "quota": self.quota,
             "replicas": self.replicas,
             "state": self.state,
             "rollout": {
@@ -83,6 +86,8 @@ pub struct Scenario {
     pub revisions: Vec<String>,
     /// Revisions that never get ready.
     pub broken: Vec<usize>,
+    /// Whether the operator sees pods: only where quotas differ, since there are many more states with them.
+    pub sees_pods: bool,
 }
 
 impl std::fmt::Debug for Scenario {
@@ -106,15 +111,20 @@ impl Scenario {
         let mut revisions: Vec<String> = Vec::new();
         let mut broken_revisions = Vec::new();
         for (wish, desired) in wishes.iter().zip(&desired) {
-            if revisions.contains(&desired.revision) {
-                continue;
+            // A revision may get one of the other names where the first is taken.
+            let others = (1..6).map(|number| desired.template.revision_beside(number));
+            for name in std::iter::once(desired.revision.clone()).chain(others) {
+                if revisions.contains(&name) {
+                    continue;
+                }
+                if broken.contains(&wish.tag) {
+                    broken_revisions.push(revisions.len());
+                }
+                revisions.push(name);
             }
-            if broken.contains(&wish.tag) {
-                broken_revisions.push(revisions.len());
-            }
-            revisions.push(desired.revision.clone());
         }
-        Self { wishes, desired, revisions, broken: broken_revisions }
+        let sees_pods = wishes.iter().any(|wish| wish.quota != wishes[0].quota);
+        Self { wishes, desired, revisions, broken: broken_revisions, sees_pods }
     }
 
     /// The index of a revision.

@@ -1,0 +1,226 @@
+//! Which edits of a quota take effect in place: a table over pairs of specs, and what keeps a set from being kept.
+
+use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
+use catamaran_plan::{
+    Action, Desired, Observed, Plan,
+    observed::{KubeVirt, Members, ObservedService, ObservedSet, Pod, PodQuota, PodSet, Resize, ResizeApi},
+    plan,
+    quota::Quota,
+    resolve,
+};
+
+use crate::simulator::time;
+
+fn desired(spec: &str) -> Desired {
+    let text = format!("{{metadata: {{name: web, namespace: shop, uid: w, generation: 2}}, spec: {{{spec}}}}}");
+    let workload: ElasticWorkload = serde_saphyr::from_str(&text).expect("a workload");
+    resolve(&workload, None).expect("a valid workload")
+}
+
+fn with_quota(quota: &str) -> Desired {
+    desired(&format!("container: {{image: a}}, quota: {quota}"))
+}
+
+/// What there is when `before` runs with one replica.
+fn running(before: &Desired) -> Observed {
+    let quota = PodQuota {
+        annotation: before.in_place.annotation(),
+        containers: before
+            .in_place
+            .resources
+            .map(|quota| (before.in_place.container.clone(), quota))
+            .into_iter()
+            .collect(),
+        ..PodQuota::default()
+    };
+    let pod = Pod {
+        name: "web-1-a".to_owned(),
+        uid: "pod-a".to_owned(),
+        created: time(-100),
+        ready_since: Some(time(-90)),
+        usage: None,
+        marked: false,
+        quota: quota.clone(),
+    };
+    let set = ObservedSet {
+        name: format!("web-{}", before.revision),
+        uid: "set".to_owned(),
+        resource_version: "1".to_owned(),
+        revision: before.revision.clone(),
+        number: 1,
+        replicas: 1,
+        desired_replicas: Some(1),
+        template_hash: Some(before.in_place.hash.clone()),
+        quota,
+        deleting: false,
+        members: Members::Pods(PodSet {
+            live: 1,
+            ready: 1,
+            available: 1,
+            min_ready_seconds: 0,
+            current: true,
+            pods: vec![pod],
+        }),
+    };
+    Observed {
+        now: time(0),
+        kubevirt: KubeVirt::Absent,
+        sets: vec![set],
+        foreign_sets: Vec::new(),
+        service: ObservedService::Absent,
+        status: ElasticWorkloadStatus::default(),
+        scaling: None,
+        resize: ResizeApi::Served,
+        usage_due: None,
+    }
+}
+
+fn change(observed: &mut Observed, edit: impl FnOnce(&mut ObservedSet, &mut Vec<Pod>)) {
+    let mut set = observed.sets[0].clone();
+    if let Members::Pods(pods) = &set.members {
+        let mut pods = pods.clone();
+        edit(&mut set, &mut pods.pods);
+        set.members = Members::Pods(pods);
+    }
+    observed.sets[0] = set;
+}
+
+fn creates(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| matches!(step.action, Action::CreateSet(_)))
+}
+
+#[test]
+fn which_edits_are_in_place() {
+    let guaranteed = "{cpu: {limit: 1}, memory: {limit: 64Mi}}";
+    let burstable = "{cpu: {request: 100m, limit: 1}, memory: {limit: 64Mi}}";
+    for (before, after, in_place, why) in [
+        (guaranteed, "{cpu: {limit: 2}, memory: {limit: 32Mi}}", true, "other limits"),
+        (guaranteed, burstable, false, "another QoS class"),
+        (burstable, guaranteed, false, "another QoS class"),
+        (burstable, "{cpu: {request: 200m, limit: 500m}, memory: {request: 32Mi, limit: 64Mi}}", true, "other values"),
+        (burstable, "{cpu: {request: 100m}, memory: {limit: 64Mi}}", false, "a limit is taken away"),
+        (burstable, "{cpu: {request: 100m, limit: 1}}", false, "memory is taken away"),
+        ("{cpu: {request: 100m}}", "{cpu: {request: 100m, limit: 1}}", true, "a limit is added"),
+        ("{cpu: {request: 100m}}", "{cpu: {request: 100m}, memory: {limit: 64Mi}}", true, "memory is added"),
+        ("{}", burstable, false, "a quota where there was none"),
+        (burstable, "{}", false, "no quota any more"),
+        (
+            burstable,
+            "{cpu: {request: 100m, limit: 1, burst: 500m, weight: 7}, memory: {limit: 64Mi, high: 48Mi, swap: 0}, pids: 9, io: [{device: vda, writeBytesPerSecond: 1M}]}",
+            true,
+            "what the agent holds",
+        ),
+        ("{pids: 9}", "{}", true, "nothing to hold any more"),
+        ("{}", "{pids: 9}", true, "something to hold"),
+    ] {
+        let (old, new) = (with_quota(before), with_quota(after));
+        let plan = plan(&new, &running(&old));
+        assert_eq!(creates(&plan), !in_place, "{why}: {before} -> {after}\n{plan}");
+        assert_eq!(plan.status.update_revision.as_ref() == Some(&old.revision), in_place, "{why}");
+    }
+}
+
+#[test]
+fn what_a_template_says_of_resizes_is_heeded() {
+    let long = |pod: &str, container: &str, limit: &str| {
+        desired(&format!(
+            "container: {{template: {{spec: {{{pod}containers: [{{name: app, image: a{container}}}, {{name: side, image: b}}]}}}}}}, quota: {{cpu: {{limit: {limit}}}, memory: {{limit: 64Mi}}}}"
+        ))
+    };
+    for (pod, container, in_place) in [
+        ("", "", true),
+        ("", ", resizePolicy: [{resourceName: cpu, restartPolicy: NotRequired}]", true),
+        ("", ", resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]", false),
+        ("os: {name: windows}, ", "", false),
+        ("os: {name: linux}, ", "", true),
+        ("resources: {limits: {cpu: 4}}, ", "", false),
+    ] {
+        let (old, new) = (long(pod, container, "1"), long(pod, container, "2"));
+        assert_eq!(!creates(&plan(&new, &running(&old))), in_place, "{pod}{container}");
+    }
+}
+
+#[test]
+fn an_operator_that_is_newer_than_a_set_keeps_it_and_notes_the_hash() {
+    let old = with_quota("{cpu: {limit: 1}}");
+    let mut observed = running(&old);
+    change(&mut observed, |set, _| set.template_hash = None);
+    let plan = plan(&old, &observed);
+    let [step] = plan.steps.as_slice() else { panic!("{plan}") };
+    let Action::UpdateSet(update) = &step.action else { panic!("{plan}") };
+    assert_eq!(update.template_hash.as_ref(), Some(&old.in_place.hash));
+    assert_eq!((update.replicas, &update.quota), (None, &None));
+}
+
+#[test]
+fn without_the_resize_api_only_the_agent_s_part_is_in_place() {
+    let old = with_quota("{cpu: {limit: 1}}");
+    let mut observed = running(&old);
+    observed.resize = ResizeApi::Absent;
+    assert!(creates(&plan(&with_quota("{cpu: {limit: 2}}"), &observed)));
+    assert!(!creates(&plan(&with_quota("{cpu: {limit: 1}, pids: 9}"), &observed)));
+}
+
+/// A failed revision whose quota is corrected is tried again, though its set could be changed in place.
+#[test]
+fn a_failed_revision_with_another_quota_is_a_new_try() {
+    let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
+    let mut observed = running(&old);
+    observed.status.failed_revision = Some(old.revision.clone());
+    assert!(!creates(&plan(&old, &observed)), "the same again is no new try");
+    assert!(creates(&plan(&new, &observed)));
+}
+
+/// The set that bears the first name cannot become like the template again: another name is taken.
+#[test]
+fn a_name_that_is_taken_is_not_taken_twice() {
+    let (old, wide) = (with_quota("{cpu: {request: 100m}}"), with_quota("{cpu: {request: 100m, limit: 1}}"));
+    let mut observed = running(&old);
+    // It was widened in place; now the limit is taken away again.
+    change(&mut observed, |set, pods| {
+        set.quota = running(&wide).sets[0].quota.clone();
+        pods[0].quota = set.quota.clone();
+    });
+    let plan = plan(&old, &observed);
+    assert!(creates(&plan), "{plan}");
+    assert_ne!(plan.status.update_revision, Some(old.revision));
+}
+
+#[test]
+fn a_pod_that_somebody_else_changes_is_not_fought_over() {
+    let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
+    let mut observed = running(&old);
+    change(&mut observed, |set, pods| {
+        set.quota
+            .containers
+            .insert("main".to_owned(), Quota { cpu_limit: Some(2000), cpu_request: Some(2000), ..Quota::default() });
+        pods[0].quota.asked = new.in_place.resources;
+    });
+    let plan = plan(&new, &observed);
+    assert!(plan.steps.is_empty(), "{plan}");
+    assert!(plan.to_string().contains("ResizeOverruled"), "{plan}");
+}
+
+#[test]
+fn each_state_of_a_resize_is_told() {
+    let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
+    for (resize, reason) in [
+        (Resize::Settled, "Available"),
+        (Resize::InProgress, "Resizing"),
+        (Resize::Failing("cpu.max: invalid argument".to_owned()), "ResizeFailing"),
+        (Resize::Deferred("no room".to_owned()), "ResizeDeferred"),
+    ] {
+        let mut observed = running(&new);
+        change(&mut observed, |set, pods| {
+            set.revision.clone_from(&old.revision);
+            pods[0].quota.resize = resize.clone();
+        });
+        let plan = plan(&new, &observed);
+        assert!(plan.steps.is_empty(), "{plan}");
+        assert_eq!(plan.status.conditions[0].reason, reason, "{resize:?}");
+        assert!(plan.status.conditions.iter().all(|condition| condition.type_ != "Stalled"), "{plan}");
+    }
+    let mut observed = running(&new);
+    change(&mut observed, |_, pods| pods[0].quota.resize = Resize::Infeasible("too much".to_owned()));
+    assert!(creates(&plan(&new, &observed)));
+}

@@ -23,7 +23,7 @@ pub(crate) struct Scaling {
 }
 
 /// Brings a set of `current` replicas to `wanted`. `update` carries what else is to be noted with a change of scale; until
-/// `usage_due` the choice may be put off ([`crate::Observed`]).
+/// `usage_due` the choice may be put off ([`crate::Observed`]). `room`: whether all that sets ask for is within the upper bound.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn scale(
     set: &InstanceSet,
@@ -33,6 +33,7 @@ pub(crate) fn scale(
     why: Reason,
     victims: Victims,
     usage_due: Option<Timestamp>,
+    room: bool,
     now: Timestamp,
 ) -> Scaling {
     let verdict = crash_loop::judge(set, wanted, now);
@@ -77,6 +78,9 @@ pub(crate) fn scale(
         }
         verdict.pause
     };
+    // A set that is paused makes nothing up. While others have still to give up replicas, an end of the pause could bring the sum
+    // above the upper bound: for a replica that was lost meanwhile, seen or not.
+    let pause = pause || (set.paused && !room);
     if pause != set.paused {
         update.paused = Some(pause);
         if wanted == current {

@@ -192,6 +192,8 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                 } else {
                     Reason::Scale(next.why)
                 };
+                let others = sets.iter().filter(|other| other.uid != set.uid && !other.deleting);
+                let others = others.map(|other| other.replicas).fold(0, u32::saturating_add);
                 let scaling = machines::scale(
                     instances,
                     update,
@@ -200,6 +202,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                     why,
                     desired.victims,
                     observed.usage_due,
+                    others.saturating_add(next.asked) <= bounds.max_total,
                     now,
                 );
                 steps.extend(scaling.steps);

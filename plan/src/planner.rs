@@ -141,6 +141,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
     // The writes.
     let mut steps = Vec::new();
     let mut resizing = Resizing::default();
+    let asked_in_all: u64 = sets.iter().filter(|set| !set.deleting).map(|set| u64::from(set.replicas)).sum();
     for (index, set) in sets.iter().enumerate() {
         look_again(set.next_available(now, min_ready));
         let is_target = existing == Some(index) && !blocked;
@@ -168,7 +169,6 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         }
         match &set.members {
             Members::Pods(pods) => {
-                let mut update = update;
                 let marking =
                     pods::mark(pods, update.set.clone(), set.replicas, next.asked, desired.victims, observed.usage_due);
                 steps.extend(marking.steps);
@@ -192,8 +192,6 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                 } else {
                     Reason::Scale(next.why)
                 };
-                let others = sets.iter().filter(|other| other.uid != set.uid && !other.deleting);
-                let others = others.map(|other| other.replicas).fold(0, u32::saturating_add);
                 let scaling = machines::scale(
                     instances,
                     update,
@@ -202,7 +200,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                     why,
                     desired.victims,
                     observed.usage_due,
-                    others.saturating_add(next.asked) <= bounds.max_total,
+                    asked_in_all - u64::from(set.replicas) + u64::from(next.asked) <= u64::from(bounds.max_total),
                     now,
                 );
                 steps.extend(scaling.steps);

@@ -155,29 +155,50 @@ async fn victims_of(ground: Ground, manifest: fn(&str) -> String) -> Result<()> 
     ground.apply(&bounds(10)).await?;
     settled(&ground, 10).await?;
     let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let mut names: Vec<String> = live(&pods).await?;
-    ensure!(names.len() == 10, "{names:?}");
-    // Neither by name nor by age.
-    let order = [3, 7, 1, 9, 5, 0, 8, 2, 6, 4];
-    for (work, index) in order.iter().enumerate() {
-        simulator.own_work(&names[*index], 0.02 + 0.04 * work as f64);
-    }
-    let mut idle: Vec<String> = order[..4].iter().map(|index| names[*index].clone()).collect();
-    // The window of usage is 3 s; after so many decisions it holds the new work alone.
-    decisions(&ground, 6.0, "").await?;
+    let ten = Ten::at_work(&ground, &simulator, &pods).await?;
     ground.apply(&bounds(6)).await?;
     settled(&ground, 6).await?;
-    let left = eventually("six are left", WITHIN, || async {
-        let left = live(&pods).await?;
-        Ok((left.len() == 6).then_some(left))
-    })
-    .await?;
-    names.retain(|name| !left.contains(name));
-    names.sort();
-    idle.sort();
-    ensure!(names == idle, "{names:?} went, {idle:?} were the least busy");
+    ten.lost_the_least_busy(&pods).await?;
     between_six_and_ten(&recorder.history())?;
     ground.quiet().await
+}
+
+/// Ten pods, each with other work, and the four of them with the least; both by name.
+struct Ten {
+    names: Vec<String>,
+    idle: Vec<String>,
+}
+
+impl Ten {
+    /// Gives the pods their work, and waits until usage shows it.
+    async fn at_work(ground: &Ground, simulator: &UsageSimulator, pods: &Api<Pod>) -> Result<Self> {
+        let mut names = live(pods).await?;
+        names.sort();
+        ensure!(names.len() == 10, "{names:?}");
+        // Neither by name nor by age.
+        let order = [3, 7, 1, 9, 5, 0, 8, 2, 6, 4];
+        for (work, index) in order.iter().enumerate() {
+            simulator.own_work(&names[*index], 0.02 + 0.04 * work as f64);
+        }
+        let mut idle: Vec<String> = order[..4].iter().map(|index| names[*index].clone()).collect();
+        idle.sort();
+        // The window of usage is 3 s; after so many decisions it holds the new work alone.
+        decisions(ground, 6.0, "").await?;
+        Ok(Self { names, idle })
+    }
+
+    /// Waits until six are left, which have to be the busy ones.
+    async fn lost_the_least_busy(self, pods: &Api<Pod>) -> Result<()> {
+        let Self { mut names, idle } = self;
+        let left = eventually("six are left", WITHIN, || async {
+            let left = live(pods).await?;
+            Ok((left.len() == 6).then_some(left))
+        })
+        .await?;
+        names.retain(|name| !left.contains(name));
+        ensure!(names == idle, "{names:?} went, {idle:?} were the least busy");
+        Ok(())
+    }
 }
 
 /// At every event after there were ten replicas for the first time: at most ten, and at least six available.
@@ -216,16 +237,7 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
     for moment in moments {
         ground.apply(&bounds(10)).await?;
         settled(&ground, 10).await?;
-        let mut names = live(&pods).await?;
-        names.sort();
-        ensure!(names.len() == 10, "{names:?}");
-        // Neither by name nor by age.
-        let order = [3, 7, 1, 9, 5, 0, 8, 2, 6, 4];
-        for (work, index) in order.iter().enumerate() {
-            simulator.own_work(&names[*index], 0.02 + 0.04 * work as f64);
-        }
-        let mut idle: Vec<String> = order[..4].iter().map(|index| names[*index].clone()).collect();
-        decisions(&ground, 6.0, "").await?;
+        let ten = Ten::at_work(&ground, &simulator, &pods).await?;
         ground.quiet().await?;
         gate.shut_after(moment);
         ground.apply(&bounds(6)).await?;
@@ -249,14 +261,7 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
             settled(&ground, 6).await?;
         }
         gate.open();
-        let left = eventually("six are left", WITHIN, || async {
-            let left = live(&pods).await?;
-            Ok((left.len() == 6).then_some(left))
-        })
-        .await?;
-        names.retain(|name| !left.contains(name));
-        idle.sort();
-        ensure!(names == idle, "after write {moment}: {names:?} went, {idle:?} were the least busy");
+        ten.lost_the_least_busy(&pods).await.with_context(|| format!("after write {moment}"))?;
         if !was_killed {
             break;
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use catamaran_e2e::{
+    audit::Write,
     control_plane::ControlPlane,
     history::{History, Recorder},
     installation::{Installation, Operator, SYSTEM, operator_user},
@@ -80,18 +81,14 @@ impl Ground {
             }
             // What Kubernetes' own controllers make of the last change may take them a while on a busy machine (EndpointSlices);
             // the operator is quiet from the first second.
-            let not_ours =
-                |write: &catamaran_e2e::audit::Write| write.user != operator_user() || write.resource == "leases";
+            let not_ours = |write: &Write| write.user != operator_user() || is_lease(write);
             self.control_plane.audit().assert_quiet(from, to, not_ours).await?;
         }
         outcome
     }
 
     pub(crate) async fn quiet_between(&self, from: Timestamp, to: Timestamp) -> Result<()> {
-        let lease = |write: &catamaran_e2e::audit::Write| {
-            write.resource == "leases" && write.namespace == SYSTEM && write.user == operator_user()
-        };
-        self.control_plane.audit().assert_quiet(from, to, lease).await
+        self.control_plane.audit().assert_quiet(from, to, is_lease).await
     }
 
     /// Kills the operator at a moment before `latest`, and starts another one in its place.
@@ -116,6 +113,11 @@ impl Ground {
         self.quiet().await?;
         Ok(history)
     }
+}
+
+/// Whether the operator keeps its lease by it.
+fn is_lease(write: &Write) -> bool {
+    write.resource == "leases" && write.namespace == SYSTEM && write.user == operator_user()
 }
 
 /// Random numbers for faults. The seed is printed; `CATAMARAN_SEED` repeats a run.

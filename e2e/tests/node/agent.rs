@@ -12,7 +12,7 @@ use catamaran_e2e::{
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
 use kube::{
     Api,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -78,7 +78,10 @@ async fn says(ground: &Ground, cgroup: &str, wanted: &[(&str, &str)]) -> Result<
     eventually(&format!("{cgroup} has {wanted:?}"), HELD_WITHIN, || async {
         for (file, value) in wanted {
             let found = ground.read(cgroup, file).await?;
-            ensure!(found.contains(value), "{file} says {found:?}");
+            // A value is a whole file, a line of it (cgroup.events) or a word of it (io.max names the device first).
+            let mut parts = found.lines().chain(found.split_whitespace());
+            let said = found == *value || parts.any(|part| part == *value);
+            ensure!(said, "{file} says {found:?}");
         }
         Ok(Some(()))
     })
@@ -241,10 +244,13 @@ async fn agent_metric(ground: &Ground, name: &str, wanted: impl Fn(f64) -> bool)
     let wanted = &wanted;
     eventually(&format!("{name} of the agent"), HELD_WITHIN, || async move {
         let pods: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);
-        let labels = kube::api::ListParams::default().labels("app.kubernetes.io/component=agent");
-        let pod = pods.list(&labels).await?.items.pop().context("an agent runs")?;
+        // The agent of a second node that is gone stays in the API until the pod garbage collector comes.
+        let here = ListParams::default()
+            .labels("app.kubernetes.io/component=agent")
+            .fields(&format!("spec.nodeName={}", ground.node.name()));
+        let pod = pods.list(&here).await?.items.pop().context("an agent runs")?;
         let address = pod.status.and_then(|status| status.pod_ip).context("it has an address")?;
-        let text = ground.node.shell(&format!("wget -q -O - http://{address}:8081/metrics")).await?;
+        let text = ground.node.shell(&format!("wget -q -T 5 -O - http://{address}:8081/metrics")).await?;
         let line = text.lines().find(|line| line.starts_with(name)).context("the metric")?;
         let value: f64 = line.rsplit(' ').next().context("a value")?.parse()?;
         Ok(wanted(value).then_some(()))

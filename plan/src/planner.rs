@@ -157,7 +157,10 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
             continue;
         }
         if uncounted.is_some() {
-            steps.extend(of_replicas);
+            // Not before the template: a pod may never have a limit that its set's template lacks, as no resize takes it away.
+            if desired.in_place.change_of(&set.quota).is_none() {
+                steps.extend(of_replicas);
+            }
             continue;
         }
         let next = sizes[index];

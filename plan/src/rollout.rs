@@ -38,9 +38,15 @@ impl Share {
         asked.max(self.asked).max(self.live)
     }
 
-    /// Available replicas that stay at a size: the replica-set controller takes unavailable ones first.
+    /// Available replicas that nobody takes now: the replica-set controller takes unavailable ones first. Those beyond what was
+    /// asked for may be gone already, as its status counts before it deletes.
+    fn lasting(&self) -> u32 {
+        self.available.min(self.asked)
+    }
+
+    /// Those of them that stay at a size.
     fn kept(&self, asked: u32) -> u32 {
-        self.available.min(asked)
+        self.lasting().min(asked)
     }
 }
 
@@ -196,13 +202,13 @@ impl Sizes<'_> {
 
     /// Moves replicas from sets with unavailable ones to sets that would lose available ones, while too few would stay.
     fn keep_available(&mut self, active: &[usize], bounds: Bounds) {
-        let before = sum(self.shares.iter().map(|share| share.kept(share.asked)));
+        let before = sum(self.shares.iter().map(Share::lasting));
         let floor = bounds.min_available.min(before);
         for to in active.iter().copied() {
             for from in active.iter().copied() {
                 let missing = floor.saturating_sub(self.kept());
-                let losing = self.shares[to].available.min(self.shares[to].asked).saturating_sub(self.next[to].asked);
-                let spare = self.next[from].asked.saturating_sub(self.shares[from].available);
+                let losing = self.shares[to].lasting().saturating_sub(self.next[to].asked);
+                let spare = self.next[from].asked.saturating_sub(self.shares[from].lasting());
                 let moved = missing.min(losing).min(spare);
                 if from != to && moved > 0 {
                     self.set(to, self.next[to].asked + moved, Move::Proportional);
@@ -244,11 +250,11 @@ impl Sizes<'_> {
             (0..self.shares.len()).filter(|index| *index != new && self.shares[*index].asked > 0).collect();
         old.sort_by_key(|index| self.shares[*index].number);
         let asked_total = sum(self.next.iter().map(|next| next.asked));
-        let new_unavailable = self.next[new].asked.saturating_sub(self.shares[new].available);
+        let new_unavailable = self.next[new].asked.saturating_sub(self.shares[new].lasting());
         let mut cleanup = asked_total.saturating_sub(bounds.min_available).saturating_sub(new_unavailable);
         for index in old.iter().copied() {
             let share = self.shares[index];
-            let unhealthy = share.asked.saturating_sub(share.kept(share.asked)).min(cleanup);
+            let unhealthy = share.asked.saturating_sub(share.lasting()).min(cleanup);
             if unhealthy > 0 && !share.fixed {
                 cleanup -= unhealthy;
                 self.set(index, share.asked - unhealthy, Move::DropUnhealthy { unhealthy });

@@ -126,3 +126,63 @@ fn instances_that_are_counted_and_not_seen_yet_have_their_room() {
     ];
     play(wishes, &[], &events);
 }
+
+/// The ReplicaSet controller counts before it deletes, so a set at 0 showed an available replica that was gone. It was raised
+/// again, that replica was taken to stay, and the only available one of the other revision went.
+#[test]
+fn a_replica_that_was_counted_before_it_went_replaces_no_other() {
+    let wish = |tag, replicas| Wish { tag, replicas, surge: json!("34%"), unavailable: json!(1), ..Wish::default() };
+    let wishes = vec![wish(1, 2), wish(2, 2)];
+    let events = [
+        PASS,
+        User(1),
+        Controller(0, 0),
+        PASS,
+        Controller(2, 0),
+        AllReady(0),
+        Controller(1, 0),
+        AllReady(1),
+        Controller(1, 0),
+        PASS,
+        Controller(2, 0),
+        PASS,
+        Controller(1, 0),
+        User(0),
+        PASS,
+        Controller(1, 0),
+        Controller(1, 0),
+        PASS,
+    ];
+    play(wishes, &[], &events);
+}
+
+/// Pods were resized while the change of their template waited for a count. The next wish fitted the template as it was, and not
+/// the pods: no resize takes a limit away.
+#[test]
+fn pods_are_resized_after_their_template() {
+    let wish = |quota| Wish { quota, surge: json!(0), unavailable: json!(0), ..Wish::default() };
+    let limited = json!({"cpu": {"request": "100m", "limit": 2}, "memory": {"request": "64Mi", "limit": "96Mi"}});
+    let wishes = vec![
+        Wish { hull: VirtualMachine, ..wish(json!({"memory": {"limit": "64Mi"}})) },
+        wish(limited),
+        wish(json!({"memory": {"request": "64Mi"}})),
+        wish(json!({"cpu": {"request": "200m", "limit": 9}, "memory": {"request": "64Mi"}})),
+    ];
+    let events = [
+        PASS,
+        User(1),
+        PASS,
+        Controller(2, 0),
+        User(2),
+        Controller(1, 0),
+        PASS,
+        User(3),
+        Controller(2, 0),
+        PASS,
+        User(1),
+        PASS,
+        User(3),
+        PASS,
+    ];
+    play(wishes, &[], &events);
+}

@@ -108,7 +108,10 @@ fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
     let wanted = usize::try_from(desired.replicas).expect("few");
     let broken = scenario.broken.contains(&scenario.revision(&wanted_revision));
     if status.failed_revision.as_ref() == Some(&wanted_revision) {
-        // It had its time in this history and missed it.
+        // It had its time in this history and missed it. A pause holds the way back as well, wherever it is.
+        if wish.paused {
+            return Ok(());
+        }
         let back = wish.on_failure == OnFailure::Rollback && (condition("Stalled") || wanted == 0) && all == wanted;
         return if back { Ok(()) } else { Err("neither rolled back nor forward".to_owned()) };
     }

@@ -25,7 +25,7 @@ pub fn container(
 ) -> Result<Rendered, Invalid> {
     let template = match (&hull.image, &hull.template) {
         (Some(image), None) => short_form(image, hull),
-        (None, Some(template)) => template.clone(),
+        (None, Some(template)) => (**template).clone(),
         (Some(_), Some(_)) | (None, None) => {
             return Err(Invalid::field("spec.container", "set exactly one of image and template"));
         }
@@ -71,11 +71,11 @@ fn short_form(image: &str, hull: &ContainerHull) -> PodTemplateSpec {
         ports: non_empty(ports),
         env: non_empty(env),
         env_from: non_empty(env_from),
-        readiness_probe,
-        liveness_probe,
-        startup_probe,
-        lifecycle,
-        security_context,
+        readiness_probe: readiness_probe.map(|boxed| *boxed),
+        liveness_probe: liveness_probe.map(|boxed| *boxed),
+        startup_probe: startup_probe.map(|boxed| *boxed),
+        lifecycle: lifecycle.map(|boxed| *boxed),
+        security_context: security_context.map(|boxed| *boxed),
         ..Container::default()
     };
     PodTemplateSpec { metadata: None, spec: Some(PodSpec { containers: vec![container], ..PodSpec::default() }) }

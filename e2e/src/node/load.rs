@@ -1,0 +1,36 @@
+//! Load in a container that runs: one more process in its cgroup and namespaces, as by `kubectl exec`, but in its place at once and ended when it is told to.
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Node;
+
+/// The name that containerd knows the process by; one for each container.
+const EXEC: &str = "burn";
+
+impl Node {
+    /// Starts a thread that computes in the container of a pod, whose image has to be [`LOAD`](super::LOAD). Returns when it runs.
+    ///
+    /// # Errors
+    /// When the container does not run, or computes already.
+    pub async fn burn(&self, pod: &Pod) -> Result<()> {
+        let id = container(pod)?;
+        self.shell(&format!("ctr -n k8s.io task exec --detach --exec-id {EXEC} {id} /load cpu")).await.map(|_| ())
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn end_burning(&self, pod: &Pod) -> Result<()> {
+        let id = container(pod)?;
+        self.shell(&format!("ctr -n k8s.io task kill --signal SIGKILL --exec-id {EXEC} {id}")).await.map(|_| ())
+    }
+}
+
+/// The id of the only container of a pod.
+fn container(pod: &Pod) -> Result<&str> {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let mut ids = statuses.filter_map(|status| Some(status.container_id.as_deref()?.split_once("://")?.1));
+    ids.next().context("the pod has a container that runs")
+}

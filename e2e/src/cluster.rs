@@ -58,7 +58,7 @@ impl Cluster {
                 node.import(&image.archive()?).await
             }
         };
-        tokio::try_join!(node.serve_names(&control_plane), import(Program::Operator), import(Program::Agent))?;
+        tokio::try_join!(Node::serve_names(&control_plane), import(Program::Operator), import(Program::Agent))?;
         Ok(Self { node, control_plane })
     }
 

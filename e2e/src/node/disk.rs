@@ -51,7 +51,6 @@ pub(super) struct Prepared {
 /// # Errors
 /// When this host cannot run guests, or something cannot be built; the message says what to do.
 pub async fn prepare() -> Result<()> {
-    spawn_blocking(|| Tools::prepare(&Tool::CLUSTER)).await??;
     prepared().await.map(|_| ())
 }
 

@@ -5,26 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
-use tokio::task::spawn_blocking;
 
-use super::{Node, image::Image};
-use crate::{
-    control_plane::ControlPlane,
-    tools::{Tool, Tools},
-    wait::eventually,
-    workloads::apply,
-};
+use crate::{control_plane::ControlPlane, wait::eventually, workloads::apply};
 
 const NAMESPACE: &str = "kube-system";
-/// The image that the manifest names.
-const IMAGE: &str = "catamaran.test/coredns:1";
 const MANIFEST: &str = include_str!("dns.yaml");
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-pub(super) async fn serve(node: &Node, control_plane: &ControlPlane) -> Result<()> {
-    let tools = spawn_blocking(|| Tools::prepare(&Tool::CLUSTER)).await??;
-    let image = Image::new(IMAGE).program("coredns", tools.path(Tool::CoreDns)?)?.entrypoint(&["/coredns"]);
-    node.import(&image.archive()?).await?;
+pub(super) async fn serve(control_plane: &ControlPlane) -> Result<()> {
     let client = control_plane.client();
     apply(&client, NAMESPACE, MANIFEST).await?;
     let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);

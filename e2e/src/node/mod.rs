@@ -172,9 +172,9 @@ impl Node {
     /// Runs the cluster's DNS in a pod: CoreDNS, behind the Service `kube-dns`.
     ///
     /// # Errors
-    /// When it cannot be built or does not get ready.
-    pub async fn serve_names(&self, control_plane: &ControlPlane) -> Result<()> {
-        dns::serve(self, control_plane).await
+    /// When it does not get ready.
+    pub async fn serve_names(control_plane: &ControlPlane) -> Result<()> {
+        dns::serve(control_plane).await
     }
 
     /// The folder of a pod's cgroup in the guest.

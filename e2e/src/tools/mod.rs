@@ -101,7 +101,7 @@ impl Tool {
     ];
 
     /// What a real node needs, in the order in which they are built.
-    pub const NODE: [Self; 13] = [
+    pub const NODE: [Self; 14] = [
         Self::Kubelet,
         Self::KubeProxy,
         Self::Containerd,
@@ -111,14 +111,12 @@ impl Tool {
         Self::CniPtp,
         Self::CniHostLocal,
         Self::CniLoopback,
+        Self::CoreDns,
         Self::GuestNode,
         Self::GuestPause,
         Self::GuestHello,
         Self::GuestLoad,
     ];
-
-    /// What a cluster has besides its nodes: made into images, and run in pods.
-    pub const CLUSTER: [Self; 1] = [Self::CoreDns];
 
     /// The file name of the program.
     pub fn name(self) -> &'static str {
@@ -206,7 +204,7 @@ impl Tool {
 
     /// Whether it runs in the guest alone, on its disk or in an image: then it has to be linked statically, and what the host has of that name does not count.
     fn of_the_guest(self) -> bool {
-        Self::NODE.contains(&self) || Self::CLUSTER.contains(&self)
+        Self::NODE.contains(&self)
     }
 
     /// Whether it is built with a C compiler, which it needs where it enters namespaces before Go starts; with libseccomp (static, with its headers) and pkg-config.

@@ -44,10 +44,12 @@ pub(crate) fn build_programs() -> Result<()> {
     Ok(())
 }
 
-/// Builds this program and the operator with optimisation. Gives the path of this program.
+/// Builds this program, the operator and the agent with optimisation. Gives the path of this program.
 pub(crate) fn build_release() -> Result<PathBuf> {
-    let status =
-        cargo()?.args(["build", "--release", "--package", "xtask", "--package", "catamaran-operator"]).status();
+    let packages = ["xtask", "catamaran-operator", "catamaran-agent"];
+    let mut command = cargo()?;
+    command.args(["build", "--release"]).args(packages.iter().flat_map(|package| ["--package", package]));
+    let status = command.status();
     ensure!(status.context("cannot run cargo")?.success(), "the release build failed");
     Ok(target()?.join("release/xtask"))
 }

@@ -24,7 +24,9 @@ impl Node {
     /// When it does not run.
     pub async fn end_burning(&self, pod: &Pod) -> Result<()> {
         let id = container(pod)?;
-        self.shell(&format!("ctr -n k8s.io task kill --signal SIGKILL --exec-id {EXEC} {id}")).await.map(|_| ())
+        // Deleted as well, so that the name is free again. ctr ends with the status of the process, which was killed.
+        let end = format!("ctr -n k8s.io task delete --force --exec-id {EXEC} {id} || [ $? -eq 137 ]");
+        self.shell(&end).await.map(|_| ())
     }
 }
 

@@ -48,17 +48,25 @@ impl Program {
         let image = Image::new(name)
             .program(&path, binary)?
             .entrypoint(&[&path])
+            .user(self.user())
             .label("org.opencontainers.image.title", self.name())
             .label("org.opencontainers.image.description", self.description())
             .label("org.opencontainers.image.source", env!("CARGO_PKG_REPOSITORY"))
             .label("org.opencontainers.image.licenses", env!("CARGO_PKG_LICENSE"))
             .label("org.opencontainers.image.version", env!("CARGO_PKG_VERSION"));
         Ok(match self {
-            // Numeric, so that the kubelet can check runAsNonRoot; the chart gives the same id.
-            Self::Operator => image.file(AUTHORITIES, 0o644, authorities).user("65532:65532"),
-            // The cgroup files belong to root; the chart takes every capability away.
-            Self::Agent => image.user("0:0"),
+            Self::Operator => image.file(AUTHORITIES, 0o644, authorities),
+            Self::Agent => image,
         })
+    }
+
+    fn user(self) -> &'static str {
+        match self {
+            // Numeric, so that the kubelet can check runAsNonRoot; the chart gives the same id.
+            Self::Operator => "65532:65532",
+            // The cgroup files belong to root; the chart takes every capability away.
+            Self::Agent => "0:0",
+        }
     }
 
     fn description(self) -> &'static str {
@@ -87,4 +95,30 @@ pub fn for_tests(program: Program, binary: &Path) -> Result<Image> {
         .try_fold(program.image(&program.image_name(REGISTRY), &stripped, b"")?, |image, library| {
             image.program(library, Path::new(library))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AUTHORITIES, Program};
+
+    #[test]
+    fn the_containerfile_says_the_same() {
+        let text = include_str!("../../../Containerfile");
+        let mut stages = text.split("\nFROM scratch AS ").skip(1).collect::<Vec<_>>();
+        stages.sort_unstable_by_key(|stage| stage.starts_with("agent"));
+        assert_eq!(stages.len(), Program::ALL.len());
+        for (program, stage) in Program::ALL.into_iter().zip(stages) {
+            let name = program.name();
+            for line in [
+                format!("COPY --from=build /out/{name} /{name}"),
+                format!("USER {}", program.user()),
+                format!("ENTRYPOINT [\"/{name}\"]"),
+                format!("image.title=\"{name}\""),
+                format!("image.description=\"{}\"", program.description()),
+            ] {
+                assert!(stage.contains(&line), "{name}: {line} is missing");
+            }
+            assert_eq!(stage.contains(AUTHORITIES), program == Program::Operator);
+        }
+    }
 }

@@ -1,32 +1,41 @@
 //! Load in a container that runs: one more process in its cgroup and namespaces, as by `kubectl exec`, but in its place at once and ended when it is told to.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Node;
 
-/// The name that containerd knows the process by; one for each container.
-const EXEC: &str = "burn";
+/// containerd keeps the name of a process that ended, so each gets another one.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A process that computes until it is ended.
+#[derive(Debug)]
+pub struct Burning {
+    container: String,
+    name: String,
+}
 
 impl Node {
-    /// Starts a thread that computes in the container of a pod, whose image has to be [`LOAD`](super::LOAD). Returns when it runs.
+    /// Starts a thread that computes in the only container of a pod, whose image has to be [`LOAD`](super::LOAD). Returns when it runs.
     ///
     /// # Errors
-    /// When the container does not run, or computes already.
-    pub async fn burn(&self, pod: &Pod) -> Result<()> {
-        let id = container(pod)?;
-        self.shell(&format!("ctr -n k8s.io task exec --detach --exec-id {EXEC} {id} /load cpu")).await.map(|_| ())
+    /// When the container does not run.
+    pub async fn burn(&self, pod: &Pod) -> Result<Burning> {
+        let container = container(pod)?.to_owned();
+        let name = format!("burn-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.shell(&format!("ctr -n k8s.io task exec --detach --exec-id {name} {container} /load cpu")).await?;
+        Ok(Burning { container, name })
     }
 
     /// Ends that.
     ///
     /// # Errors
     /// When it does not run.
-    pub async fn end_burning(&self, pod: &Pod) -> Result<()> {
-        let id = container(pod)?;
-        // Deleted as well, so that the name is free again. ctr ends with the status of the process, which was killed.
-        let end = format!("ctr -n k8s.io task delete --force --exec-id {EXEC} {id} || [ $? -eq 137 ]");
-        self.shell(&end).await.map(|_| ())
+    pub async fn end_burning(&self, burning: &Burning) -> Result<()> {
+        let Burning { container, name } = burning;
+        self.shell(&format!("ctr -n k8s.io task kill --signal SIGKILL --exec-id {name} {container}")).await.map(|_| ())
     }
 }
 

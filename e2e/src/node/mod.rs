@@ -48,6 +48,7 @@ use crate::{control_plane::ControlPlane, wait::eventually};
 use disk::Prepared;
 pub use disk::{lacks, prepare};
 pub use images::{BUSYBOX, HELLO, LOAD, PAUSE};
+pub use load::Burning;
 use machine::{Machine, Parts, empty_disk};
 use network::Addresses;
 pub(crate) use network::GATEWAY;

@@ -252,7 +252,7 @@ impl<'a> Shop<'a> {
         ensure!(resting.len() == 2);
         let started = Instant::now();
         let node = &self.cluster.node;
-        try_join_all(resting.iter().map(|pod| node.burn(pod))).await?;
+        let loads = try_join_all(resting.iter().map(|pod| node.burn(pod))).await?;
         let raised = timeout(REACTS_WITHIN, self.counts.rises(WORKLOAD, 2))
             .await
             .context("the workload does not scale out")??;
@@ -263,12 +263,12 @@ impl<'a> Shop<'a> {
             Ok(pods.into_iter().find(|pod| resting.iter().all(|old| old.uid() != pod.uid()) && is_ready(pod)))
         })
         .await?;
-        node.burn(&busy).await?;
-        try_join_all(resting.iter().map(|pod| node.end_burning(pod))).await?;
+        let load = node.burn(&busy).await?;
+        try_join_all(loads.iter().map(|load| node.end_burning(load))).await?;
         timeout(POD_WITHIN, self.counts.is(WORKLOAD, 2)).await.context("the workload does not scale in")??;
         let left = self.running(2).await?;
         ensure!(left.contains(&(busy.uid().unwrap_or_default(), 0)), "the busy replica was taken: {left:?}");
-        node.end_burning(&busy).await
+        node.end_burning(&load).await
     }
 }
 

@@ -69,10 +69,10 @@ pub(super) async fn run() -> Result<Reactions> {
         ensure!(counts.of(WORKLOAD)? == RESTING, "the workload moved without a load");
         // Before the process is started, so its start counts as well.
         let start = Instant::now();
-        cluster.node.burn(&pod).await?;
+        let load = cluster.node.burn(&pod).await?;
         let runs = start.elapsed();
         let raised = timeout(WITHIN, counts.rises(WORKLOAD, RESTING)).await.context("no reaction")??;
-        cluster.node.end_burning(&pod).await?;
+        cluster.node.end_burning(&load).await?;
         let took = raised.duration_since(start).as_secs_f64();
         eprintln!("elastic: {took:.2} s, of which until the process ran at most {:.2} s", runs.as_secs_f64());
         seconds.push(took);

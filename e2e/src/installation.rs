@@ -22,7 +22,7 @@ use crate::{
 /// The namespace that the chart is installed into.
 pub const SYSTEM: &str = "catamaran-system";
 /// The name of the release, and with it of the ServiceAccount.
-const RELEASE: &str = "catamaran";
+pub const RELEASE: &str = "catamaran";
 
 /// The Service of the usage intake.
 const USAGE_SERVICE: &str = "catamaran-usage";

@@ -12,7 +12,9 @@
 //! ```
 
 pub mod audit;
+pub mod cluster;
 pub mod control_plane;
+pub mod counts;
 pub mod fake_clock;
 pub mod gate;
 pub mod helm;

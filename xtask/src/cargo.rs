@@ -44,10 +44,24 @@ pub(crate) fn build_programs() -> Result<()> {
     Ok(())
 }
 
-/// Builds this program and the operator with optimisation. Gives the path of this program.
+/// Builds this program, the operator and the agent with optimisation. Gives the path of this program.
 pub(crate) fn build_release() -> Result<PathBuf> {
-    let status =
-        cargo()?.args(["build", "--release", "--package", "xtask", "--package", "catamaran-operator"]).status();
+    let packages = ["xtask", "catamaran-operator", "catamaran-agent"];
+    let mut command = cargo()?;
+    command.args(["build", "--release"]).args(packages.iter().flat_map(|package| ["--package", package]));
+    let status = command.status();
     ensure!(status.context("cannot run cargo")?.success(), "the release build failed");
     Ok(target()?.join("release/xtask"))
+}
+
+/// Builds packages of the workspace with the C library in them, for `triple`. Gives the folder of the programs.
+pub(crate) fn build_static(profile: &str, triple: &str, packages: &[&str]) -> Result<PathBuf> {
+    let mut command = cargo()?;
+    // With `--target` the flag does not reach build scripts and procedural macros, which cannot be linked with it.
+    command.args(["build", "--locked", "--profile", profile, "--target", triple]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    ensure!(command.status().context("cannot run cargo")?.success(), "the static build failed");
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(target()?.join(triple).join(folder))
 }

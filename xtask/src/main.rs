@@ -5,6 +5,7 @@ mod cargo;
 mod control_plane;
 mod demo;
 mod generate;
+mod image;
 mod manifests;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ enum Command {
     Bench(bench::Arguments),
     /// Write the chart as plain manifests, with CustomResourceDefinitions and Namespace
     Manifests(manifests::Arguments),
+    /// Build the images of operator and agent as OCI archives, without a container engine
+    Image(image::Arguments),
     /// A control plane to play in
     #[command(subcommand)]
     ControlPlane(control_plane::Command),
@@ -62,6 +65,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Demo(arguments) => demo::run(&arguments).await,
         Command::Test(arguments) => spawn_blocking(move || test::run(&arguments)).await?,
         Command::Manifests(arguments) => spawn_blocking(move || manifests::run(&arguments)).await?,
+        Command::Image(arguments) => spawn_blocking(move || image::run(&arguments)).await?,
         Command::ControlPlane(command) => command.run().await,
     }
 }

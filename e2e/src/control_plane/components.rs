@@ -13,6 +13,8 @@ use crate::tools::{Tool, Tools};
 
 /// The first address of the range of Services: the API server's own Service.
 pub(super) const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+/// The address of the Service of the cluster's DNS, where there is one.
+pub(crate) const DNS_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The addresses of Services.
 pub(crate) const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// Addresses of simulated pods; more than any test has pods.
@@ -100,6 +102,7 @@ impl Components<'_> {
             | Tool::GuestNode
             | Tool::GuestPause
             | Tool::GuestHello
+            | Tool::CoreDns
             | Tool::GuestLoad => Vec::new(),
         });
         command.args(self.extra.iter().filter(|(to, _)| *to == tool).map(|(_, argument)| argument));

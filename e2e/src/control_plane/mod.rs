@@ -31,7 +31,7 @@ use crate::{
 };
 pub(crate) use aggregation::{AggregatedApi, server_name};
 pub use components::KWOK_USER;
-pub(crate) use components::SERVICE_RANGE;
+pub(crate) use components::{DNS_IP, SERVICE_RANGE};
 use home::Home;
 pub use home::sweep;
 use kubeconfig::{Credentials, kubeconfig};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::network::{Addresses, NETWORK, PREFIX};
-use crate::control_plane::SERVICE_RANGE;
+use crate::control_plane::{DNS_IP, SERVICE_RANGE};
 
 /// containerd's configuration: `/etc/containerd/config.toml`.
 pub(super) const CONTAINERD: &str = r#"version = 3
@@ -86,8 +86,8 @@ pub(super) fn network(addresses: Addresses) -> Value {
 }
 
 /// The kubelet's configuration. What is not said is as in the product: cgroup v2 with pods below QoS classes, CPU limits by quota, in-place changes.
-pub(super) fn kubelet(port: u16) -> Value {
-    json!({
+pub(super) fn kubelet(port: u16, dns: bool) -> Value {
+    let mut configuration = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
@@ -108,7 +108,12 @@ pub(super) fn kubelet(port: u16) -> Value {
         // The images are all there are: none may be collected.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-    })
+    });
+    if dns {
+        configuration["clusterDNS"] = json!([DNS_IP]);
+        configuration["clusterDomain"] = json!("cluster.local");
+    }
+    configuration
 }
 
 /// kube-proxy's configuration.

@@ -1,6 +1,6 @@
 //! Container images made without a container engine: OCI archives (image-spec v1.1), which `ctr images import`, `podman load` and `skopeo` take.
 //!
-//! The same files give the same digests, on every host and at every time.
+//! The same files give the same digests, at every time and on every host of one architecture.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,7 +19,7 @@ use tar::{EntryType, Header};
 /// The only time that images know: the epoch, so that they do not differ by when they were made.
 const EPOCH: &str = "1970-01-01T00:00:00Z";
 
-/// An image that is being put together: from scratch, one layer, for amd64.
+/// An image that is being put together: from scratch, one layer, for machines like this one.
 #[derive(Debug)]
 pub struct Image {
     name: String,
@@ -200,7 +200,7 @@ impl Image {
         let history = HistoryBuilder::default().created(EPOCH).created_by("catamaran").build()?;
         let image = ImageConfigurationBuilder::default()
             .created(EPOCH)
-            .architecture(Arch::Amd64)
+            .architecture(Arch::default())
             .os(Os::Linux)
             .config(config.build()?)
             .rootfs(RootFsBuilder::default().typ("layers").diff_ids([format!("sha256:{layer_digest}")]).build()?)

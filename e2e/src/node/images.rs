@@ -17,6 +17,8 @@ pub const BUSYBOX: &str = "docker.io/library/busybox:1";
 pub const HELLO: &str = "docker.io/library/hello-world:linux";
 /// Puts a known load on CPU, memory, disk or processes: see `e2e/guest/load`.
 pub const LOAD: &str = "catamaran.test/load:1";
+/// Answers for the names of Services; [`Node::serve_names`](super::Node::serve_names) runs it.
+const COREDNS: &str = "catamaran.test/coredns:1";
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -30,6 +32,7 @@ pub(super) fn all(tools: &Tools, busybox: &Path) -> Result<Vec<Image>> {
             .folder("data", 0o1777)
             .entrypoint(&["/load"])
             .command(&["serve"]),
+        Image::new(COREDNS).program("coredns", tools.path(Tool::CoreDns)?)?.entrypoint(&["/coredns"]),
         busybox_image(busybox)?,
     ])
 }

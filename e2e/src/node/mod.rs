@@ -15,11 +15,14 @@
 mod accelerator;
 mod debian;
 mod disk;
+mod dns;
 mod files;
 pub mod image;
 mod images;
+mod load;
 mod machine;
 mod network;
+pub mod product;
 mod ramdisk;
 mod shell;
 
@@ -45,6 +48,7 @@ use crate::{control_plane::ControlPlane, wait::eventually};
 use disk::Prepared;
 pub use disk::{lacks, prepare};
 pub use images::{BUSYBOX, HELLO, LOAD, PAUSE};
+pub use load::Burning;
 use machine::{Machine, Parts, empty_disk};
 use network::Addresses;
 pub(crate) use network::GATEWAY;
@@ -77,11 +81,13 @@ pub struct NodeOptions {
     pub labels: Vec<(String, String)>,
     /// The key of a taint that keeps away pods which neither tolerate it nor name the node.
     pub taint: Option<String>,
+    /// Whether pods ask the cluster's DNS, which [`Node::serve_names`] starts; otherwise no name has an address.
+    pub dns: bool,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { name: None, cpus: 2, memory: 1024, swap: true, labels: Vec::new(), taint: None }
+        Self { name: None, cpus: 2, memory: 1024, swap: true, labels: Vec::new(), taint: None, dns: false }
     }
 }
 
@@ -162,6 +168,14 @@ impl Node {
     /// What containerd says.
     pub async fn import(&self, archive: &[u8]) -> Result<()> {
         disk::import_into(&self.machine, archive).await
+    }
+
+    /// Runs the cluster's DNS in a pod: CoreDNS, behind the Service `kube-dns`.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn serve_names(control_plane: &ControlPlane) -> Result<()> {
+        dns::serve(control_plane).await
     }
 
     /// The folder of a pod's cgroup in the guest.
@@ -345,7 +359,7 @@ impl Joining<'_> {
         archive.file("seed/ca.crt", keys.authority.as_bytes())?;
         archive.file("seed/kubelet.crt", keys.certificate.as_bytes())?;
         archive.file("seed/kubelet.key", keys.key.as_bytes())?;
-        archive.file("seed/kubelet.json", files::kubelet(self.port).to_string().as_bytes())?;
+        archive.file("seed/kubelet.json", files::kubelet(self.port, self.options.dns).to_string().as_bytes())?;
         archive.file("seed/cni/10-pods.conflist", files::network(addresses).to_string().as_bytes())?;
         archive.finish()
     }

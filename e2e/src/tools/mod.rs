@@ -1,5 +1,5 @@
 //! The programs of the control plane: found where they are already, else built from the Go modules in `e2e/tools`; the oracle of the autoscaler, built from
-//! `e2e/oracle`; and the programs of a real node, built from `e2e/tools` and `e2e/guest`.
+//! `e2e/oracle`; and the programs of a real node and of its cluster's DNS, built from `e2e/tools` and `e2e/guest`.
 //!
 //! Looked for in this order: the folder in `KUBEBUILDER_ASSETS`, the cache (`$CATAMARAN_CACHE/bin`, by default `~/.cache/catamaran/bin`), `PATH`; what is found
 //! outside the cache counts only when its version fits. The `go.mod` files own the versions.
@@ -62,6 +62,8 @@ pub enum Tool {
     CniHostLocal,
     /// The CNI plugin of the loopback interface, in the guest.
     CniLoopback,
+    /// Answers for the names of Services, in a pod. Put together of CoreDNS's own parts (`e2e/tools/coredns`).
+    CoreDns,
     /// Process 1 of the guest. Our own program (`e2e/guest`), as are the next ones.
     GuestNode,
     /// The container that holds the namespaces of a pod.
@@ -99,7 +101,7 @@ impl Tool {
     ];
 
     /// What a real node needs, in the order in which they are built.
-    pub const NODE: [Self; 13] = [
+    pub const NODE: [Self; 14] = [
         Self::Kubelet,
         Self::KubeProxy,
         Self::Containerd,
@@ -109,6 +111,7 @@ impl Tool {
         Self::CniPtp,
         Self::CniHostLocal,
         Self::CniLoopback,
+        Self::CoreDns,
         Self::GuestNode,
         Self::GuestPause,
         Self::GuestHello,
@@ -138,6 +141,7 @@ impl Tool {
             Self::CniPtp => "ptp",
             Self::CniHostLocal => "host-local",
             Self::CniLoopback => "loopback",
+            Self::CoreDns => "coredns",
             Self::GuestNode => "node",
             Self::GuestPause => "pause",
             Self::GuestHello => "hello",
@@ -156,6 +160,7 @@ impl Tool {
             Self::Containerd | Self::ContainerdShim | Self::Ctr => Module::Containerd,
             Self::Runc => Module::Runc,
             Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => Module::Cni,
+            Self::CoreDns => Module::CoreDns,
             Self::GuestNode | Self::GuestPause | Self::GuestHello | Self::GuestLoad => Module::Guest,
             Self::Etcd => Module::Etcd,
             Self::Kwok => Module::Kwok,
@@ -180,7 +185,7 @@ impl Tool {
             }
             Module::Cni => format!("{}/plugins/main/{}", Module::Cni.path(), self.name()),
             Module::Guest => format!("./{}", self.name()),
-            Module::Oracle => ".".to_owned(),
+            Module::Oracle | Module::CoreDns => ".".to_owned(),
         }
     }
 
@@ -197,7 +202,7 @@ impl Tool {
         }
     }
 
-    /// Whether it runs in the guest alone: then it has to be linked statically, and what the host has of that name does not count.
+    /// Whether it runs in the guest alone, on its disk or in an image: then it has to be linked statically, and what the host has of that name does not count.
     fn of_the_guest(self) -> bool {
         Self::NODE.contains(&self)
     }
@@ -228,7 +233,7 @@ impl Tool {
             | Self::Promtool => "about 1 min cold",
             Self::Prometheus => "about 2 min cold",
             Self::Helm | Self::MetricsServer => "about 3 min cold",
-            Self::HpaOracle | Self::Containerd => "about 2 min cold",
+            Self::HpaOracle | Self::Containerd | Self::CoreDns => "about 2 min cold",
             Self::Kubelet | Self::KubeProxy => "about 1 min cold",
             Self::ContainerdShim | Self::Ctr | Self::Runc => "about 15 s",
             Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => "a few seconds",
@@ -237,7 +242,8 @@ impl Tool {
     }
 }
 
-/// A Go module of ours that pins one project; one each, so that their dependencies do not fight. That of the oracle has code of its own as well.
+/// A Go module of ours that pins one project; one each, so that their dependencies do not fight. Those of the oracle and of CoreDNS have code of their
+/// own as well.
 #[derive(Clone, Copy, Debug)]
 enum Module {
     Kubernetes,
@@ -250,6 +256,7 @@ enum Module {
     Containerd,
     Runc,
     Cni,
+    CoreDns,
     Guest,
 }
 
@@ -266,6 +273,7 @@ impl Module {
             Self::Containerd => "containerd",
             Self::Runc => "runc",
             Self::Cni => "cni",
+            Self::CoreDns => "coredns",
             Self::Guest => "guest",
         }
     }
@@ -281,7 +289,8 @@ impl Module {
             | Self::Prometheus
             | Self::Containerd
             | Self::Runc
-            | Self::Cni => e2e.join("tools").join(self.folder_name()),
+            | Self::Cni
+            | Self::CoreDns => e2e.join("tools").join(self.folder_name()),
             Self::Oracle | Self::Guest => e2e.join(self.folder_name()),
         }
     }
@@ -298,6 +307,7 @@ impl Module {
             Self::Containerd => "github.com/containerd/containerd/v2",
             Self::Runc => "github.com/opencontainers/runc",
             Self::Cni => "github.com/containernetworking/plugins",
+            Self::CoreDns => "github.com/coredns/coredns",
             Self::Guest => "golang.org/x/sys",
         }
     }
@@ -314,6 +324,7 @@ impl Module {
             Self::Containerd => include_str!("../../tools/containerd/go.mod"),
             Self::Runc => include_str!("../../tools/runc/go.mod"),
             Self::Cni => include_str!("../../tools/cni/go.mod"),
+            Self::CoreDns => include_str!("../../tools/coredns/go.mod"),
             Self::Guest => include_str!("../../guest/go.mod"),
         }
     }
@@ -341,7 +352,7 @@ impl Module {
             // Release 3.x of Prometheus is version 0.30x of its Go module.
             Self::Prometheus => found.major == 3,
             // Nobody else makes them, or nobody's are looked for.
-            Self::Oracle | Self::Guest | Self::Containerd | Self::Runc | Self::Cni => false,
+            Self::Oracle | Self::Guest | Self::Containerd | Self::Runc | Self::Cni | Self::CoreDns => false,
         }
     }
 
@@ -366,7 +377,7 @@ impl Module {
             // Linked by the C linker, with the C library in it.
             Self::Runc => "-linkmode external -extldflags -static".to_owned(),
             // The first have their version in the source, and nobody asks the others for one.
-            Self::Etcd | Self::Kwok | Self::Oracle | Self::Cni | Self::Guest => String::new(),
+            Self::Etcd | Self::Kwok | Self::Oracle | Self::Cni | Self::CoreDns | Self::Guest => String::new(),
         }
     }
 }
@@ -414,7 +425,7 @@ impl Tools {
 fn cached(tool: Tool) -> Result<PathBuf> {
     let module = tool.module();
     let mut folder = format!("{}-{}", module.folder_name(), module.version());
-    if matches!(module, Module::Oracle | Module::Guest) {
+    if matches!(module, Module::Oracle | Module::CoreDns | Module::Guest) {
         folder = format!("{folder}-{}", digest(&module.folder())?);
     }
     Ok(cache()?.join("bin").join(folder).join(tool.name()))

@@ -1,12 +1,15 @@
 //! The node agent, as the chart runs it, under a real kernel: every knob takes effect, is held, and goes with its cause.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL};
 use catamaran_e2e::{
     installation::{SYSTEM, binary},
-    node::{BUSYBOX, LOAD, Node, image::Image},
+    node::{
+        BUSYBOX, LOAD, Node,
+        product::{Program, for_tests},
+    },
     wait::eventually,
 };
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
@@ -19,20 +22,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::ground::{Ground, POD_WITHIN};
 
-/// The image that the chart names.
-const IMAGE: &str = concat!("ghcr.io/catamaran-dev/catamaran-agent:", env!("CARGO_PKG_VERSION"));
 /// The agent looks each second; a busy machine gets more.
 const HELD_WITHIN: Duration = Duration::from_secs(20);
 
-/// Imports an image with the agent that was built last. It is linked dynamically, so the libraries of this host come along.
+/// Imports an image with the agent that was built last.
 pub(crate) async fn import(node: &Node) -> Result<()> {
-    let program = binary("catamaran-agent")?;
-    let mut image = Image::new(IMAGE).program("/catamaran-agent", &program)?.entrypoint(&["/catamaran-agent"]);
-    let output = Command::new("ldd").arg(&program).output().context("ldd tells the libraries of a program")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for library in text.split_whitespace().filter(|word| word.starts_with('/')) {
-        image = image.program(library, Path::new(library))?;
-    }
+    let image = for_tests(Program::Agent, &binary(Program::Agent.name())?)?;
     node.import(&image.archive()?).await
 }
 

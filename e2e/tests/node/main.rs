@@ -3,6 +3,7 @@
 //! A host that cannot run a guest fails them.
 
 mod agent;
+mod chart;
 mod ground;
 mod hello;
 mod network;
@@ -29,6 +30,8 @@ enum Test {
     Shared(Run),
     /// Disturbs others, so it runs when none of them does.
     Alone(Run),
+    /// Has a cluster of its own, and runs when no other does: two guests at once would slow each other.
+    Apart(fn() -> BoxFuture<'static, Result<()>>),
 }
 
 type Run = for<'a> fn(&'a Ground) -> BoxFuture<'a, Result<()>>;
@@ -67,21 +70,29 @@ fn main() -> Result<ExitCode> {
     // An error is kept as well: the next test would meet it again after minutes.
     let ground: Arc<OnceCell<Result<Ground, String>>> = Arc::default();
     let order = Arc::new(RwLock::new(()));
-    let trials = tests.into_iter().map(|(name, test)| {
+    let apart = [("chart::runs_the_product", Test::Apart(|| Box::pin(chart::runs_the_product())))];
+    let trials = apart.into_iter().chain(tests).map(|(name, test)| {
         let (runtime, ground, order) = (runtime.clone(), ground.clone(), order.clone());
         Trial::test(name, move || {
             let outcome = runtime.block_on(async {
-                let ground =
-                    ground.get_or_init(|| async { Ground::start().await.map_err(|error| format!("{error:#}")) }).await;
-                let ground = ground.as_ref().map_err(|error| anyhow!("the ground did not start: {error}"))?;
+                let shared = async {
+                    let ground = ground
+                        .get_or_init(|| async { Ground::start().await.map_err(|error| format!("{error:#}")) })
+                        .await;
+                    ground.as_ref().map_err(|error| anyhow!("the ground did not start: {error}"))
+                };
                 match test {
                     Test::Shared(run) => {
                         let _others = order.read().await;
-                        run(ground).await
+                        run(shared.await?).await
                     }
                     Test::Alone(run) => {
                         let _alone = order.write().await;
-                        run(ground).await
+                        run(shared.await?).await
+                    }
+                    Test::Apart(run) => {
+                        let _alone = order.write().await;
+                        run().await
                     }
                 }
             });

@@ -3,6 +3,7 @@
 //! Everything is built with optimisation, this program too: it is the peer of one benchmark.
 
 mod crash_loop;
+mod elastic;
 mod peer;
 mod reaction;
 mod reconcile;
@@ -45,6 +46,8 @@ enum Name {
     CrashLoop,
     /// From a step of the load to the write of the count, against the HPA with metrics-server
     Reaction,
+    /// From the start of a load in a container of a real node to the write of the count, operator and agent running there
+    Elastic,
     /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up
     Scale,
 }
@@ -62,6 +65,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Name::CrashLoop => crash_loop::run().await.context("crash-loop")?,
             Name::Reaction => reaction::run().await.context("reaction")?,
             Name::Scale => scale::run().await.context("scale")?,
+            Name::Elastic => {
+                let outcome = elastic::run().await.context("elastic")?;
+                let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };
+                writeln!(io::stdout(), "{text}")?;
+                continue;
+            }
         };
         let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };
         writeln!(io::stdout(), "{text}")?;
@@ -74,6 +83,8 @@ fn again_with_optimisation() -> Result<()> {
     setup::prepare()?;
     Tools::prepare(&Tool::GROUND)?;
     Tools::prepare(&[Tool::MetricsServer])?;
+    // The guest itself is prepared by the benchmark that boots it.
+    setup::prepare_for_nodes()?;
     eprintln!("building with optimisation ...");
     let program = build_release()?;
     // Returns only when it fails.

@@ -1,12 +1,12 @@
 //! From a step of the load to the write of the replica set: by the usage that agents push, against the HorizontalPodAutoscaler by
 //! metrics-server. Both see the same demand on the same nodes, with the same bounds and policies.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use catamaran_crds::names::WORKLOAD_LABEL;
 use catamaran_e2e::{
     control_plane::ControlPlane,
+    counts::Counts,
     installation::Installation,
     nodes::USAGE_CPU,
     usage::{
@@ -15,25 +15,21 @@ use catamaran_e2e::{
     },
     workloads::apply,
 };
-use futures::{StreamExt, future::try_join_all};
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
-    runtime::{
-        WatchStreamExt,
-        watcher::{Config, watcher},
-    },
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::{
     sync::watch,
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
-use super::report::{Figures, Outcome, median};
+use super::report::{Outcome, distribution, sorted};
 
 const NAMESPACE: &str = "reaction";
 /// So many pairs run beside each other, each with phases of its own.
@@ -65,7 +61,8 @@ pub(super) async fn run() -> Result<Outcome> {
     let usage = operator.usage().context("the operator takes usage")?;
     let settings = Settings::new(vec![usage.address], &usage.server_name, usage.ca_file.clone());
     let simulator = UsageSimulator::start(client.clone(), settings)?;
-    let counts = Counts::watch(&client, PAIRS);
+    let names = (1..=PAIRS).flat_map(|number| [format!("ours-{number}"), format!("peer-{number}")]);
+    let counts = Counts::watch(&client, NAMESPACE, names);
     let pairs = (1..=PAIRS).map(|number| {
         pair(&client, &simulator, &counts, number, StdRng::seed_from_u64(seed.wrapping_add(u64::from(number))))
     });
@@ -109,7 +106,7 @@ async fn pair(
     let mut steps = Vec::new();
     while steps.len() < STEPS as usize {
         // Both rest, and go on resting over the pause; that one moved by itself would look like the fastest of reactions.
-        timeout(WITHIN, async { tokio::try_join!(counts.rests(&ours), counts.rests(&theirs)) })
+        timeout(WITHIN, async { tokio::try_join!(counts.is(&ours, RESTING), counts.is(&theirs, RESTING)) })
             .await
             .with_context(|| format!("pair {number} does not come to rest"))??;
         sleep(Duration::from_secs_f64(random.random_range(PAUSE.0..PAUSE.1))).await;
@@ -119,7 +116,7 @@ async fn pair(
         }
         let start = Instant::now();
         feed.demand.send_replace(demand(HIGH));
-        let both = async { tokio::try_join!(counts.rises(&ours), counts.rises(&theirs)) };
+        let both = async { tokio::try_join!(counts.rises(&ours, RESTING), counts.rises(&theirs, RESTING)) };
         let (first, second) =
             timeout(WITHIN, both).await.with_context(|| format!("pair {number} does not react"))??;
         let step = Step {
@@ -131,67 +128,6 @@ async fn pair(
         feed.demand.send_replace(demand(LOW));
     }
     Ok(steps)
-}
-
-/// The counts that replica sets were given, as they are written.
-struct Counts {
-    by_name: HashMap<String, watch::Receiver<(i32, Instant)>>,
-    watch: AbortHandle,
-}
-
-impl Drop for Counts {
-    fn drop(&mut self) {
-        self.watch.abort();
-    }
-}
-
-impl Counts {
-    fn watch(client: &Client, pairs: u32) -> Self {
-        let names = (1..=pairs).flat_map(|number| [format!("ours-{number}"), format!("peer-{number}")]);
-        let (mut senders, mut by_name) = (HashMap::new(), HashMap::new());
-        for name in names {
-            let (sender, receiver) = watch::channel((0, Instant::now()));
-            senders.insert(name.clone(), sender);
-            by_name.insert(name, receiver);
-        }
-        let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), NAMESPACE);
-        let watch = tokio::spawn(async move {
-            let mut sets = watcher(sets, Config::default()).default_backoff().touched_objects().boxed();
-            while let Some(set) = sets.next().await {
-                let at = Instant::now();
-                let Ok(set) = set else { continue };
-                let name = set.labels().get(WORKLOAD_LABEL).or_else(|| set.labels().get("app"));
-                let Some(sender) = name.and_then(|name| senders.get(name)) else { continue };
-                let count = set.spec.and_then(|spec| spec.replicas).unwrap_or(1);
-                sender.send_if_modified(|known| {
-                    let news = known.0 != count;
-                    if news {
-                        *known = (count, at);
-                    }
-                    news
-                });
-            }
-        });
-        Self { by_name, watch: watch.abort_handle() }
-    }
-
-    fn receiver(&self, name: &str) -> Result<watch::Receiver<(i32, Instant)>> {
-        self.by_name.get(name).cloned().with_context(|| format!("{name} is not watched"))
-    }
-
-    fn of(&self, name: &str) -> Result<i32> {
-        Ok(self.receiver(name)?.borrow().0)
-    }
-
-    async fn rests(&self, name: &str) -> Result<()> {
-        self.receiver(name)?.wait_for(|(count, _)| *count == RESTING).await?;
-        Ok(())
-    }
-
-    /// When the count was raised.
-    async fn rises(&self, name: &str) -> Result<Instant> {
-        Ok(self.receiver(name)?.wait_for(|(count, _)| *count > RESTING).await?.1)
-    }
 }
 
 /// Gives the pods of a Deployment their shares of a demand, as KWOK's kubelet reports them to metrics-server.
@@ -292,39 +228,4 @@ fn manifests(ours: &str, theirs: &str) -> String {
         },
     });
     [workload, deployment, autoscaler].map(|object| object.to_string()).join("\n---\n")
-}
-
-fn sorted(seconds: &[f64]) -> Vec<f64> {
-    let mut seconds = seconds.to_vec();
-    seconds.sort_by(f64::total_cmp);
-    seconds
-}
-
-/// By nearest rank: of 20 values, the 99th percentile is the highest.
-fn distribution(seconds: &[f64]) -> Figures {
-    let sorted = sorted(seconds);
-    let rank =
-        |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN);
-    Figures::from([
-        ("minSeconds", rank(0)),
-        ("medianSeconds", median(sorted.iter().copied())),
-        ("p90Seconds", rank(90)),
-        ("p99Seconds", rank(99)),
-        ("maxSeconds", rank(100)),
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distribution;
-
-    #[test]
-    fn percentiles_are_values_that_were_seen() {
-        let figures = distribution(&(1..=20).rev().map(f64::from).collect::<Vec<_>>());
-        let of = |name: &str| figures[name];
-        assert_eq!(
-            [of("minSeconds"), of("medianSeconds"), of("p90Seconds"), of("p99Seconds")],
-            [1.0, 10.5, 18.0, 20.0]
-        );
-    }
 }

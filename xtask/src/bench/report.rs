@@ -61,14 +61,45 @@ pub(super) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
+/// From the lowest to the highest.
+pub(super) fn sorted(seconds: &[f64]) -> Vec<f64> {
+    let mut seconds = seconds.to_vec();
+    seconds.sort_by(f64::total_cmp);
+    seconds
+}
+
+/// By nearest rank: of 20 values, the 99th percentile is the highest.
+pub(super) fn distribution(seconds: &[f64]) -> Figures {
+    let sorted = sorted(seconds);
+    let rank =
+        |percent: usize| sorted.get((sorted.len() * percent).div_ceil(100).max(1) - 1).copied().unwrap_or(f64::NAN);
+    Figures::from([
+        ("minSeconds", rank(0)),
+        ("medianSeconds", median(sorted.iter().copied())),
+        ("p90Seconds", rank(90)),
+        ("p99Seconds", rank(99)),
+        ("maxSeconds", rank(100)),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{distribution, median};
 
     #[test]
     fn the_median_is_in_the_middle() {
         assert!((median([5.0, 1.0, 3.0]) - 3.0).abs() < f64::EPSILON);
         assert!((median([4.0, 1.0, 3.0, 2.0]) - 2.5).abs() < f64::EPSILON);
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let figures = distribution(&(1..=20).rev().map(f64::from).collect::<Vec<_>>());
+        let of = |name: &str| figures[name];
+        assert_eq!(
+            [of("minSeconds"), of("medianSeconds"), of("p90Seconds"), of("p99Seconds")],
+            [1.0, 10.5, 18.0, 20.0]
+        );
     }
 }

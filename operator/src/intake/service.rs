@@ -250,14 +250,15 @@ fn record(shared: &Shared, sender: &Sender, clock: u64, report: Accepted) {
                         Pushed::Started | Pushed::Continued | Pushed::Repeated => {}
                     }
                 });
-                pods.push(pod.pod().clone());
+                pods.push(pod);
             }
             Placed::OtherNode | Placed::OtherUid | Placed::Unknown => {}
         }
     }
     metrics.recorded(samples);
     if !pods.is_empty() {
-        observer.reported(&pods);
+        observer.read(&reading, &pods);
+        observer.reported(&pods.iter().map(|pod| pod.pod().clone()).collect::<Vec<_>>());
     }
 }
 

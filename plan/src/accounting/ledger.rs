@@ -49,7 +49,8 @@ pub struct Keep {
     pub hours: u32,
     /// How many buckets there are at most; the oldest hours go first.
     pub buckets: usize,
-    /// For how long the total of an account stays after the last pod, so that whoever reads it has read the end.
+    /// For how long a total stays after the account's last pod, so that whoever reads it has read the end; and for how long a
+    /// pod that is gone is remembered, in case it only seemed to be.
     pub totals: Duration,
 }
 
@@ -77,6 +78,8 @@ struct Entry {
     pod: Pod,
     meter: Meter,
     lease: Lease,
+    /// When it was last among the pods that exist.
+    seen: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,10 +122,10 @@ impl Ledger {
         self.since
     }
 
-    /// Whether a pod is known already; if not, [`Self::pods`] or [`Self::meet`] introduces it.
+    /// To whom a pod is charged, if it is known; if not, [`Self::meet`] introduces it.
     #[must_use]
-    pub fn knows(&self, uid: &str) -> bool {
-        self.pods.contains_key(uid)
+    pub fn account_of(&self, uid: &str) -> Option<&Arc<Account>> {
+        self.pods.get(uid).map(|entry| &entry.pod.account)
     }
 
     /// A pod that exists. What it has reserved since it began, or since the ledger did, is charged.
@@ -135,7 +138,8 @@ impl Ledger {
                     true => (Meter::from_zero(), pod.started),
                     false => (Meter::from_now(), self.since),
                 };
-                let entry = Entry { lease: Lease::from(start, pod.request), meter, pod: pod.clone() };
+                let lease = Lease::from(start, pod.request);
+                let entry = Entry { lease, meter, pod: pod.clone(), seen: now };
                 self.pods.entry(uid.into()).or_insert(entry)
             }
         };
@@ -148,15 +152,17 @@ impl Ledger {
         }
     }
 
-    /// The pods that exist, all of them: others are forgotten.
+    /// The pods that exist, all of them: others are forgotten after a while, and accounts that are in no use.
     pub fn keep(&mut self, here: &HashSet<Box<str>>, now: Timestamp) {
-        self.pods.retain(|uid, _| here.contains(uid));
-        let in_use: HashSet<&Arc<Account>> = self.pods.values().map(|entry| &entry.pod.account).collect();
         let keep = self.keep.totals;
-        self.totals.retain(|account, total| {
-            let age = Duration::try_from(now.duration_since(total.seen)).unwrap_or_default();
-            in_use.contains(account) || age <= keep
+        let lately = |seen: Timestamp| Duration::try_from(now.duration_since(seen)).unwrap_or_default() <= keep;
+        self.pods.retain(|uid, entry| {
+            if here.contains(uid) {
+                entry.seen = now;
+            }
+            lately(entry.seen)
         });
+        self.totals.retain(|_, total| lately(total.seen));
         let oldest = Hour(Hour::of(now).0.saturating_sub(i64::from(self.keep.hours)));
         while let Some(first) = self.hours.first_entry()
             && (*first.key() < oldest || self.buckets > self.keep.buckets)

@@ -28,8 +28,8 @@ use crate::ground::{Ground, NAMESPACE, POD_WITHIN, restarts};
 
 /// Where the guest finds the loopback address of this host.
 const HOST: &str = "10.200.0.1";
-/// By this much a bill may be off.
-const TOLERANCE: f64 = 0.005;
+/// By this share a bill may differ from what the kernel counted.
+const TOLERANCE: f64 = 0.001;
 
 const MANIFESTS: &str = r#"
 apiVersion: catamaran.dev/v1alpha1
@@ -94,7 +94,7 @@ pub(crate) async fn known_seconds_are_billed_over_restarts_and_a_failover(ground
     let billed = eventually("the bill has all of it", Duration::from_secs(30), || async {
         let counted = kernel().await?;
         let billed = bill(ground, &standby).await?;
-        ensure!((billed / counted - 1.0).abs() < 0.001, "{billed} s are billed, the kernel counted {counted} s");
+        ensure!((billed / counted - 1.0).abs() < TOLERANCE, "{billed} s are billed, the kernel counted {counted} s");
         Ok(Some(billed))
     })
     .await?;
@@ -103,7 +103,8 @@ pub(crate) async fn known_seconds_are_billed_over_restarts_and_a_failover(ground
         (billed / burnt - 1.0) * 100.0,
         kernel().await?
     );
-    ensure!((billed / burnt - 1.0).abs() < TOLERANCE, "{burnt} s were burnt, {billed} s are billed");
+    // What is more was used as well: the runtime starts containers and commands within the pod's cgroup.
+    ensure!(billed >= burnt * (1.0 - TOLERANCE), "{burnt} s were burnt, {billed} s are billed");
 
     ground.kubectl(&["delete", "elasticworkload", "billed"]).await?;
     ground.kubectl(&["delete", "workloadclass", "billed"]).await?;

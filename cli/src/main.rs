@@ -32,7 +32,7 @@ enum Command {
     /// Show what workloads use now: CPU, memory, pressure, throttling
     Top(top::Arguments),
     /// Charge workloads for what they used, or for what they had reserved: as a table, CSV, JSON or FOCUS
-    Bill(bill::Arguments),
+    Bill(Box<bill::Arguments>),
     /// Decide cases of autoscaling, one JSON object a line, and print one result a line
     Decide(decide::Arguments),
     /// Play a workload through a trace of demand, and show counts, decisions and cost over time

@@ -134,8 +134,8 @@ impl Sampler {
         if known.is_some_and(|known| known.complete && Arc::ptr_eq(&known.pod, pod)) {
             return;
         }
-        if pod.containers.is_empty() {
-            self.pods.remove(&pod.uid);
+        // One that never ran has used nothing. Of one whose containers ended, the pod's own cgroup has what they used at last.
+        if pod.containers.is_empty() && known.is_none() {
             return;
         }
         match self.open(pod, sampled) {
@@ -195,7 +195,7 @@ impl SampledPod {
         Ok(Self { pod: pod.clone(), own, containers, complete, identity: Arc::new(identity) })
     }
 
-    /// `None` when no container can be read.
+    /// `None` when nothing can be read: the cgroup is gone.
     fn read(
         &mut self,
         buffer: &mut Buffer,
@@ -227,6 +227,9 @@ impl SampledPod {
             self.identity = Arc::new(identity.ok()?);
         }
         let totals = self.own.read(buffer);
+        if counters.is_empty() && totals.cpu_usage_usec.is_none() {
+            return None;
+        }
         let reading = PodReading::new(self.identity.clone(), counters)?;
         Some(reading.with(Some(totals), quota.cloned()))
     }

@@ -196,6 +196,25 @@ fn a_container_that_restarts_is_another_one() {
 }
 
 #[test]
+fn what_containers_used_at_last_is_read_after_their_end() {
+    let tree = Tree::new();
+    tree.pod("p1", "c1");
+    let mut sampler = tree.sampler();
+    assert_eq!(only(&sample(&mut sampler, &[pod_with("p1", &[("main", "c1")], None)], 1)).0.len(), 1);
+    tree.write(&format!("{}/cpu.stat", pod_path("p1")), "usage_usec 950\n");
+    let ended = pod_with("p1", &[], None);
+    let (containers, totals) = only(&sample(&mut sampler, std::slice::from_ref(&ended), 2));
+    assert_eq!((containers.len(), totals.cpu_usage_usec), (0, Some(950)));
+    // Another container starts, and ends, before the cgroup goes.
+    tree.pod("p1", "c2");
+    tree.write(&format!("{}/cpu.stat", pod_path("p1")), "usage_usec 990\n");
+    let (containers, totals) = only(&sample(&mut sampler, &[pod_with("p1", &[("main", "c2")], None)], 3));
+    assert_eq!((containers.len(), totals.cpu_usage_usec), (1, Some(990)));
+    tree.write(&format!("{}/cpu.stat", pod_path("p1")), "");
+    assert!(sample(&mut sampler, &[ended], 4).snapshot.pods.is_empty());
+}
+
+#[test]
 fn a_pod_that_is_gone_is_in_no_snapshot() {
     let tree = Tree::new();
     tree.pod("p1", "c1");

@@ -1,5 +1,6 @@
 //! `kubectl catamaran`: the kubectl plugin. Each subcommand is a module of its own with `Arguments` and `run`.
 
+mod bill;
 mod completions;
 mod connection;
 mod decide;
@@ -30,6 +31,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show what workloads use now: CPU, memory, pressure, throttling
     Top(top::Arguments),
+    /// Charge workloads for what they used, or for what they had reserved: as a table, CSV, JSON or FOCUS
+    Bill(Box<bill::Arguments>),
     /// Decide cases of autoscaling, one JSON object a line, and print one result a line
     Decide(decide::Arguments),
     /// Play a workload through a trace of demand, and show counts, decisions and cost over time
@@ -56,6 +59,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Status(arguments) => wait_for(status::run(&arguments)),
         Command::Explain(arguments) => wait_for(explain::run(&arguments)),
         Command::Top(arguments) => wait_for(top::run(&arguments)),
+        Command::Bill(arguments) => wait_for(bill::run(&arguments)),
         Command::Decide(arguments) => decide::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

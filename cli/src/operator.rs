@@ -197,6 +197,12 @@ fn choose(services: &[Service]) -> Result<Route, Unanswered> {
 }
 
 impl Operator {
+    /// Whether each question goes to the same replica of the operator.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        matches!(self.route, Route::Direct { .. })
+    }
+
     /// Asks for a path such as `/usage`; the answer as text.
     ///
     /// # Errors

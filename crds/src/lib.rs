@@ -6,6 +6,7 @@
 // Each printer column is an attribute of the same name; clippy takes their fields for repetitions.
 #![allow(clippy::duplicated_attributes)]
 
+pub mod accounts;
 pub mod class;
 pub mod container;
 pub mod kubevirt;
@@ -22,7 +23,7 @@ pub mod usage;
 pub mod virtual_machine;
 pub mod workload;
 
-pub use class::{WorkloadClass, WorkloadClassSpec};
+pub use class::{Price, WorkloadClass, WorkloadClassSpec};
 pub use container::ContainerHull;
 pub use node_quota::NodeQuota;
 pub use placement::Placement;

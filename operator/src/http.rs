@@ -1,4 +1,4 @@
-//! /healthz, /readyz and /metrics; and, for `kubectl catamaran`, /explain and /usage.
+//! /healthz, /readyz and /metrics; and, for `kubectl catamaran`, /explain, /usage and /accounts.
 
 mod answers;
 
@@ -20,6 +20,7 @@ use axum::{
 use tokio::net::TcpListener;
 
 use crate::{
+    accounting::Accounts,
     autoscaler::Autoscaler,
     metrics::{Metrics, WorkloadLabels},
     queue::Queue,
@@ -42,6 +43,10 @@ pub struct Probes {
     pub stores: Stores,
     /// What decides on counts, and knows usage.
     pub autoscaler: Autoscaler,
+    /// What was used and reserved.
+    pub accounts: Accounts,
+    /// The name of this process.
+    pub identity: Arc<str>,
 }
 
 /// Serves until the process ends.

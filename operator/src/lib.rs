@@ -8,9 +8,11 @@
 //! - [`autoscaler`]: keeps the counts up to date, with what usage and metrics say
 //! - [`explain`]: the plan and the last decision in words, for people who ask
 //! - [`usage_report`]: what workloads use now, for people who ask
+//! - [`accounting`]: what workloads used and had reserved, for bills
 //! - [`intake`]: what containers use, as node agents stream it
 //! - [`sources`]: metrics for scaling that are asked for, beside those that agents push
 
+pub mod accounting;
 pub mod apply;
 pub mod autoscaler;
 pub mod events;

@@ -1,5 +1,6 @@
 //! Metrics in the OpenMetrics text format.
 
+pub mod accounting;
 #[cfg(target_os = "linux")]
 mod process;
 mod scaling;
@@ -138,6 +139,11 @@ impl Metrics {
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner);
         register(registry.sub_registry_with_prefix(PREFIX))
+    }
+
+    /// Lets a part of the operator be read when metrics are asked for; it gives full names.
+    pub fn collect(&self, collector: Box<dyn prometheus_client::collector::Collector>) {
+        self.inner.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(collector);
     }
 
     /// Whether this process holds the lease.

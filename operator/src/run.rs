@@ -22,13 +22,14 @@ use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    accounting::{Accounts, Metered},
     apply::{Failure, Writer},
     autoscaler::Autoscaler,
     events::Announcer,
     http::{self, Probes},
     intake::{self, Intake, metrics::IntakeMetrics, settings::Timing, store::UsageStore, token_review::TokenReviewer},
     lease::{LeaderLease, Lost},
-    metrics::Metrics,
+    metrics::{Metrics, accounting::AccountingCollector},
     queue::Queue,
     reconcile::{Context, reconcile, retry_after},
     settings::Settings,
@@ -90,6 +91,10 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     let autoscaler =
         Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone(), listens);
 
+    // Its ledger begins before the first listing: what is listed then and began later is counted from its start.
+    let accounts = Accounts::new(Arc::new(stores.clone()), jiff::Timestamp::now());
+    metrics.collect(Box::new(AccountingCollector(accounts.clone())));
+
     let ready = Arc::new(AtomicBool::new(false));
     let probes = Probes {
         ready: ready.clone(),
@@ -97,6 +102,8 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         metrics: metrics.clone(),
         stores: stores.clone(),
         autoscaler: autoscaler.clone(),
+        accounts: accounts.clone(),
+        identity: identity.as_str().into(),
     };
     let listener = TcpListener::bind(settings.listen)
         .await
@@ -119,7 +126,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
             timing: Timing::default(),
             authenticator: Arc::new(TokenReviewer::new(client.clone(), settings.usage.audience.clone())),
             placement: stores.pods.clone(),
-            observer: Arc::new(autoscaler.clone()),
+            observer: Arc::new(Metered { accounts: accounts.clone(), next: Arc::new(autoscaler.clone()) }),
             store: usage,
             metrics: metrics.register(IntakeMetrics::register),
         };
@@ -130,6 +137,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
             }
         });
     }
+    tokio::spawn(async move { accounts.run().await });
     // A standby decides as well, so that its history is warm.
     tokio::spawn(async move { sources.run().await });
     let decider = autoscaler.clone();

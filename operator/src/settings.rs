@@ -28,7 +28,7 @@ pub struct Settings {
     /// Who holds the lease; unique for each process. The host name (in a pod, the pod's name) when empty.
     #[arg(long, env = "CATAMARAN_IDENTITY", default_value = "")]
     pub identity: String,
-    /// Where /healthz, /readyz and /metrics are served, and /explain and /usage for the kubectl plugin.
+    /// Where /healthz, /readyz and /metrics are served, and /explain, /usage and /accounts for the kubectl plugin.
     #[arg(long, env = "CATAMARAN_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// How many workloads are reconciled at once.

@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn resolved(own: &str, class: &str) -> Result<String, String> {
-        let (own, class) = (quota(own), crds::WorkloadClassSpec { quota: quota(class) });
+        let (own, class) = (quota(own), crds::WorkloadClassSpec { quota: quota(class), price: None });
         let amounts = Quota::resolve(Some(&own), Some(&class)).map_err(|error| error.to_string())?;
         let knobs = Knobs::resolve(Some(&own), Some(&class), amounts).map_err(|error| error.to_string())?;
         let quota = knobs.of("main").map_err(|error| error.to_string())?;

@@ -214,8 +214,10 @@ mod tests {
     #[test]
     fn the_workload_goes_before_the_class_field_by_field() {
         let own = quota("{cpu: {limit: 2}}");
-        let class =
-            crds::WorkloadClassSpec { quota: quota("{cpu: {request: 250m, limit: 1}, memory: {limit: 512Mi}}") };
+        let class = crds::WorkloadClassSpec {
+            quota: quota("{cpu: {request: 250m, limit: 1}, memory: {limit: 512Mi}}"),
+            price: None,
+        };
         let resolved = Quota::resolve(Some(&own), Some(&class)).expect("resolves");
         assert_eq!(
             resolved,
@@ -231,7 +233,7 @@ mod tests {
     #[test]
     fn a_request_above_the_limit_of_the_class_names_the_field() {
         let own = quota("{cpu: {request: 2}}");
-        let class = crds::WorkloadClassSpec { quota: quota("{cpu: {limit: 1}}") };
+        let class = crds::WorkloadClassSpec { quota: quota("{cpu: {limit: 1}}"), price: None };
         let error = Quota::resolve(Some(&own), Some(&class)).expect_err("is refused");
         assert_eq!(
             error.to_string(),

@@ -15,6 +15,7 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::agent;
 
@@ -25,7 +26,9 @@ pub(crate) const POD_WITHIN: Duration = Duration::from_secs(180);
 
 pub(crate) struct Ground {
     pub(crate) node: Node,
-    _operator: Operator,
+    /// The one that leads.
+    pub(crate) operator: Mutex<Operator>,
+    pub(crate) installation: Installation,
     pub(crate) client: Client,
     /// Dropped last: everything else runs on it.
     pub(crate) control_plane: ControlPlane,
@@ -41,7 +44,8 @@ impl Ground {
         let values = json!({"usage": {"enabled": true}, "agent": {"enabled": true}});
         let installation = Installation::install(&control_plane, values).await?;
         let operator = installation.start(&control_plane, "operator").await?;
-        let ground = Self { node, _operator: operator, client: control_plane.client(), control_plane };
+        let client = control_plane.client();
+        let ground = Self { node, operator: Mutex::new(operator), installation, client, control_plane };
         agent::ready(&ground).await?;
         Ok(ground)
     }

@@ -3,6 +3,7 @@
 //! A host that cannot run a guest fails them.
 
 mod agent;
+mod bill;
 mod chart;
 mod ground;
 mod hello;
@@ -60,6 +61,7 @@ fn main() -> Result<ExitCode> {
         Alone(agent::weights_share_the_cpu),
         Shared(agent::frozen_pods_use_nothing),
         Alone(agent::an_agent_that_goes_leaves_nothing),
+        Alone(bill::known_seconds_are_billed_over_restarts_and_a_failover),
         Shared(network::pods_reach_services),
         Shared(quota::limits_are_in_the_cgroup),
         Shared(quota::a_resize_changes_the_cgroup_in_place),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/explain/{namespace}/{name}` | text: [`Explanation`] |
 //! | `/usage`, `/usage/{namespace}`, `/usage/{namespace}/{name}` | JSON: [`UsageList`] |
+//! | `/accounts` | JSON: [`Accounts`](catamaran_crds::accounts::Accounts); parameters in [`Question`] |
 //!
 //! Parameters of /usage: `replicas=true` for each replica, `limit` of workloads (at most 500), `continue` of the answer before.
 //! Errors are a `Status` of the Kubernetes API, with `details.kind` elasticworkloads where it is the workload that is missing.
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 
 use super::Probes;
 use crate::{
+    accounting::answer::Question,
     explain::Explanation,
     stores::WorkloadKey,
     usage_report::{all, report},
@@ -53,6 +55,7 @@ struct Asked {
 pub(super) fn router(probes: Probes) -> Router {
     Router::new()
         .route("/explain/{namespace}/{name}", get(explain))
+        .route("/accounts", get(accounts))
         .route("/usage", get(usage_of_all))
         .route("/usage/{namespace}", get(usage_of_namespace))
         .route("/usage/{namespace}/{name}", get(usage_of_workload))
@@ -67,6 +70,20 @@ async fn explain(State(asked): State<Asked>, Path((namespace, name)): Path<(Stri
                 ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], explanation.to_string()).into_response()
             }
             None => unknown(&key),
+        })
+        .await
+}
+
+async fn accounts(State(asked): State<Asked>, RawQuery(query): RawQuery) -> Response {
+    asked
+        .answer(|probes| {
+            let now = Timestamp::now();
+            let answer = Question::read(query.as_deref(), now)
+                .and_then(|question| probes.accounts.answer(&probes.identity, &question, now));
+            match answer {
+                Ok(answer) => json_of(&answer),
+                Err(problem) => refused(StatusCode::BAD_REQUEST, "BadRequest", &problem.to_string()),
+            }
         })
         .await
 }
@@ -182,7 +199,7 @@ impl Parameters {
     }
 }
 
-fn json_of(list: &UsageList) -> Response {
+fn json_of(list: &impl serde::Serialize) -> Response {
     match serde_json::to_string(list) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", &error.to_string()),

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use catamaran_usage::identity::PodIdentity;
+use catamaran_usage::{identity::PodIdentity, snapshot::PodReading};
+
+use super::store::Reading;
 
 /// Whether a pod may be reported by a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,4 +29,9 @@ pub trait Placement: Send + Sync + 'static {
 pub trait Observer: Send + Sync + 'static {
     /// New usage of these pods of one node is in the store. Called once for each report, so it must be quick and must not block.
     fn reported(&self, pods: &[Arc<PodIdentity>]);
+
+    /// This was read of these pods, all of one node. Called once for each report, before [`Self::reported`].
+    fn read(&self, reading: &Reading<'_>, pods: &[PodReading]) {
+        let _ = (reading, pods);
+    }
 }

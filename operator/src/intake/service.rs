@@ -243,6 +243,12 @@ fn record(shared: &Shared, sender: &Sender, clock: u64, report: Accepted) {
         metrics.placed(placed);
         match placed {
             Placed::Here => {
+                // None of its containers runs: what they used at last is of interest to accounts alone.
+                if pod.counters().is_empty() {
+                    store.remove(&sender.node, pod.pod());
+                    pods.push(pod);
+                    continue;
+                }
                 store.record(&reading, &pod, |pushed| {
                     samples = samples.saturating_add(1);
                     match pushed {
@@ -250,14 +256,15 @@ fn record(shared: &Shared, sender: &Sender, clock: u64, report: Accepted) {
                         Pushed::Started | Pushed::Continued | Pushed::Repeated => {}
                     }
                 });
-                pods.push(pod.pod().clone());
+                pods.push(pod);
             }
             Placed::OtherNode | Placed::OtherUid | Placed::Unknown => {}
         }
     }
     metrics.recorded(samples);
     if !pods.is_empty() {
-        observer.reported(&pods);
+        observer.read(&reading, &pods);
+        observer.reported(&pods.iter().map(|pod| pod.pod().clone()).collect::<Vec<_>>());
     }
 }
 

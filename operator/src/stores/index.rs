@@ -135,6 +135,17 @@ impl<T: Clone> Index<T> {
             .unwrap_or_default()
     }
 
+    /// The children of all workloads, workload by workload.
+    #[must_use]
+    pub fn all(&self) -> Vec<(WorkloadKey, T)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let all = entries
+            .children
+            .iter()
+            .flat_map(|(key, slot)| slot.values().map(move |entry| (key.clone(), entry.value.clone())));
+        all.collect()
+    }
+
     /// An object as it is known.
     #[must_use]
     pub fn find(&self, meta: &ObjectMeta) -> Option<T> {

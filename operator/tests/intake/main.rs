@@ -1,5 +1,6 @@
 //! The usage intake over loopback: real TLS, real HTTP/2, the real client, and clients that break the rules.
 
+mod accounts;
 mod admission;
 mod bounds;
 mod connections;

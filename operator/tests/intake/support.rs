@@ -232,11 +232,13 @@ pub struct Differences {
     pub keep: Keep,
     pub timing: Timing,
     pub max_streams: u32,
+    /// Who is told of usage, in place of `seen`.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for Differences {
     fn default() -> Self {
-        Self { keep: Keep::default(), timing: Timing::default(), max_streams: 5000 }
+        Self { keep: Keep::default(), timing: Timing::default(), max_streams: 5000, observer: None }
     }
 }
 
@@ -272,7 +274,7 @@ impl Ground {
             timing: differences.timing,
             authenticator: Arc::new(tokens.clone()),
             placement: Arc::new(pods.clone()),
-            observer: Arc::new(seen.clone()),
+            observer: differences.observer.unwrap_or_else(|| Arc::new(seen.clone())),
             store: store.clone(),
             metrics: IntakeMetrics::register(&mut registry),
         };

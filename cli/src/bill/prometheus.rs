@@ -1,0 +1,200 @@
+//! What a Prometheus that scrapes the operator says of a period.
+//!
+//! Every replica of the operator has counters of its own, from its own start. In each hour the one with the largest increase was there
+//! for the longest time. Prometheus extrapolates to the ends of the hour, so an hour is right to about the time between two scrapes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context, Result, anyhow, bail};
+use catamaran_crds::{
+    Hull,
+    accounts::{HourAmounts, HourOfAccount},
+};
+use form_urlencoded::Serializer;
+use http::Uri;
+use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
+use kube::{Client, Config};
+use serde::Deserialize;
+
+use super::Period;
+use crate::connection::told;
+
+/// The longest answer that is read.
+const LONGEST_ANSWER: usize = 64 << 20;
+/// Seconds of an hour.
+const HOUR: i64 = 3600;
+
+/// A counter, and where its increase goes. The factor makes the unit of the ledger out of the counter's.
+struct Figure {
+    name: &'static str,
+    factor: f64,
+    field: fn(&mut HourAmounts) -> &mut u64,
+}
+
+const USEC: f64 = 1e6;
+const KIB: f64 = (1_u64 << 20) as f64;
+
+const FIGURES: [Figure; 8] = [
+    Figure { name: "cpu_usage_seconds", factor: USEC, field: |amounts| &mut amounts.cpu_usage_usec },
+    Figure {
+        name: "memory_usage_gibibyte_seconds",
+        factor: KIB,
+        field: |amounts| &mut amounts.memory_usage_kib_seconds,
+    },
+    Figure { name: "io_read_bytes", factor: 1.0, field: |amounts| &mut amounts.io_read_bytes },
+    Figure { name: "io_written_bytes", factor: 1.0, field: |amounts| &mut amounts.io_write_bytes },
+    Figure { name: "cpu_requested_seconds", factor: USEC, field: |amounts| &mut amounts.cpu_requested_usec },
+    Figure {
+        name: "memory_requested_gibibyte_seconds",
+        factor: KIB,
+        field: |amounts| &mut amounts.memory_requested_kib_seconds,
+    },
+    Figure { name: "replica_seconds", factor: USEC, field: |amounts| &mut amounts.replica_usec },
+    Figure { name: "metered_seconds", factor: USEC, field: |amounts| &mut amounts.metered_usec },
+];
+
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    error: String,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: Labels,
+    values: Vec<(f64, String)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(default)]
+struct Labels {
+    namespace: String,
+    workload: String,
+    class: String,
+    hull: String,
+}
+
+type Hours = BTreeMap<(i64, Labels), HourAmounts>;
+
+/// All hours of a period.
+///
+/// # Errors
+/// When Prometheus does not answer.
+pub async fn hours(url: &Uri, period: &Period, namespace: Option<&str>) -> Result<Vec<HourOfAccount>> {
+    let mut config = Config::new(url.clone());
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config.read_timeout = Some(Duration::from_secs(60));
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(|error| anyhow!("{url}: {}", told(&error)))?;
+    let mut hours = Hours::new();
+    for figure in &FIGURES {
+        let text = ask(&client, &path(figure, period, namespace)).await;
+        let text = text.with_context(|| format!("the Prometheus at {url} gives no answer"))?;
+        enter(&mut hours, figure, &text)?;
+    }
+    finish(hours)
+}
+
+fn path(figure: &Figure, period: &Period, namespace: Option<&str>) -> String {
+    // Names of namespaces are letters, digits and dashes; others find nothing.
+    let only = namespace.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
+    let filter = namespace.map_or_else(String::new, |_| format!("{{namespace=\"{}\"}}", only.unwrap_or_default()));
+    let name = figure.name;
+    let query = format!(
+        "max by (namespace, workload, class, hull) (increase(catamaran_workload_{name}_total{filter}[1h])) > 0"
+    );
+    // The value at the end of an hour is the increase within it.
+    let parameters = Serializer::new(String::new())
+        .append_pair("query", &query)
+        .append_pair("start", &period.from.as_second().saturating_add(HOUR).to_string())
+        .append_pair("end", &period.to.as_second().to_string())
+        .append_pair("step", &HOUR.to_string())
+        .finish();
+    format!("/api/v1/query_range?{parameters}")
+}
+
+async fn ask(client: &Client, path: &str) -> Result<String> {
+    let request = http::Request::get(path).body(kube::client::Body::empty())?;
+    let response = client.send(request).await.map_err(|error| anyhow!(told(&error)))?;
+    let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+    let body = body.map_err(|error| anyhow!("the answer cannot be read: {error}"))?.to_bytes();
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
+fn enter(hours: &mut Hours, figure: &Figure, text: &str) -> Result<()> {
+    let answer: Answer = serde_json::from_str(text).context("this is no answer of a Prometheus")?;
+    if answer.status != "success" {
+        bail!("Prometheus says: {}", answer.error);
+    }
+    for series in answer.data.map(|data| data.result).unwrap_or_default() {
+        for (at, value) in series.values {
+            let value: f64 = value.parse().context("a value of Prometheus is no number")?;
+            // Casts saturate, and what is no number is 0.
+            let (hour, amount) = ((at as i64).saturating_sub(HOUR), (value * figure.factor).round() as u64);
+            let amounts = hours.entry((hour, series.metric.clone())).or_default();
+            let field = (figure.field)(amounts);
+            *field = field.saturating_add(amount);
+        }
+    }
+    Ok(())
+}
+
+fn finish(hours: Hours) -> Result<Vec<HourOfAccount>> {
+    let each = hours.into_iter().map(|((start, labels), amounts)| {
+        let Labels { namespace, workload, class, hull } = labels;
+        let hull = match hull.as_str() {
+            "virtualMachine" => Hull::VirtualMachine,
+            _ => Hull::Container,
+        };
+        let start = Timestamp::from_second(start).context("an hour within the calendar")?;
+        Ok(HourOfAccount {
+            start,
+            namespace,
+            workload,
+            class: Some(class).filter(|class| !class.is_empty()),
+            hull,
+            amounts,
+        })
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_become_hours() {
+        let period = Period {
+            from: "2026-03-01T00:00:00Z".parse().expect("a time"),
+            to: "2026-03-01T02:00:00Z".parse().expect("a time"),
+        };
+        let [cpu, memory, ..] = &FIGURES;
+        insta::assert_snapshot!(path(cpu, &period, Some("shop")), @"/api/v1/query_range?query=max+by+%28namespace%2C+workload%2C+class%2C+hull%29+%28increase%28catamaran_workload_cpu_usage_seconds_total%7Bnamespace%3D%22shop%22%7D%5B1h%5D%29%29+%3E+0&start=1772326800&end=1772330400&step=3600");
+        assert!(path(cpu, &period, Some("a\"} or up{x=\"")).contains("namespace%3D%22%22"));
+        let answer = |value: &str| {
+            format!(
+                r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{"namespace":"shop","workload":"web","class":"small","hull":"container"}},"values":[[1772326800,"{value}"]]}}]}}}}"#
+            )
+        };
+        let mut hours = Hours::new();
+        enter(&mut hours, cpu, &answer("60.25")).expect("an answer");
+        enter(&mut hours, memory, &answer("2")).expect("an answer");
+        let hours = finish(hours).expect("hours");
+        assert_eq!(hours.len(), 1);
+        let hour = hours.first().expect("one");
+        assert_eq!((hour.start, hour.class.as_deref()), (period.from, Some("small")));
+        assert_eq!((hour.amounts.cpu_usage_usec, hour.amounts.memory_usage_kib_seconds), (60_250_000, 2 << 20));
+        let error = r#"{"status":"error","errorType":"bad_data","error":"no such thing"}"#;
+        assert!(enter(&mut Hours::new(), cpu, error).expect_err("an error").to_string().contains("no such thing"));
+        assert!(enter(&mut Hours::new(), cpu, "<html>").is_err());
+    }
+}

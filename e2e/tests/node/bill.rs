@@ -1,0 +1,236 @@
+//! A bill for known CPU-seconds: containers restart, the agent is killed, the operator fails over, and nothing is lost or charged twice.
+
+use std::{env, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use catamaran_e2e::{
+    installation::{Operator, SYSTEM, binary},
+    node::LOAD,
+    wait::eventually,
+    workloads,
+};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{Pod, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::ground::{Ground, NAMESPACE, POD_WITHIN, restarts};
+
+/// Where the guest finds the loopback address of this host.
+const HOST: &str = "10.200.0.1";
+/// By this share a bill may differ from what the kernel counted.
+const TOLERANCE: f64 = 0.001;
+
+const MANIFESTS: &str = r#"
+apiVersion: catamaran.dev/v1alpha1
+kind: WorkloadClass
+metadata: {name: billed}
+spec:
+  quota: {cpu: {request: 100m}, memory: {request: 32Mi, limit: 128Mi}}
+  # One euro a CPU-second.
+  price: {currency: EUR, cpuHour: "3600", memoryGibHour: "0.01"}
+---
+apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {name: billed}
+spec:
+  className: billed
+  container: {image: IMAGE, args: [serve]}
+  replicas: 1
+"#;
+
+/// CPU-seconds to burn: 60, or what the environment says.
+fn seconds() -> f64 {
+    env::var("CATAMARAN_TEST_BILL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(60.0)
+}
+
+pub(crate) async fn known_seconds_are_billed_over_restarts_and_a_failover(ground: &Ground) -> Result<()> {
+    let mut leader = ground.operator.lock().await;
+    let standby = ground.installation.start(&ground.control_plane, "standby").await?;
+    lead_agents_to(ground, &[&leader, &standby]).await?;
+    workloads::apply(&ground.client, NAMESPACE, &MANIFESTS.replace("IMAGE", LOAD)).await?;
+    workloads::wait_for(&ground.client, NAMESPACE, "billed", "is ready", POD_WITHIN, |workload| {
+        workloads::condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+    })
+    .await?;
+    for operator in [&*leader, &standby] {
+        metered(operator).await?;
+    }
+
+    let part = seconds() / 5.0;
+    let mut burnt = burn(ground, part).await?;
+    restart(ground).await?;
+    burnt += burn(ground, part).await?;
+    // The agent goes while something is used, and so does the operator that leads.
+    let (burning, killed) = tokio::join!(burn(ground, part), kill_agent(ground));
+    killed?;
+    burnt += burning?;
+    let (burning, killed) = tokio::join!(burn(ground, part), async { leader.kill() });
+    killed?;
+    burnt += burning?;
+    restart(ground).await?;
+    burnt += burn(ground, part).await?;
+
+    // What the kernel counted for the pod: the programs, and what it took to start them.
+    let pod = pod(ground).await?;
+    ensure!(restarts(&pod) == 2, "{} restarts", restarts(&pod));
+    let cgroup = ground.node.cgroup_of_pod(&pod).await?;
+    let kernel = async || -> Result<f64> {
+        let stat = ground.read(&cgroup, "cpu.stat").await?;
+        let usec: f64 =
+            stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?.parse()?;
+        Ok(usec / 1e6)
+    };
+    let billed = eventually("the bill has all of it", Duration::from_secs(30), || async {
+        let counted = kernel().await?;
+        let billed = bill(ground, &standby).await?;
+        ensure!((billed / counted - 1.0).abs() < TOLERANCE, "{billed} s are billed, the kernel counted {counted} s");
+        Ok(Some(billed))
+    })
+    .await?;
+    println!(
+        "{burnt:.3} CPU-seconds were burnt, {billed:.3} are billed ({:+.2} %); the kernel counted {:.3}",
+        (billed / burnt - 1.0) * 100.0,
+        kernel().await?
+    );
+    // What is more was used as well: the runtime starts containers and commands within the pod's cgroup.
+    ensure!(billed >= burnt * (1.0 - TOLERANCE), "{burnt} s were burnt, {billed} s are billed");
+
+    ground.kubectl(&["delete", "elasticworkload", "billed"]).await?;
+    ground.kubectl(&["delete", "workloadclass", "billed"]).await?;
+    *leader = standby;
+    Ok(())
+}
+
+/// Makes agents stream to operators outside of the cluster: there is no DNS in it, so the name of the usage Service is in their
+/// /etc/hosts, with one address for each operator.
+async fn lead_agents_to(ground: &Ground, operators: &[&Operator]) -> Result<()> {
+    let client = ground.client.clone();
+    let (services, slices): (Api<Service>, Api<EndpointSlice>) =
+        (Api::namespaced(client.clone(), SYSTEM), Api::namespaced(client.clone(), SYSTEM));
+    let mut aliases = Vec::new();
+    for (index, operator) in operators.iter().enumerate() {
+        let name = format!("outside-{index}");
+        let port = operator.usage().context("it takes usage")?.address.port();
+        let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"name": "usage", "port": 9443}]}});
+        let service = services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+        let slice = json!({
+            "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [HOST], "conditions": {"ready": true}}],
+            "ports": [{"name": "usage", "port": port}],
+        });
+        slices.create(&PostParams::default(), &serde_json::from_value(slice)?).await?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip).context("a Service has an address")?;
+        aliases.push(json!({"ip": address, "hostnames": [format!("catamaran-usage.{SYSTEM}.svc")]}));
+    }
+    // Operators outside have a certificate of the control plane's authority, not of the chart's.
+    let outside = operators.first().and_then(|operator| operator.usage()).context("one that takes usage")?;
+    let authority = std::fs::read(&outside.ca_file)?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    let name = secrets.list(&ListParams::default()).await?.items.into_iter().find_map(|secret| {
+        secret.data.as_ref().is_some_and(|data| data.contains_key("ca.crt")).then(|| secret.name_any())
+    });
+    let data = json!({"data": {"ca.crt": ByteString(authority)}});
+    let name = name.context("the chart makes a Secret with ca.crt")?;
+    secrets.patch(&name, &PatchParams::default(), &Patch::Merge(data)).await?;
+    let agents: Api<DaemonSet> = Api::namespaced(client, SYSTEM);
+    let template = json!({"spec": {"template": {"spec": {
+        "hostAliases": aliases,
+        // glibc takes the first line of a name otherwise.
+        "containers": [{"name": "agent", "env": [
+            {"name": "RESOLV_MULTI", "value": "on"},
+            {"name": "CATAMARAN_USAGE_SERVER_NAME", "value": outside.server_name},
+        ]}],
+    }}}});
+    agents.patch("catamaran-agent", &PatchParams::default(), &Patch::Strategic(template)).await?;
+    Ok(())
+}
+
+/// Waits until an operator's accounts have a reading of the workload.
+async fn metered(operator: &Operator) -> Result<()> {
+    eventually("an agent's readings are in the accounts", POD_WITHIN, || async {
+        let metrics = operator.metrics().await?;
+        let line = metrics.lines().find(|line| {
+            line.starts_with("catamaran_workload_metered_seconds_total{") && line.contains(r#"workload="billed""#)
+        });
+        let value: f64 = line.and_then(|line| line.rsplit(' ').next()).context("the counter")?.parse()?;
+        Ok((value > 0.0).then_some(()))
+    })
+    .await
+}
+
+async fn pod(ground: &Ground) -> Result<Pod> {
+    let pods = ground.pods().list(&ListParams::default().labels("catamaran.dev/workload=billed")).await?;
+    pods.items.into_iter().next().context("the replica")
+}
+
+/// Burns CPU-seconds in the container; how many, by the program's own count.
+async fn burn(ground: &Ground, seconds: f64) -> Result<f64> {
+    let (pod, time) = (pod(ground).await?.name_any(), format!("{seconds}s"));
+    let text = ground.kubectl(&["exec", &pod, "--", "/load", "cpu", "--cpu-time", &time]).await?;
+    let done: Value = serde_json::from_str(text.lines().last().context("one line")?)?;
+    done["cpuSeconds"].as_f64().context("cpuSeconds")
+}
+
+/// Kills the container's processes; the kubelet starts it again.
+async fn restart(ground: &Ground) -> Result<()> {
+    let before = pod(ground).await?;
+    let cgroup = ground.node.cgroup_of(&before, "main").await?;
+    ground.node.shell(&format!("kill -9 $(cat '{cgroup}/cgroup.procs')")).await?;
+    eventually("the container runs again", POD_WITHIN, || async {
+        let now = pod(ground).await?;
+        let mut statuses = now.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        let runs = statuses.all(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
+        Ok((runs && restarts(&now) > restarts(&before)).then_some(()))
+    })
+    .await
+}
+
+/// Kills the agent's pod without a last word, and waits for the next one.
+async fn kill_agent(ground: &Ground) -> Result<()> {
+    let agents: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);
+    let labels = ListParams::default().labels("app.kubernetes.io/component=agent");
+    let old = agents.list(&labels).await?.items.pop().context("an agent runs")?;
+    agents.delete(&old.name_any(), &DeleteParams::default().grace_period(0)).await?;
+    eventually("another agent is ready", POD_WITHIN, || async {
+        let pods = agents.list(&labels).await?.items;
+        let ready = |pod: &Pod| {
+            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        };
+        Ok(pods.iter().any(|pod| pod.uid() != old.uid() && ready(pod)).then_some(()))
+    })
+    .await
+}
+
+/// CPU-seconds as the plugin bills them.
+async fn bill(ground: &Ground, operator: &Operator) -> Result<f64> {
+    let mut command = Command::new(binary("kubectl-catamaran")?);
+    command
+        .args(["bill", "billed", "--namespace", NAMESPACE, "--last", "3h", "--output", "json"])
+        .args(["--operator-url", &format!("http://{}", operator.address())])
+        .env("KUBECONFIG", ground.control_plane.kubeconfig());
+    let output = command.output().await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let hours: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    ensure!(hours.iter().all(|hour| hour["currency"] == "EUR" && hour["class"] == "billed"), "{hours:?}");
+    let cpu =
+        |hour: &Value| -> Result<f64> { Ok(hour["cpuHours"].as_str().context("cpuHours")?.parse::<f64>()? * 3600.0) };
+    let sum = hours.iter().map(cpu).sum::<Result<f64>>()?;
+    let cost = hours.iter().map(|hour| Ok(hour["cost"].as_str().context("cost")?.parse::<f64>()?));
+    let cost = cost.sum::<Result<f64>>()?;
+    // A euro a CPU-second, and less than a cent for memory.
+    ensure!((cost - sum).abs() < 0.01, "{cost} EUR for {sum} s");
+    Ok(sum)
+}

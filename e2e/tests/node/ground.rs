@@ -25,7 +25,9 @@ pub(crate) const POD_WITHIN: Duration = Duration::from_secs(180);
 
 pub(crate) struct Ground {
     pub(crate) node: Node,
-    _operator: Operator,
+    pub(crate) operator: Operator,
+    /// Its folder has the certificate of the intake.
+    _installation: Installation,
     pub(crate) client: Client,
     /// Dropped last: everything else runs on it.
     pub(crate) control_plane: ControlPlane,
@@ -41,7 +43,8 @@ impl Ground {
         let values = json!({"usage": {"enabled": true}, "agent": {"enabled": true}});
         let installation = Installation::install(&control_plane, values).await?;
         let operator = installation.start(&control_plane, "operator").await?;
-        let ground = Self { node, _operator: operator, client: control_plane.client(), control_plane };
+        let ground =
+            Self { node, operator, _installation: installation, client: control_plane.client(), control_plane };
         agent::ready(&ground).await?;
         Ok(ground)
     }

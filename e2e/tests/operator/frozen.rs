@@ -95,6 +95,11 @@ async fn containers_stay_and_everything_waits() -> Result<()> {
     })
     .await?;
     ensure!(kept.iter().all(is_told_to_freeze), "{kept:?}");
+    // Nothing freezes simulated pods, so it gets ready, which the status counts.
+    wait_for(&ground.client, NAMESPACE, "web", "has 3 ready replicas", WITHIN, |workload| {
+        workload.status.as_ref().is_some_and(|status| status.ready_replicas == 3)
+    })
+    .await?;
     wait_frozen(&ground, "all 3 replicas").await?;
     let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
     ensure!(sets.list(&ListParams::default()).await?.items.len() == 1, "no revision is made");

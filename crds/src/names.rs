@@ -26,6 +26,14 @@ pub const REVISION_NUMBER_ANNOTATION: &str = "catamaran.dev/revision-number";
 /// now is how a change of scale in mid-rollout is seen (as `deployment.kubernetes.io/desired-replicas`).
 pub const DESIRED_REPLICAS_ANNOTATION: &str = "catamaran.dev/desired-replicas";
 
+/// The value of [`REVISION_LABEL`] that a Service selects while its workload is frozen. No revision has that name: the letters of
+/// one are drawn from others.
+pub const NO_REVISION: &str = "frozen";
+
+/// Annotation on a VirtualMachineInstanceReplicaSet: that its instances are to be paused (`true`), or since when they are let go
+/// on (RFC 3339). Without it a paused instance is somebody else's affair.
+pub const FROZEN_ANNOTATION: &str = "catamaran.dev/frozen";
+
 /// Annotation on a VirtualMachineInstanceReplicaSet: the state of its crash-loop backoff, as JSON.
 pub const CRASH_LOOP_ANNOTATION: &str = "catamaran.dev/crash-loop";
 

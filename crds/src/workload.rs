@@ -83,7 +83,7 @@ pub struct ElasticWorkloadSpec {
     /// A Service in front of the replicas; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
-    /// Running, or Stopped (no replicas, the spec stays). Running when absent.
+    /// Running, Frozen (replicas stay, use no CPU and get no traffic), or Stopped (no replicas, the spec stays). Running when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
 }
@@ -94,6 +94,10 @@ pub enum State {
     /// The wanted count of replicas runs.
     #[default]
     Running,
+    /// Replicas stay where they are and do nothing: processes of containers are stopped by the kernel's freezer, which the node agent
+    /// uses, and virtual machines are paused. The Service leads nowhere, scaling, rollouts and quota edits wait. Refused while the
+    /// template has a liveness or startup probe, since the kubelet would kill what it finds frozen.
+    Frozen,
     /// No replica runs; Service and history stay.
     Stopped,
 }

@@ -56,6 +56,8 @@ const WORKLOADS: Rights = &[
     ("external.metrics.k8s.io/*", &["list"]),
     ("kubevirt.io/virtualmachineinstancereplicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("kubevirt.io/virtualmachineinstances", &["list", "watch", "delete"]),
+    ("subresources.kubevirt.io/virtualmachineinstances/pause", &["update"]),
+    ("subresources.kubevirt.io/virtualmachineinstances/unpause", &["update"]),
     ("events.k8s.io/events", &["create", "patch"]),
 ];
 

@@ -148,6 +148,7 @@ impl Writer {
                 let patch = objects::node_quota_patch(uid, annotation.as_deref());
                 self.annotate_pod(desired, name, &patch).await?;
             }
+            Action::PauseInstance { name, paused } => self.pause(desired, name, *paused).await?,
             Action::ResizePod { name, uid, container, quota } => {
                 self.metrics.write(Verb::Patch, "Pod/resize");
                 let patch = Patch::Strategic(objects::resize_patch(uid, container, *quota));
@@ -175,6 +176,29 @@ impl Writer {
         self.metrics.write(Verb::Patch, "Pod");
         let answer = self.api::<Pod>(desired).patch_metadata(name, &parameters(), &Patch::Merge(patch)).await;
         of_a_pod(name, answer.map(|_| ())).map(|_| ())
+    }
+
+    /// By virt-api's subresources, which take no precondition. It answers with a conflict while the guest does not run, or is
+    /// paused, or let go on, already.
+    async fn pause(&self, desired: &Desired, name: &str, paused: bool) -> Result<(), Failure> {
+        let verb = if paused { "pause" } else { "unpause" };
+        self.metrics.write(Verb::Update, &format!("VirtualMachineInstance/{verb}"));
+        let path = format!(
+            "/apis/subresources.kubevirt.io/v1/namespaces/{}/virtualmachineinstances/{name}/{verb}",
+            desired.namespace
+        );
+        let request = http::Request::put(path).header(http::header::CONTENT_TYPE, "application/json");
+        let object = format!("VirtualMachineInstance {name}");
+        let request = match request.body(b"{}".to_vec()) {
+            Ok(request) => request,
+            Err(error) => return Err(Failure::of(object, kube::Error::HttpError(error))),
+        };
+        match self.client.request_text(request).await {
+            Ok(_) => Ok(()),
+            // Deleted in the meantime.
+            Err(kube::Error::Api(status)) if status.code == 404 && status.message.contains(name) => Ok(()),
+            Err(error) => Err(Failure::of(object, error)),
+        }
     }
 
     /// Writes the status. Returns the resourceVersion that it made.

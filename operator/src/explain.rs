@@ -47,6 +47,8 @@ pub enum Count {
     Unscaled,
     /// `spec.state` is Stopped: nothing is decided.
     Stopped,
+    /// `spec.state` is Frozen: nothing is decided.
+    Frozen,
     /// No decision has been made on the present spec, so far.
     Undecided,
     /// The last decision.
@@ -94,8 +96,9 @@ fn explain(
     };
     let told = autoscaler.told(key, workload);
     let count = match (&workload.spec.scaling, workload.spec.state.unwrap_or_default(), &told) {
-        (None, State::Running | State::Stopped, _) => Count::Unscaled,
+        (None, State::Running | State::Frozen | State::Stopped, _) => Count::Unscaled,
         (Some(_), State::Stopped, _) => Count::Stopped,
+        (Some(_), State::Frozen, _) => Count::Frozen,
         (Some(Scaling { .. }), State::Running, None) => Count::Undecided,
         (Some(Scaling { .. }), State::Running, Some(told)) => Count::Decided {
             age: told.age,
@@ -137,6 +140,7 @@ impl fmt::Display for Explanation {
         match &self.count {
             Count::Unscaled => writeln!(f, "\nScaling: there is no spec.scaling; the count is spec.replicas"),
             Count::Stopped => writeln!(f, "\nScaling: spec.state is Stopped; nothing is decided"),
+            Count::Frozen => writeln!(f, "\nScaling: spec.state is Frozen; nothing is decided"),
             Count::Undecided => writeln!(f, "\nScaling: no decision on the present spec yet; ask again in a second"),
             Count::Decided { age, decision, noted } => {
                 write!(f, "\nScaling: the last decision, {:.1} s ago\n{decision}", age.as_secs_f64())?;

@@ -45,6 +45,8 @@ pub enum Verb {
     Apply,
     /// Merge patch, or apply of a status.
     Patch,
+    /// Put.
+    Update,
     /// Post.
     Create,
     /// Delete.

@@ -2,7 +2,7 @@
 
 use catamaran_crds::{Hull, ServicePort};
 
-use crate::{crash_loop::CrashLoop, quota::Quota, revision::Template};
+use crate::{crash_loop::CrashLoop, frozen::FrozenNote, quota::Quota, revision::Template};
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,13 @@ pub enum Action {
         /// Whether it is marked.
         marked: bool,
     },
+    /// Pause a VirtualMachineInstance that runs, or let it go on.
+    PauseInstance {
+        /// Its name; KubeVirt's subresource knows no precondition, and no name is used twice.
+        name: String,
+        /// Whether it is to be paused.
+        paused: bool,
+    },
     /// Tell the node agent another quota, by a pod's annotation.
     AnnotatePod {
         /// Its name.
@@ -49,7 +56,7 @@ pub enum Action {
         /// Its CPU and memory.
         quota: Quota,
     },
-    /// Make the Service, or correct it.
+    /// Make the Service, or correct it. While the workload is frozen it selects nothing.
     ApplyService {
         /// Its uid where it exists, the precondition.
         uid: Option<String>,
@@ -118,6 +125,8 @@ pub struct SetUpdate {
     pub template_hash: Option<String>,
     /// The quota in its template.
     pub quota: Option<SetQuota>,
+    /// The note that its instances are paused: `Some(None)` removes it (VirtualMachineInstanceReplicaSet only).
+    pub frozen: Option<Option<FrozenNote>>,
 }
 
 /// A change of the quota in a replica set's template; what is `None` stays. Replicas that exist are not touched by it.
@@ -145,6 +154,7 @@ impl SetUpdate {
             crash_loop: None,
             template_hash: None,
             quota: None,
+            frozen: None,
         }
     }
 
@@ -161,6 +171,7 @@ impl SetUpdate {
             crash_loop,
             template_hash,
             quota,
+            frozen,
         } = self;
         replicas.is_none()
             && desired_replicas.is_none()
@@ -170,5 +181,6 @@ impl SetUpdate {
             && crash_loop.is_none()
             && template_hash.is_none()
             && quota.is_none()
+            && frozen.is_none()
     }
 }

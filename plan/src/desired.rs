@@ -11,6 +11,7 @@ use crate::{
         policy::{Mode, Settings},
         victims::Victims,
     },
+    frozen,
     in_place::InPlace,
     knobs::Knobs,
     quota::Quota,
@@ -219,6 +220,9 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
         }
     };
     let state = spec.state.unwrap_or_default();
+    if state == State::Frozen {
+        frozen::check(&template)?;
+    }
     let wanted = u32::try_from(spec.replicas.unwrap_or(1))
         .map_err(|_| Invalid::field("spec.replicas", "must not be negative"))?;
     let revision = template.revision();
@@ -227,7 +231,7 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
         uid: metadata.uid.clone().unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),
         replicas: match state {
-            State::Running => wanted,
+            State::Running | State::Frozen => wanted,
             State::Stopped => 0,
         },
         state,

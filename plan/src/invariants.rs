@@ -101,6 +101,7 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
             }
             Action::UpdateSet(_)
             | Action::MarkPod { .. }
+            | Action::PauseInstance { .. }
             | Action::AnnotatePod { .. }
             | Action::ApplyService { .. }
             | Action::DeleteService { .. } => {}

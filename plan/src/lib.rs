@@ -14,6 +14,7 @@ pub mod autoscale;
 pub mod crash_loop;
 pub mod decided;
 pub mod desired;
+pub mod frozen;
 pub mod in_place;
 pub mod invariants;
 pub mod knobs;

@@ -6,9 +6,9 @@ use catamaran_crds::{
     ElasticWorkload, ServicePort as DesiredPort,
     kubevirt::{VirtualMachineInstanceReplicaSet, VirtualMachineInstanceReplicaSetSpec},
     names::{
-        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL, NODE_QUOTA_ANNOTATION,
-        POD_DELETION_COST_ANNOTATION, REVISION_LABEL, REVISION_NUMBER_ANNOTATION, TEMPLATE_HASH_ANNOTATION,
-        VICTIM_COST,
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, FROZEN_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
+        NO_REVISION, NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, REVISION_LABEL, REVISION_NUMBER_ANNOTATION,
+        TEMPLATE_HASH_ANNOTATION, VICTIM_COST,
     },
 };
 use k8s_openapi::{
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use crate::{
     action::{NewSet, SetQuota, SetUpdate},
     desired::Desired,
+    observed::Selects,
     quota::Quota,
     render::workload_labels,
     revision::Template,
@@ -126,6 +127,7 @@ pub fn set_patch(update: &SetUpdate) -> Value {
         crash_loop,
         template_hash,
         quota,
+        frozen,
     } = update;
     let mut annotations = serde_json::Map::new();
     if let Some(desired) = desired_replicas {
@@ -140,6 +142,9 @@ pub fn set_patch(update: &SetUpdate) -> Value {
     }
     if let Some(hash) = template_hash {
         annotations.insert(TEMPLATE_HASH_ANNOTATION.into(), json!(hash));
+    }
+    if let Some(note) = frozen {
+        annotations.insert(FROZEN_ANNOTATION.into(), json!(note.map(|note| note.to_string())));
     }
     let mut metadata = serde_json::Map::new();
     metadata.insert("uid".into(), json!(set.uid));
@@ -199,13 +204,26 @@ pub fn pod_patch(uid: &str, marked: bool) -> Value {
     json!({ "metadata": { "uid": uid, "annotations": { POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) } } })
 }
 
+/// What the Service of a workload selects: its replicas of both hulls, and none of them while it is frozen.
+#[must_use]
+pub fn service_selector(workload: &str, selects: Selects) -> BTreeMap<String, String> {
+    let mut labels = workload_labels(workload);
+    match selects {
+        Selects::Replicas => {}
+        Selects::Nothing => {
+            labels.insert(REVISION_LABEL.to_owned(), NO_REVISION.to_owned());
+        }
+    }
+    labels
+}
+
 /// The Service over the replicas of both hulls.
 #[must_use]
 pub fn service(desired: &Desired, ports: &[DesiredPort], uid: Option<String>) -> Service {
     Service {
         metadata: child_metadata(desired, &desired.name, uid),
         spec: Some(ServiceSpec {
-            selector: Some(workload_labels(&desired.name)),
+            selector: Some(service_selector(&desired.name, Selects::of(desired.state))),
             ports: Some(ports.iter().map(service_port).collect()),
             ..ServiceSpec::default()
         }),

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort};
+use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort, State};
 use jiff::Timestamp;
 
 use crate::{
     autoscale::{Decision, History, victims::Candidate},
     crash_loop::{Crash, CrashLoop},
+    frozen::FrozenNote,
     quota::Quota,
 };
 
@@ -123,6 +124,8 @@ pub struct ObservedSet {
     pub template_hash: Option<String>,
     /// The quota in its template, for replicas to come.
     pub quota: PodQuota,
+    /// Whether its template has a liveness or startup probe: the kubelet would kill its replicas when they are frozen.
+    pub probed: bool,
     /// True once it is being deleted; then it is left alone.
     pub deleting: bool,
     /// What is known of its replicas.
@@ -195,6 +198,8 @@ pub struct InstanceSet {
     pub counted: u32,
     /// The instances that it owns.
     pub instances: Vec<Instance>,
+    /// Whether its instances are noted to be paused by us.
+    pub frozen: Option<FrozenNote>,
     /// The backoff noted on the set, if any.
     pub crash_loop: Option<CrashLoop>,
     /// Instances that ended by themselves, as far as remembered.
@@ -225,6 +230,8 @@ pub struct Instance {
     pub created: Timestamp,
     /// How far it is.
     pub stage: Stage,
+    /// Whether its guest can be paused, or is.
+    pub pause: Pause,
     /// The CPU that its guest uses, in thousandths of a core, where that is known.
     pub usage: Option<i64>,
     /// Its launcher pods: one, and two during a migration.
@@ -241,6 +248,18 @@ impl Instance {
         };
         Candidate { name: &self.name, created: self.created, ready_since, usage: self.usage }
     }
+}
+
+/// Whether a guest is paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// It does not run yet, or no longer: KubeVirt refuses to pause it.
+    #[default]
+    NotRunning,
+    /// It runs.
+    Running,
+    /// It is paused (condition Paused).
+    Paused,
 }
 
 /// How far an instance is, in the order in which victims are taken.
@@ -269,11 +288,31 @@ pub enum ObservedService {
         uid: String,
         /// Its ports, defaults left out.
         ports: Vec<ServicePort>,
-        /// Whether it selects the replicas of the workload and nothing else.
-        selects_workload: bool,
+        /// What it selects; `None` for what we never write.
+        selects: Option<Selects>,
     },
     /// It is somebody else's: never touched.
     Foreign,
+}
+
+/// What a Service of ours selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selects {
+    /// The replicas of the workload.
+    Replicas,
+    /// Nothing, while they are frozen.
+    Nothing,
+}
+
+impl Selects {
+    /// What it is to select in a state.
+    #[must_use]
+    pub fn of(state: State) -> Self {
+        match state {
+            State::Frozen => Self::Nothing,
+            State::Running | State::Stopped => Self::Replicas,
+        }
+    }
 }
 
 /// The counts of a set at one moment.

@@ -1,16 +1,17 @@
 //! The plan for one workload: which writes bring it closer to what is wanted, and why.
 
-use catamaran_crds::{ElasticWorkloadStatus, Hull, OnFailure};
+use catamaran_crds::{ElasticWorkloadStatus, Hull, OnFailure, State};
 use jiff::Timestamp;
 
 use crate::{
     action::{Action, NewSet, SetReference, SetUpdate},
     decided,
     desired::{Bounds, Desired, Invalid},
+    frozen::{self, Hold},
     in_place::{self, Chosen, Infeasible, Resizing},
     machines,
     objects::normalized,
-    observed::{Members, Observed, ObservedService, ObservedSet},
+    observed::{Members, Observed, ObservedService, ObservedSet, Selects},
     pods,
     report::{Reason, Wait},
     rollout::{self, Move, Noted, Share},
@@ -68,6 +69,14 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let Chosen { desired, infeasible } = in_place::choose(desired, observed);
     let desired = desired.as_ref();
     let infeasible = infeasible.as_ref();
+    if desired.state == State::Frozen {
+        return match frozen::hold(desired, observed) {
+            Hold::Now(plan) => *plan,
+            Hold::After(desired) => {
+                plan_towards(&desired, observed, &target_revision(&desired, observed), infeasible).plan
+            }
+        };
+    }
     let planned = plan_towards(desired, observed, &target_revision(desired, observed), infeasible);
     match &planned.deadline {
         // The deadline passed just now, and there is a revision to return to.
@@ -153,6 +162,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         if has_quota {
             resizing = left;
         }
+        let of_replicas = if has_quota { of_replicas } else { frozen::thaw_pods(set) };
         if set.deleting {
             continue;
         }
@@ -169,6 +179,8 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
             update.quota = desired.in_place.change_of(&set.quota);
             let hash = &desired.in_place.hash;
             update.template_hash = (set.template_hash.as_ref() != Some(hash)).then(|| hash.clone());
+        } else {
+            update.quota = frozen::thaw_template(set);
         }
         match &set.members {
             Members::Pods(pods) => {
@@ -188,6 +200,10 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                 }
             }
             Members::Instances(instances) => {
+                let thaw = frozen::thaw_instances(instances, now);
+                update.frozen = thaw.note;
+                steps.extend(thaw.steps);
+                look_again(thaw.look_again);
                 let why = if update.quota.is_some() && next.why == Move::Stay {
                     Reason::Quota
                 } else if next.why == Move::Stay {
@@ -417,7 +433,7 @@ fn why(update: &SetUpdate, scale: Move) -> Reason {
     }
 }
 
-fn service_step(desired: &Desired, observed: &Observed, problems: &mut Vec<Problem>) -> Option<Step> {
+pub(crate) fn service_step(desired: &Desired, observed: &Observed, problems: &mut Vec<Problem>) -> Option<Step> {
     let wanted = &desired.service_ports;
     let apply =
         |uid: Option<String>, why| Some(Step { action: Action::ApplyService { uid, ports: wanted.clone() }, why });
@@ -433,11 +449,12 @@ fn service_step(desired: &Desired, observed: &Observed, problems: &mut Vec<Probl
         ObservedService::Owned { uid, .. } if wanted.is_empty() => {
             Some(Step { action: Action::DeleteService { uid: uid.clone() }, why: Reason::ServiceUnwanted })
         }
-        ObservedService::Owned { uid, ports, selects_workload } => {
+        ObservedService::Owned { uid, ports, selects } => {
             let equal = ports.len() == wanted.len()
                 && ports.iter().zip(wanted).all(|(is, wanted)| normalized(is) == normalized(wanted))
-                && *selects_workload;
-            if equal { None } else { apply(Some(uid.clone()), Reason::ServiceDiffers) }
+                && *selects == Some(Selects::of(desired.state));
+            let why = if desired.state == State::Frozen { Reason::Freeze } else { Reason::ServiceDiffers };
+            if equal { None } else { apply(Some(uid.clone()), why) }
         }
     }
 }
@@ -467,6 +484,6 @@ fn history_steps(
         .collect()
 }
 
-fn count(value: u32) -> i32 {
+pub(crate) fn count(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::{
     action::{Action, SetQuota, SetReference, SetUpdate},
     autoscale::victims::Victims,
+    frozen::FrozenNote,
     in_place::Infeasible,
     observed::Stage,
     planner::{Plan, Step},
@@ -68,6 +69,10 @@ pub enum Reason {
         /// How many are kept.
         limit: usize,
     },
+    /// The workload is frozen.
+    Freeze,
+    /// It is no longer frozen.
+    Thaw,
     /// The Service is missing.
     ServiceMissing,
     /// The Service differs from the spec.
@@ -121,6 +126,11 @@ pub enum Wait {
         /// How many are wanted.
         wanted: u32,
     },
+    /// Replicas are not all frozen yet.
+    Frozen {
+        /// How many are not.
+        replicas: u32,
+    },
     /// The rollout is paused.
     Paused,
     /// KubeVirt has to be installed.
@@ -139,6 +149,7 @@ impl Wait {
             | Self::Counted { .. }
             | Self::Resized { .. }
             | Self::Available { .. }
+            | Self::Frozen { .. }
             | Self::Paused
             | Self::KubeVirt => None,
         }
@@ -193,6 +204,8 @@ impl fmt::Display for Reason {
                 write!(f, "guests end soon after their start (round {rounds}); replacing them is slowed down")
             }
             Self::History { limit } => write!(f, "only {limit} old revisions are kept"),
+            Self::Freeze => f.write_str("spec.state is Frozen"),
+            Self::Thaw => f.write_str("spec.state is not Frozen any more"),
             Self::ServiceMissing => f.write_str("the Service is missing"),
             Self::ServiceDiffers => f.write_str("the Service differs from the spec"),
             Self::ServiceUnwanted => f.write_str("the spec has no Service"),
@@ -222,6 +235,7 @@ impl fmt::Display for Wait {
             Self::SetDeleted { name } => write!(f, "{name} is being deleted"),
             Self::Resized { replicas } => write!(f, "{replicas} replicas do not have the changed quota yet"),
             Self::Available { available, wanted } => write!(f, "{available} of {wanted} replicas are available"),
+            Self::Frozen { replicas } => write!(f, "{replicas} replicas have yet to be frozen"),
             Self::Paused => f.write_str("the rollout is paused"),
             Self::KubeVirt => f.write_str("KubeVirt is not installed"),
         }
@@ -238,6 +252,8 @@ impl fmt::Display for Action {
             Self::UpdateSet(update) => write!(f, "{update}"),
             Self::DeleteSet(set) => write!(f, "delete {} {}", set_kind(set.hull), set.name),
             Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
+            Self::PauseInstance { name, paused: true } => write!(f, "pause VirtualMachineInstance {name}"),
+            Self::PauseInstance { name, paused: false } => write!(f, "let VirtualMachineInstance {name} go on"),
             Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
             Self::MarkPod { name, uid: _, marked: false } => write!(f, "take the mark off Pod {name}"),
             Self::AnnotatePod { name, uid: _, annotation: Some(annotation) } => {
@@ -268,6 +284,7 @@ impl fmt::Display for SetUpdate {
             crash_loop,
             template_hash: _,
             quota,
+            frozen,
         } = self;
         let mut changes = Vec::new();
         changes.extend(replicas.map(|count| format!("scale to {count}")));
@@ -278,6 +295,14 @@ impl fmt::Display for SetUpdate {
             crash_loop.map(|state| if state.is_some() { "note the crashes" } else { "forget the crashes" }.to_owned()),
         );
         changes.extend(quota.as_ref().map(|quota| format!("new replicas get {quota}")));
+        changes.extend(frozen.map(|note| {
+            match note {
+                Some(FrozenNote::Frozen) => "note that its instances are paused",
+                Some(FrozenNote::Thawing(_)) => "note that its instances are let go on",
+                None => "forget that its instances were paused",
+            }
+            .to_owned()
+        }));
         if changes.is_empty() {
             changes.push("bring the notes up to date".to_owned());
         }

@@ -122,6 +122,15 @@ pub enum Progress<'a> {
     },
     /// A change waits for `rollout.paused` to end.
     Paused,
+    /// The user froze it.
+    Frozen {
+        /// Replicas that there are.
+        replicas: u32,
+        /// Replicas that are not frozen yet.
+        left: u32,
+        /// Whether a change of the template or the quota waits.
+        change_waits: bool,
+    },
     /// It cannot go on by itself.
     Stopped {
         /// Why.
@@ -170,7 +179,8 @@ pub fn conditions<'a>(
     let Counted { progress, counts } = progress.into();
     let (desired, updated, available) = counts.unwrap_or_default();
     let (ready, extra, reason, message) = match progress {
-        Progress::Complete { state: State::Running } => {
+        // The only way to get there while frozen: replicas of a revision with probes have just gone.
+        Progress::Complete { state: State::Running | State::Frozen } => {
             ("True", None, "Available", format!("{available} of {desired} replicas are available and up to date"))
         }
         Progress::Complete { state: State::Stopped } => {
@@ -196,6 +206,20 @@ pub fn conditions<'a>(
             "a change of the template waits while spec.rollout.paused is true; set it to false to roll it out"
                 .to_owned(),
         ),
+        Progress::Frozen { replicas, left: 0, change_waits } => {
+            let waits =
+                if change_waits { "; a change of the template or the quota waits for spec.state: Running" } else { "" };
+            let text = match replicas {
+                0 => "there is no replica to freeze (spec.state: Frozen)".to_owned(),
+                _ => format!(
+                    "all {replicas} replicas stay as they are and are told to freeze (spec.state: Frozen){waits}"
+                ),
+            };
+            ("True", None, "Frozen", text)
+        }
+        Progress::Frozen { replicas, left, change_waits: _ } => {
+            ("False", Some("Reconciling"), "Freezing", format!("{left} of {replicas} replicas have yet to be frozen"))
+        }
         Progress::Stopped { problem } => ("False", Some("Stalled"), problem.reason(), problem.message()),
     };
     let condition =

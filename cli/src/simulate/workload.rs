@@ -160,8 +160,13 @@ fn object<T: DeserializeOwned>(document: Value, number: usize, kind: &'static st
 
 fn of(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Result<Workload, Invalid> {
     let Desired { name, state, template, scaling, .. } = resolve(workload, class)?;
-    if state == State::Stopped {
-        return Err(Invalid::field("spec.state", "is Stopped: nothing runs, so there is nothing to simulate"));
+    let nothing = |state: &str| {
+        Err(Invalid::field("spec.state", format!("is {state}: nothing runs, so there is nothing to simulate")))
+    };
+    match state {
+        State::Running => {}
+        State::Frozen => return nothing("Frozen"),
+        State::Stopped => return nothing("Stopped"),
     }
     let fixed = workload.spec.replicas.unwrap_or(1);
     let mode = workload.spec.scaling.as_ref().map(|scaling| scaling.mode.unwrap_or_default());

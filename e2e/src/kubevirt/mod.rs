@@ -12,6 +12,7 @@ mod knobs;
 mod launcher;
 mod replica_set;
 mod sets;
+mod subresources;
 
 use std::{
     collections::HashSet,
@@ -38,9 +39,12 @@ pub const USER: &str = "kubevirt-stand-in";
 /// A running stand-in; it ends when this is dropped.
 pub struct StandIn {
     client: Client,
-    paused: Arc<Mutex<HashSet<(String, String)>>>,
-    _tasks: JoinSet<()>,
+    paused: Paused,
+    tasks: JoinSet<()>,
 }
+
+/// Guests that are paused, by namespace and name.
+type Paused = Arc<Mutex<HashSet<(String, String)>>>;
 
 /// A client for [`StandIn::start`], of the user [`USER`].
 ///
@@ -68,27 +72,41 @@ impl StandIn {
     pub async fn start(client: Client, knobs: Knobs) -> Result<Self> {
         definitions::install(&client, knobs.definitions.as_deref()).await.context("KubeVirt's definitions")?;
         admission::install(&client).await.context("KubeVirt's admission rules")?;
-        let paused: Arc<Mutex<HashSet<_>>> = Arc::default();
+        let paused = Paused::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(sets::run(client.clone(), knobs.cache_lag));
         tasks.spawn(instances::run(client.clone(), knobs, paused.clone()));
-        Ok(Self { client, paused, _tasks: tasks })
+        Ok(Self { client, paused, tasks })
     }
 
-    /// Pauses or unpauses a guest, as the subresources `pause` and `unpause` of virt-api do.
+    /// Serves virt-api's subresources as well, behind the API server.
+    ///
+    /// # Errors
+    /// When the API server does not reach them.
+    pub async fn serve(&mut self, control_plane: &ControlPlane) -> Result<()> {
+        let serving = subresources::serve(control_plane, self.client.clone(), self.paused.clone()).await?;
+        self.tasks.spawn(serving);
+        Ok(())
+    }
+
+    /// Pauses or unpauses a guest, as its users do with virtctl.
     ///
     /// # Errors
     /// When there is no such VMI.
     pub async fn pause(&self, namespace: &str, name: &str, paused: bool) -> Result<()> {
-        let key = (namespace.to_owned(), name.to_owned());
-        {
-            let mut set = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-            let _: bool = if paused { set.insert(key) } else { set.remove(&key) };
-        }
-        // A change of the object, so that the loop looks at it.
-        let touch = json!({"metadata": {"annotations": {format!("{PREFIX}paused"): paused.to_string()}}});
-        let api: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), namespace);
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&touch)).await?;
-        Ok(())
+        set_paused(&self.client, &self.paused, namespace, name, paused).await
     }
+}
+
+async fn set_paused(client: &Client, all: &Paused, namespace: &str, name: &str, paused: bool) -> Result<()> {
+    let key = (namespace.to_owned(), name.to_owned());
+    {
+        let mut set = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let _: bool = if paused { set.insert(key) } else { set.remove(&key) };
+    }
+    // A change of the object, so that the loop looks at it.
+    let touch = json!({"metadata": {"annotations": {format!("{PREFIX}paused"): paused.to_string()}}});
+    let api: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), namespace);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(&touch)).await?;
+    Ok(())
 }

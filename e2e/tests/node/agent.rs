@@ -69,7 +69,7 @@ async fn set_quota(ground: &Ground, name: &str, quota: Option<&Value>) -> Result
 }
 
 /// Waits until files of a cgroup say what they should.
-async fn says(ground: &Ground, cgroup: &str, wanted: &[(&str, &str)]) -> Result<()> {
+pub(crate) async fn says(ground: &Ground, cgroup: &str, wanted: &[(&str, &str)]) -> Result<()> {
     eventually(&format!("{cgroup} has {wanted:?}"), HELD_WITHIN, || async {
         for (file, value) in wanted {
             let found = ground.read(cgroup, file).await?;
@@ -235,7 +235,7 @@ pub(crate) async fn an_agent_that_goes_leaves_nothing(ground: &Ground) -> Result
 }
 
 /// Waits for a value of the agent's metrics.
-async fn agent_metric(ground: &Ground, name: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
+pub(crate) async fn agent_metric(ground: &Ground, name: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
     let wanted = &wanted;
     eventually(&format!("{name} of the agent"), HELD_WITHIN, || async move {
         let pods: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);

@@ -28,6 +28,7 @@ pub(crate) struct Ground {
     pub(crate) node: Node,
     /// The one that leads.
     pub(crate) operator: Mutex<Operator>,
+    /// Its folder has the certificate of the intake.
     pub(crate) installation: Installation,
     pub(crate) client: Client,
     /// Dropped last: everything else runs on it.

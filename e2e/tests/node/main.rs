@@ -7,10 +7,12 @@ mod bill;
 mod chart;
 mod ground;
 mod hello;
+mod in_place;
 mod network;
 mod node;
 mod quota;
 mod restarts;
+mod security;
 
 use std::{env, process::ExitCode, sync::Arc};
 
@@ -65,6 +67,14 @@ fn main() -> Result<ExitCode> {
         Shared(network::pods_reach_services),
         Shared(quota::limits_are_in_the_cgroup),
         Shared(quota::a_resize_changes_the_cgroup_in_place),
+        Shared(quota::the_cpu_share_is_the_limit),
+        Shared(quota::containers_are_isolated),
+        Alone(quota::a_neighbour_at_its_limit_slows_nobody),
+        Shared(in_place::edits_under_load_restart_nothing),
+        Shared(in_place::what_no_node_has_rolls_and_the_plan_says_so),
+        Shared(security::the_agents_token_reads_pods_and_does_nothing_else),
+        Shared(security::usage_of_another_node_is_refused),
+        Alone(security::hostile_annotations_are_refused_and_told),
         Alone(restarts::the_kubelet_restarts_and_pods_stay),
         Alone(restarts::containerd_restarts_and_pods_stay),
     ];

@@ -5,6 +5,7 @@
 mod cli;
 mod examples;
 mod faults;
+mod frozen;
 mod gitops;
 mod machines;
 mod namespaced;

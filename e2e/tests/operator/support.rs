@@ -57,7 +57,9 @@ impl Ground {
 
     pub(crate) async fn start_kubevirt(&mut self, knobs: Knobs) -> Result<()> {
         let client = kubevirt::client(&self.control_plane).await?;
-        self.kubevirt = Some(StandIn::start(client, knobs).await?);
+        let mut stand_in = StandIn::start(client, knobs).await?;
+        stand_in.serve(&self.control_plane).await?;
+        self.kubevirt = Some(stand_in);
         Ok(())
     }
 

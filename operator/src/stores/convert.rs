@@ -1,19 +1,23 @@
 //! From API objects to what plans look at.
 
+use std::collections::BTreeMap;
+
 use catamaran_crds::{
     ServicePort,
     kubevirt::{
         KubeVirtCondition, VirtualMachineInstance, VirtualMachineInstancePhase, VirtualMachineInstanceReplicaSet,
     },
     names::{
-        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, NODE_QUOTA_ANNOTATION, REVISION_LABEL,
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, FROZEN_ANNOTATION, NODE_QUOTA_ANNOTATION, REVISION_LABEL,
         REVISION_NUMBER_ANNOTATION, TEMPLATE_HASH_ANNOTATION, WORKLOAD_LABEL,
     },
 };
 use catamaran_plan::{
     crash_loop::Crash,
-    observed::{Instance, InstanceSet, Members, ObservedService, ObservedSet, PodQuota, PodSet, Stage},
-    render::workload_labels,
+    frozen::{FrozenNote, killing_probe},
+    objects::service_selector,
+    observed::{Instance, InstanceSet, Members, ObservedService, ObservedSet, Pause, PodQuota, PodSet, Selects, Stage},
+    revision::Template,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -63,7 +67,7 @@ fn unsigned(value: Option<i32>) -> u32 {
     value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
 }
 
-fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, members: Members) -> SetEntry {
+fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, probed: bool, members: Members) -> SetEntry {
     let annotation = |name: &str| meta.annotations.as_ref().and_then(|annotations| annotations.get(name));
     let label = meta.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
     SetEntry {
@@ -79,6 +83,7 @@ fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, members:
             desired_replicas: annotation(DESIRED_REPLICAS_ANNOTATION).and_then(|count| count.parse().ok()),
             template_hash: annotation(TEMPLATE_HASH_ANNOTATION).cloned(),
             quota,
+            probed,
             deleting: meta.deletion_timestamp.is_some(),
             members,
         },
@@ -105,7 +110,8 @@ impl From<&ReplicaSet> for SetEntry {
         let template = spec.template.unwrap_or_default();
         let containers = template.spec.iter().flat_map(|spec| &spec.containers).map(container_quota).collect();
         let quota = PodQuota { containers, ..template_quota(template.metadata.as_ref()) };
-        set_entry(&set.metadata, spec.replicas, quota, Members::Pods(pods))
+        let probed = killing_probe(&Template::Container(Box::new(template))).is_some();
+        set_entry(&set.metadata, spec.replicas, quota, probed, Members::Pods(pods))
     }
 }
 
@@ -118,11 +124,14 @@ impl From<&VirtualMachineInstanceReplicaSet> for SetEntry {
             pause_seen: is_true(status.conditions.as_deref(), "ReplicaPaused"),
             counted: unsigned(status.replicas),
             instances: Vec::new(),
+            frozen: set.annotations().get(FROZEN_ANNOTATION).map(|note| FrozenNote::parse(note)),
             crash_loop: note.and_then(|note| serde_json::from_str(note).ok()),
             crashes: Vec::new(),
         };
         let quota = template_quota(set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()));
-        set_entry(&set.metadata, set.spec.replicas, quota, Members::Instances(members))
+        let template = set.spec.template.clone().map(|template| Template::VirtualMachine(Box::new(template)));
+        let probed = template.is_some_and(|template| killing_probe(&template).is_some());
+        set_entry(&set.metadata, set.spec.replicas, quota, probed, Members::Instances(members))
     }
 }
 
@@ -135,6 +144,7 @@ impl From<&VirtualMachineInstance> for InstanceEntry {
                 uid: object.uid().unwrap_or_default(),
                 created: created(object),
                 stage: stage(object),
+                pause: pause(object),
                 usage: None,
                 launchers: Vec::new(),
             },
@@ -159,10 +169,14 @@ impl From<&Service> for ServiceEntry {
             service: ObservedService::Owned {
                 uid: object.uid().unwrap_or_default(),
                 ports: ports.collect(),
-                selects_workload: spec.selector.unwrap_or_default() == workload_labels(&workload),
+                selects: selects(&workload, &spec.selector.unwrap_or_default()),
             },
         }
     }
+}
+
+fn selects(workload: &str, selector: &BTreeMap<String, String>) -> Option<Selects> {
+    [Selects::Replicas, Selects::Nothing].into_iter().find(|selects| service_selector(workload, *selects) == *selector)
 }
 
 fn created(object: &VirtualMachineInstance) -> Timestamp {
@@ -198,6 +212,19 @@ fn stage(object: &VirtualMachineInstance) -> Stage {
         | VirtualMachineInstancePhase::Succeeded
         | VirtualMachineInstancePhase::Failed
         | VirtualMachineInstancePhase::Unknown => Stage::Pending,
+    }
+}
+
+/// Whether virt-api takes a pause: of a guest that runs and is not paused, by its own condition.
+fn pause(object: &VirtualMachineInstance) -> Pause {
+    let status = object.status.as_ref();
+    let running = status.and_then(|status| status.phase) == Some(VirtualMachineInstancePhase::Running);
+    if is_true(status.and_then(|status| status.conditions.as_deref()), "Paused") {
+        Pause::Paused
+    } else if running && object.metadata.deletion_timestamp.is_none() {
+        Pause::Running
+    } else {
+        Pause::NotRunning
     }
 }
 

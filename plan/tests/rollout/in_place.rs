@@ -52,6 +52,7 @@ fn running(before: &Desired) -> Observed {
         desired_replicas: Some(1),
         template_hash: Some(before.in_place.hash.clone()),
         quota,
+        probed: false,
         deleting: false,
         members: Members::Pods(PodSet {
             live: 1,

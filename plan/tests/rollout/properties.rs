@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     history::{Event, happen},
     settle::settle,
-    simulator::{Choice, Scenario, Wish, World},
+    simulator::{Choice, Replica, Scenario, Set, Wish, World},
 };
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -64,8 +64,8 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     let constant = (count_or_percentage(), count_or_percentage(), prop_oneof![3 => Just(0u32), 1 => Just(5)], 0..3u32);
     let failure = prop_oneof![Just(OnFailure::Hold), Just(OnFailure::Rollback)];
     let hull = || prop_oneof![Just(Hull::Container), Just(Hull::VirtualMachine)];
-    let change =
-        (hull(), 1..4u8, 0..13u32, prop::bool::weighted(0.15), prop::bool::weighted(0.05), prop::bool::weighted(0.3));
+    let state = prop_oneof![85 => Just(State::Running), 5 => Just(State::Stopped), 10 => Just(State::Frozen)];
+    let change = (hull(), 1..4u8, 0..13u32, prop::bool::weighted(0.15), state, prop::bool::weighted(0.3));
     let quota = prop_oneof![
         1 => prop::collection::vec(Just(Wish::default().quota), 5),
         1 => prop::collection::vec(quotas(), 5),
@@ -75,7 +75,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     parts.prop_map(|(constant, on_failure, changes, quotas, broken)| {
         let (surge, unavailable, min_ready, history) = constant;
         let changes = changes.into_iter().zip(quotas);
-        let wishes = changes.map(|((hull, tag, replicas, paused, stopped, service), quota)| Wish {
+        let wishes = changes.map(|((hull, tag, replicas, paused, state, service), quota)| Wish {
             hull,
             tag,
             replicas,
@@ -87,7 +87,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
             history,
             paused,
             on_failure,
-            state: if stopped { State::Stopped } else { State::Running },
+            state,
             service,
         });
         Scenario::new(wishes.collect(), &broken)
@@ -107,6 +107,20 @@ fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
     let all: usize = world.sets.iter().map(|set| set.replicas.len()).sum();
     let wanted = usize::try_from(desired.replicas).expect("few");
     let broken = scenario.broken.contains(&scenario.revision(&wanted_revision));
+    if desired.state == State::Frozen {
+        let stopped = |set: &Set, replica: &Replica| match set.hull {
+            Hull::VirtualMachine => replica.paused,
+            Hull::Container => replica.quota.annotation.as_ref().is_some_and(|text| text.contains(r#""frozen":true"#)),
+        };
+        let all = world.sets.iter().all(|set| set.replicas.iter().all(|replica| stopped(set, replica)));
+        return if all && condition("Ready") { Ok(()) } else { Err("not all are frozen".to_owned()) };
+    }
+    let is_frozen = |replica: &Replica| {
+        replica.paused || replica.quota.annotation.as_ref().is_some_and(|text| text.contains("frozen"))
+    };
+    if world.sets.iter().any(|set| set.replicas.iter().any(is_frozen)) {
+        return Err("some are frozen still".to_owned());
+    }
     if status.failed_revision.as_ref() == Some(&wanted_revision) {
         // It had its time in this history and missed it. A pause holds the way back as well, wherever it is.
         if wish.paused {

@@ -186,6 +186,46 @@ fn stopped_and_started() {
     insta::assert_snapshot!(story.told());
 }
 
+#[test]
+fn frozen_and_thawed() {
+    for (hull, first) in [("containers", container(1, 2)), ("machines", machine(1, 2))] {
+        let first = || Wish { service: true, ..first.clone() };
+        let frozen = Wish { state: State::Frozen, ..first() };
+        // Another template and another count wait.
+        let changed = Wish { tag: 2, replicas: 4, ..frozen.clone() };
+        let mut story = running(vec![first(), frozen, changed, Wish { tag: 2, ..first() }], &[]);
+        story.user(1, "state: Frozen");
+        story.run();
+        story.user(2, "Another template and another count, frozen still");
+        story.run();
+        story.user(0, "state: Running, as it was");
+        story.run();
+        if hull == "machines" {
+            story.wait();
+            story.run();
+        }
+        story.user(2, "Frozen again, with another template");
+        story.run();
+        story.user(3, "state: Running");
+        story.run();
+        insta::assert_snapshot!(format!("frozen_and_thawed_{hull}"), story.told());
+    }
+}
+
+#[test]
+fn a_rollout_is_held_in_the_middle() {
+    let wish = |tag, state| Wish { state, quota: json!({"cpu": {"limit": 1}, "pids": 50}), ..container(tag, 3) };
+    let mut story = running(vec![wish(1, State::Running), wish(2, State::Running), wish(2, State::Frozen)], &[]);
+    story.user(1, "Another image");
+    story.pass();
+    story.controllers();
+    story.user(2, "state: Frozen, while both revisions have replicas");
+    story.run();
+    story.user(1, "state: Running");
+    story.run();
+    insta::assert_snapshot!(story.told());
+}
+
 fn with_quota(quota: serde_json::Value) -> Wish {
     Wish { quota, ..container(1, 2) }
 }

@@ -4,7 +4,9 @@ use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
     Observed,
     crash_loop::{Crash, CrashLoop, judge},
-    observed::{Instance, InstanceSet, KubeVirt, Members, ObservedService, ObservedSet, PodQuota, ResizeApi, Stage},
+    observed::{
+        Instance, InstanceSet, KubeVirt, Members, ObservedService, ObservedSet, Pause, PodQuota, ResizeApi, Stage,
+    },
     plan,
     status::{Problem, Progress, conditions},
 };
@@ -17,6 +19,7 @@ fn ready(name: &str) -> Instance {
         uid: format!("uid-{name}"),
         created: time(-9000),
         stage: Stage::Ready(time(-9000)),
+        pause: Pause::Running,
         usage: None,
         launchers: Vec::new(),
     }
@@ -142,6 +145,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
             desired_replicas: Some(replicas),
             template_hash: Some(desired.in_place.hash.clone()),
             quota: PodQuota::default(),
+            probed: false,
             deleting: false,
             members: Members::Instances(set),
         }],
@@ -234,9 +238,11 @@ fn victims_go_in_the_order_of_how_far_they_are() {
 fn each_condition() {
     let crash = Problem::CrashLoop { set: "web-x".to_owned(), rounds: 2, until: time(20) };
     let refused = Problem::Refused { object: "Service web".to_owned(), message: "no".to_owned() };
-    let table: [(Progress, &str, Option<&str>, &str); 8] = [
+    let table: [(Progress, &str, Option<&str>, &str); 10] = [
         (Progress::Complete { state: State::Running }, "True", None, "Available"),
         (Progress::Complete { state: State::Stopped }, "True", None, "Stopped"),
+        (Progress::Frozen { replicas: 2, left: 0, change_waits: true }, "True", None, "Frozen"),
+        (Progress::Frozen { replicas: 2, left: 1, change_waits: false }, "False", Some("Reconciling"), "Freezing"),
         (Progress::Rolling { target: "x", returning: false }, "False", Some("Reconciling"), "RollingOut"),
         (Progress::Rolling { target: "x", returning: true }, "False", Some("Reconciling"), "RollingBack"),
         (Progress::Scaling, "False", Some("Reconciling"), "Scaling"),

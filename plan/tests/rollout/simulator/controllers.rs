@@ -34,7 +34,8 @@ impl World {
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
             let quota = set.object.quota.clone();
-            let mut made = Replica { id: self.next_id, created: now, ready: None, quota, kernel_limit: None };
+            let mut made =
+                Replica { id: self.next_id, created: now, ready: None, quota, paused: false, kernel_limit: None };
             made.kernel_limit = made.asked_limit();
             set.replicas.push(made);
             self.next_id += 1;

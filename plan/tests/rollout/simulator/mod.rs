@@ -34,6 +34,8 @@ pub struct Object {
     pub template_hash: Option<String>,
     /// The quota in the template.
     pub quota: PodQuota,
+    /// Whether its instances are noted to be paused: since when they are let go on, or `None` while they are not.
+    pub frozen: Option<Option<i64>>,
     pub deleting: bool,
     /// Whether its controller has looked at the spec since it was written.
     pub current: bool,
@@ -59,6 +61,8 @@ pub struct Replica {
     pub ready: Option<i64>,
     /// The quota of its pod.
     pub quota: PodQuota,
+    /// A guest that KubeVirt has paused.
+    pub paused: bool,
     /// The CPU limit that the kernel has, in millicores.
     pub kernel_limit: Option<u64>,
 }

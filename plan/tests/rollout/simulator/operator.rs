@@ -5,10 +5,11 @@ use catamaran_plan::{
     Action, Observed, Plan, SetUpdate,
     action::SetQuota,
     crash_loop::{Crash, CrashLoop},
+    frozen::FrozenNote,
     invariants,
     observed::{
-        Instance, InstanceSet, KubeVirt, Launcher, Members, ObservedService, ObservedSet, Pod, PodQuota, PodSet,
-        Resize, ResizeApi, Stage,
+        Instance, InstanceSet, KubeVirt, Launcher, Members, ObservedService, ObservedSet, Pause, Pod, PodQuota, PodSet,
+        Resize, ResizeApi, Selects, Stage,
     },
     plan,
     quota::Quota,
@@ -44,6 +45,7 @@ pub enum Write {
     Update { uid: u32, seen: Box<Object>, to: Box<Object> },
     DeleteSet { uid: u32 },
     DeleteInstance { id: u32 },
+    Pause { id: u32, paused: bool },
     Annotate { id: u32, annotation: Option<String> },
     Resize { id: u32, container: String, quota: Quota },
     Service(bool),
@@ -71,7 +73,7 @@ impl World {
                 Some(wish) => ObservedService::Owned {
                     uid: "service".to_owned(),
                     ports: scenario.desired[wish].service_ports.clone(),
-                    selects_workload: true,
+                    selects: Some(Selects::of(scenario.desired[wish].state)),
                 },
             },
             status: self.status.clone(),
@@ -94,6 +96,7 @@ impl World {
             desired_replicas: object.noted,
             template_hash: object.template_hash.clone(),
             quota: object.quota.clone(),
+            probed: false,
             deleting: object.deleting,
             members: match set.hull {
                 Hull::Container => Members::Pods(PodSet {
@@ -110,6 +113,9 @@ impl World {
                     pause_seen: status.pause_seen,
                     counted: status.live,
                     instances: set.instances.iter().map(instance).collect(),
+                    frozen: object
+                        .frozen
+                        .map(|since| since.map_or(FrozenNote::Frozen, |since| FrozenNote::Thawing(time(since)))),
                     crash_loop: object.crash_loop.map(|(rounds, last, until)| CrashLoop {
                         rounds,
                         last: time(last),
@@ -197,6 +203,7 @@ impl World {
             }
             Action::DeleteSet(set) => Write::DeleteSet { uid: number(&set.uid) },
             Action::DeleteInstance { name: _, uid } => Write::DeleteInstance { id: number(uid) },
+            Action::PauseInstance { name, paused } => Write::Pause { id: number(name), paused: *paused },
             Action::AnnotatePod { name: _, uid, annotation } => {
                 Write::Annotate { id: number(uid), annotation: annotation.clone() }
             }
@@ -272,6 +279,11 @@ impl World {
                     seen.instances.retain(|replica| replica.id != *id);
                 }
             }
+            Write::Pause { id, paused } => {
+                if let Some(replica) = self.replica(*id) {
+                    replica.paused = *paused;
+                }
+            }
             Write::Annotate { id, annotation } => {
                 if let Some(replica) = self.replica(*id) {
                     replica.quota.annotation.clone_from(annotation);
@@ -345,7 +357,11 @@ fn instance(replica: &Replica) -> Instance {
         name: format!("vmi-{:03}", replica.id),
         uid: format!("vmi-{}", replica.id),
         created: time(replica.created),
-        stage: replica.ready.map_or(Stage::Started, |since| Stage::Ready(time(since))),
+        stage: match replica.ready {
+            Some(since) if !replica.paused => Stage::Ready(time(since)),
+            Some(_) | None => Stage::Started,
+        },
+        pause: if replica.paused { Pause::Paused } else { Pause::Running },
         usage: None,
         launchers: vec![Launcher {
             name: format!("virt-launcher-{:03}", replica.id),
@@ -382,11 +398,18 @@ fn updated(mut object: Object, update: &SetUpdate) -> Object {
         crash_loop,
         template_hash,
         quota,
+        frozen,
     } = update;
     object.template_hash = template_hash.clone().or(object.template_hash);
     if let Some(SetQuota { container, resources, annotation }) = quota {
         object.quota.annotation = annotation.clone().unwrap_or(object.quota.annotation);
         object.quota.containers.extend(resources.map(|resources| (container.clone(), resources)));
+    }
+    if let Some(note) = frozen {
+        object.frozen = note.map(|note| match note {
+            FrozenNote::Frozen => None,
+            FrozenNote::Thawing(since) => Some(seconds(since)),
+        });
     }
     object.asked = replicas.unwrap_or(object.asked);
     object.noted = desired_replicas.or(object.noted);

@@ -123,7 +123,7 @@ impl Scenario {
                 revisions.push(name);
             }
         }
-        let sees_pods = wishes.iter().any(|wish| wish.quota != wishes[0].quota);
+        let sees_pods = wishes.iter().any(|wish| wish.quota != wishes[0].quota || wish.state == State::Frozen);
         Self { wishes, desired, revisions, broken: broken_revisions, sees_pods }
     }
 

@@ -10,6 +10,7 @@ use catamaran_crds::{
 use catamaran_plan::{
     Action, Desired, SetReference,
     objects::{self, SetObject},
+    observed::RefusedResize,
     report::set_kind,
     status::Problem,
 };
@@ -31,6 +32,10 @@ use crate::{
     metrics::{Metrics, Verb},
     stores::{Index, InstanceEntry, SetEntry, Stores, controller},
 };
+
+/// What the API server says of a resize that the pod's node can never do (admission of pods/resize, seen in Kubernetes 1.36).
+/// Other refusals, as of a ResourceQuota, would meet new pods as well.
+const NEVER_ENOUGH: &str = "node didn't have enough allocatable resources";
 
 /// Writes for one operator process.
 #[derive(Clone)]
@@ -153,6 +158,15 @@ impl Writer {
                 self.metrics.write(Verb::Patch, "Pod/resize");
                 let patch = Patch::Strategic(objects::resize_patch(uid, container, *quota));
                 let answer = self.api::<Pod>(desired).patch_subresource("resize", name, &parameters(), &patch).await;
+                if let Err(kube::Error::Api(status)) = &answer
+                    && status.code == 403
+                    && status.message.contains(NEVER_ENOUGH)
+                {
+                    let refused = RefusedResize { quota: *quota, message: status.message.clone() };
+                    self.stores.pods.was_refused(uid, refused);
+                    // With this known, it is planned again at once.
+                    return Err(Failure::Conflict { object: describe::<Pod>(name) });
+                }
                 if of_a_pod(name, answer.map(|_| ()))? {
                     self.stores.pods.was_asked(uid, *quota);
                 }

@@ -92,7 +92,11 @@ fn add_pods_using(
                         ready_since: entry.ready_since(),
                         usage: usage(entry),
                         marked: entry.marked,
-                        quota: PodQuota { asked: stores.pods.asked(&entry.uid), ..entry.quota.clone() },
+                        quota: PodQuota {
+                            asked: stores.pods.asked(&entry.uid),
+                            refused: stores.pods.refused(&entry.uid),
+                            ..entry.quota.clone()
+                        },
                     })
                     .collect();
                 pods.pods.sort_by(|a, b| a.name.cmp(&b.name));

@@ -215,6 +215,13 @@ fn obstacle(desired: &Desired, observed: &Observed, set: &ObservedSet) -> Option
         return Some(Obstacle::NotInPlace);
     }
     let Members::Pods(pods) = &set.members else { return None };
+    let refused = pods.pods.iter().find_map(|pod| {
+        let refused = pod.quota.refused.as_ref().filter(|refused| refused.quota == wanted)?;
+        Some(Infeasible { pod: pod.name.clone(), message: refused.message.clone() })
+    });
+    if let Some(refused) = refused {
+        return Some(Obstacle::Infeasible(refused));
+    }
     pods.pods.iter().find_map(|pod| match &pod.quota.resize {
         Resize::Infeasible(message) if in_place.fits(&pod.quota) => {
             Some(Obstacle::Infeasible(Infeasible { pod: pod.name.clone(), message: message.clone() }))

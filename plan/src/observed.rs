@@ -74,6 +74,18 @@ pub struct PodQuota {
     pub resize: Resize,
     /// What this process asked the pod's resize for last.
     pub asked: Option<Quota>,
+    /// What the API server refused last, since the pod's node can never do it.
+    pub refused: Option<RefusedResize>,
+}
+
+/// A resize that the API server refused, since the node can never do it: Kubernetes 1.36 tells by admission what a kubelet
+/// told before by its status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RefusedResize {
+    /// What was asked for.
+    pub quota: Quota,
+    /// What the API server said.
+    pub message: String,
 }
 
 /// How far the kubelet is with a pod's spec (conditions PodResizePending and PodResizeInProgress).

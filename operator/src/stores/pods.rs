@@ -8,7 +8,7 @@ use catamaran_plan::{
         pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
         quantity::milli,
     },
-    observed::{PodQuota, Resize},
+    observed::{PodQuota, RefusedResize, Resize},
     quantity::bytes,
     quota::Quota,
 };
@@ -149,6 +149,7 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
         containers: containers.map(container_quota).collect(),
         resize: resize(object),
         asked: None,
+        refused: None,
     }
 }
 
@@ -227,6 +228,8 @@ pub struct Pods {
     places: DashMap<Box<str>, Place>,
     /// What was last asked of pods' resize, by uid.
     asked: DashMap<Box<str>, Quota>,
+    /// The resizes that the API server refused for good, by uid.
+    refused: DashMap<Box<str>, RefusedResize>,
 }
 
 impl Pods {
@@ -247,6 +250,17 @@ impl Pods {
         self.asked.get(uid).map(|quota| *quota)
     }
 
+    /// Remembers that a pod cannot be resized to this where it is.
+    pub fn was_refused(&self, uid: &str, refused: RefusedResize) {
+        self.refused.insert(uid.into(), refused);
+    }
+
+    /// What the API server refused to make of a pod.
+    #[must_use]
+    pub fn refused(&self, uid: &str) -> Option<RefusedResize> {
+        self.refused.get(uid).map(|refused| refused.clone())
+    }
+
     /// Enters a pod. Returns its workload when that has to plan: a mark came or went, or the pod's quota is another one.
     pub(super) fn enter(&self, object: &core::Pod) -> Option<WorkloadKey> {
         let entry = PodEntry::from(object);
@@ -263,7 +277,9 @@ impl Pods {
     /// Drops a pod.
     pub(super) fn remove(&self, object: &core::Pod) {
         self.places.remove(&key(&object.metadata));
-        self.asked.remove(object.uid().unwrap_or_default().as_str());
+        let uid = object.uid().unwrap_or_default();
+        self.asked.remove(uid.as_str());
+        self.refused.remove(uid.as_str());
         self.index.remove(&object.metadata);
     }
 
@@ -272,6 +288,7 @@ impl Pods {
         self.places.retain(|name, _| names.contains(name));
         let here: HashSet<String> = self.places.iter().map(|place| place.uid.clone()).collect();
         self.asked.retain(|uid, _| here.contains(uid.as_ref()));
+        self.refused.retain(|uid, _| here.contains(uid.as_ref()));
         self.index.end_listing();
     }
 }

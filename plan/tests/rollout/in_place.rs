@@ -3,7 +3,9 @@
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Action, Desired, Observed, Plan,
-    observed::{KubeVirt, Members, ObservedService, ObservedSet, Pod, PodQuota, PodSet, Resize, ResizeApi},
+    observed::{
+        KubeVirt, Members, ObservedService, ObservedSet, Pod, PodQuota, PodSet, RefusedResize, Resize, ResizeApi,
+    },
     plan,
     quota::Quota,
     resolve,
@@ -170,6 +172,21 @@ fn a_failed_revision_with_another_quota_is_a_new_try() {
     observed.status.failed_revision = Some(old.revision.clone());
     assert!(!creates(&plan(&old, &observed)), "the same again is no new try");
     assert!(creates(&plan(&new, &observed)));
+}
+
+/// What a node can never do the API server says at once; of another quota it said nothing.
+#[test]
+fn a_resize_that_the_api_server_refuses_for_the_node_rolls() {
+    let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
+    let resources = new.in_place.resources.expect("CPU and memory");
+    let refused = |quota| Some(RefusedResize { quota, message: "too much".to_owned() });
+    for (quota, rolls) in [(resources, true), (Quota { cpu_limit: Some(1), ..resources }, false)] {
+        let mut observed = running(&old);
+        change(&mut observed, |_, pods| pods[0].quota.refused = refused(quota));
+        let plan = plan(&new, &observed);
+        assert_eq!(creates(&plan), rolls, "{plan}");
+        assert_eq!(plan.to_string().contains("cannot be resized where it runs (too much)"), rolls, "{plan}");
+    }
 }
 
 /// The set that bears the first name cannot become like the template again: another name is taken.

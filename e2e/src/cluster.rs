@@ -145,9 +145,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub async fn metrics(&self, pod: &Pod, port: u16) -> Result<String> {
-        let address = address(pod)?;
-        let ask = format!("printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port}");
-        self.node.shell(&ask).await
+        metrics(&self.node, pod, port).await
     }
 
     async fn diagnosis(&self) -> Result<String> {
@@ -160,6 +158,15 @@ impl Cluster {
         text += &self.node.shell(log).await?;
         Ok(text)
     }
+}
+
+/// What a pod of a node tells at /metrics. The guest's wget is no way: without KVM it crashes at times.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn metrics(node: &Node, pod: &Pod, port: u16) -> Result<String> {
+    let address = address(pod)?;
+    node.shell(&format!("printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port}")).await
 }
 
 /// The address of a pod that runs.

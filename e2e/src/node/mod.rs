@@ -116,7 +116,14 @@ impl Node {
         joining.announce(&nodes).await?;
         joining.serve_api().await?;
         let start = Instant::now();
-        let machine = joining.start(&prepared).await?;
+        let machine = match joining.start(&prepared).await {
+            Ok(machine) => machine,
+            // Seen once in some fifty starts: the emulated processors lock up before the guest's first answer.
+            Err(error) => {
+                eprintln!("warning: the guest is started once more: {error:#}");
+                joining.start(&prepared).await?
+            }
+        };
         if let Err(error) = control_plane.node_ready(&name, READY_WITHIN).await {
             let log = machine.shell().run("tail -n 30 /var/log/kubelet.log", &[], COMMAND_WITHIN).await;
             let log = log.map_or_else(|error| format!("{error:#}"), |output| output.stdout);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL};
 use catamaran_e2e::{
+    cluster::metrics,
     installation::{SYSTEM, binary},
     node::{
         BUSYBOX, LOAD, Node,
@@ -244,8 +245,7 @@ pub(crate) async fn agent_metric(ground: &Ground, name: &str, wanted: impl Fn(f6
             .labels("app.kubernetes.io/component=agent")
             .fields(&format!("spec.nodeName={}", ground.node.name()));
         let pod = pods.list(&here).await?.items.pop().context("an agent runs")?;
-        let address = pod.status.and_then(|status| status.pod_ip).context("it has an address")?;
-        let text = ground.node.shell(&format!("wget -q -T 5 -O - http://{address}:8081/metrics")).await?;
+        let text = metrics(&ground.node, &pod, 8081).await?;
         let line = text.lines().find(|line| line.starts_with(name)).context("the metric")?;
         let value: f64 = line.rsplit(' ').next().context("a value")?.parse()?;
         Ok(wanted(value).then_some(()))

@@ -78,38 +78,39 @@ pub(crate) async fn known_seconds_are_billed_over_restarts_and_a_failover(ground
     let (burning, killed) = tokio::join!(burn(ground, part), async { leader.kill() });
     killed?;
     burnt += burning?;
+    *leader = standby;
     restart(ground).await?;
     burnt += burn(ground, part).await?;
 
-    // What the kernel counted for the pod: the programs, and what it took to start them.
     let pod = pod(ground).await?;
     ensure!(restarts(&pod) == 2, "{} restarts", restarts(&pod));
-    let cgroup = ground.node.cgroup_of_pod(&pod).await?;
-    let kernel = async || -> Result<f64> {
-        let stat = ground.read(&cgroup, "cpu.stat").await?;
-        let usec: f64 =
-            stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?.parse()?;
-        Ok(usec / 1e6)
-    };
-    let billed = eventually("the bill has all of it", Duration::from_secs(30), || async {
-        let counted = kernel().await?;
-        let billed = bill(ground, &standby).await?;
-        ensure!((billed / counted - 1.0).abs() < TOLERANCE, "{billed} s are billed, the kernel counted {counted} s");
-        Ok(Some(billed))
-    })
-    .await?;
+    let (billed, counted) = all_is_billed(ground, &leader).await?;
     println!(
         "{burnt:.3} CPU-seconds were burnt, {billed:.3} are billed ({:+.2} %); the kernel counted {:.3}",
         (billed / burnt - 1.0) * 100.0,
-        kernel().await?
+        counted
     );
     // What is more was used as well: the runtime starts containers and commands within the pod's cgroup.
     ensure!(billed >= burnt * (1.0 - TOLERANCE), "{burnt} s were burnt, {billed} s are billed");
 
     ground.kubectl(&["delete", "elasticworkload", "billed"]).await?;
     ground.kubectl(&["delete", "workloadclass", "billed"]).await?;
-    *leader = standby;
     Ok(())
+}
+
+/// Waits until the bill is what the kernel counted for the pod: its programs, and what it took to start them. Gives both.
+async fn all_is_billed(ground: &Ground, operator: &Operator) -> Result<(f64, f64)> {
+    let cgroup = ground.node.cgroup_of_pod(&pod(ground).await?).await?;
+    let cgroup = &cgroup;
+    eventually("the bill has all of it", Duration::from_secs(30), || async move {
+        let stat = ground.read(cgroup, "cpu.stat").await?;
+        let microseconds = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?;
+        let counted = microseconds.parse::<f64>()? / 1e6;
+        let billed = bill(ground, operator).await?;
+        ensure!((billed / counted - 1.0).abs() < TOLERANCE, "{billed} s are billed, the kernel counted {counted} s");
+        Ok(Some((billed, counted)))
+    })
+    .await
 }
 
 /// Makes agents stream to operators outside of the cluster: there is no DNS in it, so the name of the usage Service is in their

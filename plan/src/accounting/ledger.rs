@@ -7,7 +7,7 @@ use std::{
 };
 
 use catamaran_crds::Hull;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Amounts, Lease, Meter, Reading, Request, Used};
 
@@ -60,6 +60,9 @@ impl Default for Keep {
         Self { hours: 32 * 24, buckets: 200_000, totals: Duration::from_secs(3600) }
     }
 }
+
+/// A kubelet tells whole seconds, by its node's clock. A pod that started so little before the ledger began is counted whole.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What all workloads used, since it began.
 #[derive(Clone, Debug)]
@@ -134,7 +137,7 @@ impl Ledger {
         let entry = match self.pods.get_mut(uid) {
             Some(entry) => entry,
             None => {
-                let (meter, start) = match pod.started >= self.since {
+                let (meter, start) = match self.since.duration_since(pod.started) <= CLOCK_TOLERANCE {
                     true => (Meter::from_zero(), pod.started),
                     false => (Meter::from_now(), self.since),
                 };

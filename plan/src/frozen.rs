@@ -12,6 +12,7 @@ use crate::{
     action::{Action, SetQuota, SetUpdate},
     decided,
     desired::{Desired, Invalid},
+    in_place::annotate,
     machines,
     observed::{InstanceSet, Members, Observed, ObservedSet, Pause, Pod, PodQuota},
     planner::{self, Plan, Step},
@@ -98,8 +99,7 @@ pub(crate) enum Hold {
 
 /// Plans for a workload whose state is Frozen.
 pub(crate) fn hold(desired: &Desired, observed: &Observed) -> Hold {
-    let mut sets: Vec<&ObservedSet> = observed.sets.iter().collect();
-    sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+    let sets = observed.in_order();
     let desired = Desired { replicas: held_count(&sets), ..desired.clone() };
     let min_ready = desired.rollout.min_ready_seconds;
     let probed = |set: &&&ObservedSet| set.probed && (set.replicas > 0 || set.counts(observed.now, min_ready).live > 0);
@@ -130,7 +130,7 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
                 let container = &desired.in_place.container;
                 let text = |quota: &PodQuota| frozen_text(quota.annotation.as_deref(), container);
                 update.quota = text(&set.quota).map(|text| of_template(container, Some(text)));
-                let told = |pod: &Pod| Some(annotate(pod, Some(text(&pod.quota)?), Reason::Freeze));
+                let told = |pod: &Pod| Some(annotate(&pod.name, &pod.uid, Some(text(&pod.quota)?), Reason::Freeze));
                 of_replicas.extend(pods.pods.iter().filter_map(told));
                 left = left.saturating_add(crate::observed::count(of_replicas.iter()));
             }
@@ -175,29 +175,10 @@ fn status_of(
 ) -> ElasticWorkloadStatus {
     let (now, previous) = (observed.now, &observed.status);
     let counts: Vec<_> = sets.iter().map(|set| set.counts(now, desired.rollout.min_ready_seconds)).collect();
-    let sum = |pick: fn(&crate::observed::Counts) -> u32| {
-        planner::count(counts.iter().map(pick).fold(0, u32::saturating_add))
-    };
     let live = counts.iter().map(|counts| counts.live).fold(0, u32::saturating_add);
-    let of_revision = sets.iter().zip(&counts).find(|(set, _)| set.revision == desired.revision);
     let (scaling, of_scaling) = decided::status(previous, None, desired.scaling.is_some(), desired.generation, now);
-    let mut status = ElasticWorkloadStatus {
-        observed_generation: Some(desired.generation),
-        hull: Some(desired.hull()),
-        selector: Some(status::selector(&desired.name)),
-        desired_replicas: planner::count(desired.replicas),
-        replicas: planner::count(live),
-        ready_replicas: sum(|counts| counts.ready),
-        available_replicas: sum(|counts| counts.available),
-        updated_replicas: of_revision.map_or(0, |(_, counts)| planner::count(counts.live)),
-        current_revision: previous.current_revision.clone(),
-        update_revision: Some(desired.revision.clone()),
-        failed_revision: previous.failed_revision.clone(),
-        // The deadline of a rollout that is held starts anew.
-        last_progress_time: None,
-        scaling,
-        conditions: Vec::new(),
-    };
+    // The deadline of a rollout that is held starts anew.
+    let mut status = ElasticWorkloadStatus { scaling, ..status::from_counts(desired, previous, sets, &counts) };
     let wanted = &desired.in_place;
     let differs = |set: &ObservedSet| {
         let there = set.quota.annotation.as_deref();
@@ -238,10 +219,6 @@ fn of_template(container: &str, annotation: Option<String>) -> SetQuota {
     SetQuota { container: container.to_owned(), resources: None, annotation: Some(annotation) }
 }
 
-fn annotate(pod: &Pod, annotation: Option<String>, why: Reason) -> Step {
-    Step { action: Action::AnnotatePod { name: pod.name.clone(), uid: pod.uid.clone(), annotation }, why }
-}
-
 fn pause(name: &str, paused: bool) -> Step {
     let why = if paused { Reason::Freeze } else { Reason::Thaw };
     Step { action: Action::PauseInstance { name: name.to_owned(), paused }, why }
@@ -249,7 +226,10 @@ fn pause(name: &str, paused: bool) -> Step {
 
 /// Lets the pods of a set go on that is not the wanted one; those of the wanted one get its quota, which is not frozen.
 pub(crate) fn thaw_pods(set: &ObservedSet) -> Vec<Step> {
-    let told = |pod: &Pod| Some(annotate(pod, thawed_text(pod.quota.annotation.as_deref())?, Reason::Thaw));
+    let told = |pod: &Pod| {
+        let text = thawed_text(pod.quota.annotation.as_deref())?;
+        Some(annotate(&pod.name, &pod.uid, text, Reason::Thaw))
+    };
     match &set.members {
         Members::Pods(pods) => pods.pods.iter().filter_map(told).collect(),
         Members::Instances(_) => Vec::new(),

@@ -331,6 +331,7 @@ fn of_pod(in_place: &InPlace, pod: &Pod, api: ResizeApi, resizing: &mut Resizing
     steps
 }
 
-fn annotate(name: &str, uid: &str, annotation: Option<String>, why: Reason) -> Step {
+/// Tells a pod's agent.
+pub(crate) fn annotate(name: &str, uid: &str, annotation: Option<String>, why: Reason) -> Step {
     Step { action: Action::AnnotatePod { name: name.to_owned(), uid: uid.to_owned(), annotation }, why }
 }

@@ -36,6 +36,15 @@ pub struct Observed {
     pub usage_due: Option<Timestamp>,
 }
 
+impl Observed {
+    /// The replica sets from the oldest to the newest.
+    pub(crate) fn in_order(&self) -> Vec<&ObservedSet> {
+        let mut sets: Vec<&ObservedSet> = self.sets.iter().collect();
+        sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+        sets
+    }
+}
+
 /// A decision of scaling, and what has to be remembered if it is carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scaled {

@@ -120,8 +120,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
     let now = observed.now;
     let min_ready = desired.rollout.min_ready_seconds;
     let bounds = desired.rollout.bounds(desired.replicas);
-    let mut sets: Vec<&ObservedSet> = observed.sets.iter().collect();
-    sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+    let sets = observed.in_order();
     let mut waits = Vec::new();
     let mut problems = Vec::new();
     let mut requeue_at: Option<Timestamp> = None;
@@ -166,21 +165,20 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         if set.deleting {
             continue;
         }
+        let change = if has_quota { desired.in_place.change_of(&set.quota) } else { frozen::thaw_template(set) };
         if uncounted.is_some() {
             // Not before the template: a pod may never have a limit that its set's template lacks, as no resize takes it away.
-            if desired.in_place.change_of(&set.quota).is_none() {
+            if change.is_none() {
                 steps.extend(of_replicas);
             }
             continue;
         }
         let next = sizes[index];
         let mut update = update(set, desired, is_target.then(|| next_number(&sets)), next.asked);
+        update.quota = change;
         if has_quota {
-            update.quota = desired.in_place.change_of(&set.quota);
             let hash = &desired.in_place.hash;
             update.template_hash = (set.template_hash.as_ref() != Some(hash)).then(|| hash.clone());
-        } else {
-            update.quota = frozen::thaw_template(set);
         }
         match &set.members {
             Members::Pods(pods) => {
@@ -282,25 +280,11 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         waits.push(Wait::Available { available, wanted: desired.replicas });
     }
 
-    let updated =
-        sets.iter().zip(&counts).find(|(set, _)| set.revision == desired.revision).map_or(0, |(_, counts)| counts.live);
     let previous = &observed.status;
-    let mut status = ElasticWorkloadStatus {
-        observed_generation: Some(desired.generation),
-        hull: Some(desired.hull()),
-        selector: Some(status::selector(&desired.name)),
-        desired_replicas: count(desired.replicas),
-        replicas: count(live),
-        ready_replicas: count(sum(|counts| counts.ready)),
-        available_replicas: count(available),
-        updated_replicas: count(updated),
-        current_revision: previous.current_revision.clone(),
-        update_revision: Some(desired.revision.clone()),
-        failed_revision: previous.failed_revision.clone().filter(|_| target != desired.revision),
-        last_progress_time: None,
-        scaling: None,
-        conditions: Vec::new(),
-    };
+    let mut status = status::from_counts(desired, previous, &sets, &counts);
+    if target == desired.revision {
+        status.failed_revision = None;
+    }
     if complete && desired.replicas > 0 {
         status.current_revision = Some(target.to_owned());
     }
@@ -482,8 +466,4 @@ fn history_steps(
         .take(beyond)
         .map(|set| Step { action: Action::DeleteSet(set), why: Reason::History { limit } })
         .collect()
-}
-
-pub(crate) fn count(value: u32) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
 }

@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    desired::Invalid,
+    desired::{Desired, Invalid},
     in_place::{HeldUp, Obstruction, Resizing},
+    observed::{Counts, ObservedSet},
 };
 
 /// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
@@ -339,6 +340,34 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
         _ => None,
     };
     rescale.into_iter().chain(of_ready).collect()
+}
+
+/// The status that follows from counts alone, each of the set in the same place; what is known of revisions stays as it was.
+pub(crate) fn from_counts(
+    desired: &Desired,
+    previous: &ElasticWorkloadStatus,
+    sets: &[&ObservedSet],
+    counts: &[Counts],
+) -> ElasticWorkloadStatus {
+    let count = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+    let sum = |pick: fn(&Counts) -> u32| count(counts.iter().map(pick).fold(0, u32::saturating_add));
+    let of_revision = sets.iter().zip(counts).find(|(set, _)| set.revision == desired.revision);
+    ElasticWorkloadStatus {
+        observed_generation: Some(desired.generation),
+        hull: Some(desired.hull()),
+        selector: Some(selector(&desired.name)),
+        desired_replicas: count(desired.replicas),
+        replicas: sum(|counts| counts.live),
+        ready_replicas: sum(|counts| counts.ready),
+        available_replicas: sum(|counts| counts.available),
+        updated_replicas: of_revision.map_or(0, |(_, counts)| count(counts.live)),
+        current_revision: previous.current_revision.clone(),
+        update_revision: Some(desired.revision.clone()),
+        failed_revision: previous.failed_revision.clone(),
+        last_progress_time: None,
+        scaling: None,
+        conditions: Vec::new(),
+    }
 }
 
 /// Since when the rollout has come no further (`DeploymentProgressing`): now, if it just did.

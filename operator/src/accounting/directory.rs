@@ -42,21 +42,11 @@ pub struct Replica {
 
 impl Directory for Stores {
     fn replicas(&self) -> Vec<Replica> {
-        let pods = self.pods.index.all();
-        let mut found = Vec::with_capacity(pods.len());
-        let mut last: Option<(WorkloadKey, Option<Option<Box<str>>>)> = None;
-        for (key, entry) in pods {
-            // They come workload by workload.
-            let class = match last.as_ref().filter(|(known, _)| *known == key) {
-                Some((_, class)) => class.clone(),
-                None => {
-                    let class = class_of(self, &key);
-                    last = Some((key.clone(), class.clone()));
-                    class
-                }
-            };
-            found.extend(replica(&key, &entry, class));
-        }
+        let mut found = Vec::new();
+        self.pods.index.visit(|key, entries| {
+            let class = class_of(self, key);
+            found.extend(entries.filter_map(|entry| replica(key, entry, class.clone())));
+        });
         found
     }
 

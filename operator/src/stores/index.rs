@@ -135,15 +135,12 @@ impl<T: Clone> Index<T> {
             .unwrap_or_default()
     }
 
-    /// The children of all workloads, workload by workload.
-    #[must_use]
-    pub fn all(&self) -> Vec<(WorkloadKey, T)> {
+    /// Shows the children of each workload where they are. The index is locked meanwhile, so `see` has to be quick.
+    pub fn visit(&self, mut see: impl FnMut(&WorkloadKey, &mut dyn Iterator<Item = &T>)) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let all = entries
-            .children
-            .iter()
-            .flat_map(|(key, slot)| slot.values().map(move |entry| (key.clone(), entry.value.clone())));
-        all.collect()
+        for (key, slot) in &entries.children {
+            see(key, &mut slot.values().map(|entry| &entry.value));
+        }
     }
 
     /// An object as it is known.

@@ -10,10 +10,10 @@ use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde::Serialize;
 use serde_json::json;
 
-use super::charge::{Basis, Charge, Charged, Meter};
-
-/// Seconds of an hour.
-const HOUR: i64 = 3600;
+use super::{
+    charge::{Basis, Charge, Charged, Meter},
+    period::HOUR,
+};
 
 /// Who bills whom, with --output focus.
 #[derive(Args, Debug)]

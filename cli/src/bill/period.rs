@@ -41,7 +41,7 @@ pub enum NoPeriod {
 }
 
 /// An hour in seconds.
-const HOUR: i64 = 3600;
+pub const HOUR: i64 = 3600;
 
 impl Period {
     /// From the flags.

@@ -17,13 +17,11 @@ use jiff::Timestamp;
 use kube::{Client, Config};
 use serde::Deserialize;
 
-use super::Period;
+use super::period::{HOUR, Period};
 use crate::connection::told;
 
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 64 << 20;
-/// Seconds of an hour.
-const HOUR: i64 = 3600;
 
 /// A counter, and where its increase goes. The factor makes the unit of the ledger out of the counter's.
 struct Figure {

@@ -179,7 +179,8 @@ pub fn address(pod: &Pod) -> Result<String> {
 }
 
 /// The value of a metric without labels, or the first of those with.
-fn metric(text: &str, name: &str) -> Option<f64> {
+#[must_use]
+pub fn metric(text: &str, name: &str) -> Option<f64> {
     let named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
     text.lines().find(named)?.rsplit(' ').next()?.parse().ok()
 }

@@ -41,6 +41,7 @@ pub struct Installation {
 /// A running operator process.
 pub struct Operator {
     process: Process,
+    log: PathBuf,
     address: String,
     usage: Option<Usage>,
 }
@@ -205,7 +206,7 @@ impl Installation {
             anyhow::Ok(Usage { address, server_name: server_name(USAGE_SERVICE), ca_file: file("ca.crt") })
         });
         let usage = usage.transpose()?;
-        Ok(Operator { process: control_plane.spawn(name, &command)?, address, usage })
+        Ok(Operator { process: control_plane.spawn(name, &command)?, log: control_plane.log(name), address, usage })
     }
 }
 
@@ -213,6 +214,12 @@ impl Operator {
     /// The process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// What it prints.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Where it takes usage, if it does.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use catamaran_crds::ElasticWorkload;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use catamaran_crds::{ElasticWorkload, names::WORKLOAD_LABEL};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams},
     core::{ApiResource, GroupVersionKind, TypeMeta},
     discovery,
 };
@@ -51,6 +51,22 @@ async fn apply_one(client: &Client, namespace: &str, yaml: &str) -> Result<()> {
 #[must_use]
 pub fn workloads(client: &Client, namespace: &str) -> Api<ElasticWorkload> {
     Api::namespaced(client.clone(), namespace)
+}
+
+/// The pods of a workload, also those on their way out.
+///
+/// # Errors
+/// What the API server answers.
+pub async fn pods(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    Ok(pods.list(&ListParams::default().labels(&format!("{WORKLOAD_LABEL}={workload}"))).await?.items)
+}
+
+/// Whether a pod is ready.
+#[must_use]
+pub fn pod_is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// A condition of a workload, if it speaks of the present spec.

@@ -11,6 +11,7 @@ use catamaran_e2e::{
         world::Load,
     },
     wait::eventually,
+    workloads::{pod_is_ready, pods},
 };
 use catamaran_operator::intake::{
     Intake,
@@ -151,14 +152,9 @@ impl Ground {
 
     /// The pods of a workload, once so many are ready.
     async fn pods(&self, workload: &str, count: usize) -> Result<Vec<Pod>> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), "default");
-        let parameters = ListParams::default().labels(&format!("catamaran.dev/workload={workload}"));
         eventually(&format!("{count} pods of {workload}"), WITHIN, || async {
-            let ready = pods.list(&parameters).await?.items.into_iter().filter(|pod| {
-                let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-                conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            });
-            let ready: Vec<Pod> = ready.collect();
+            let all = pods(&self.client, "default", workload).await?;
+            let ready: Vec<Pod> = all.into_iter().filter(pod_is_ready).collect();
             Ok((ready.len() == count).then_some(ready))
         })
         .await

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::{Namespace, ServiceAccount},
@@ -195,6 +195,23 @@ impl ControlPlane {
             // Discovery would be kept in the home folder of the user.
             .env("KUBECACHEDIR", self.home.file("kubectl-cache"));
         Ok(command)
+    }
+
+    /// What kubectl prints, as the user `admin`, in a namespace.
+    ///
+    /// # Errors
+    /// When it fails; the message has what it says.
+    pub async fn run_kubectl(&self, namespace: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = self.kubectl()?;
+        command.args(["--namespace", namespace]).args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        ensure!(
+            output.status.success(),
+            "kubectl {arguments:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).context("kubectl prints text")
     }
 
     /// Starts a process that belongs to this ground: its output is kept in [`Self::log`] of `name`, and it cannot outlive this process.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL};
 use catamaran_e2e::{
-    cluster::metrics,
+    cluster::{metric, metrics},
     installation::{SYSTEM, binary},
     node::{
         BUSYBOX, LOAD, Node,
@@ -16,7 +16,7 @@ use catamaran_e2e::{
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Pod};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -85,7 +85,7 @@ pub(crate) async fn says(ground: &Ground, cgroup: &str, wanted: &[(&str, &str)])
 }
 
 /// Microseconds of CPU time.
-async fn used(ground: &Ground, cgroup: &str) -> Result<f64> {
+pub(crate) async fn used(ground: &Ground, cgroup: &str) -> Result<f64> {
     let stat = ground.read(cgroup, "cpu.stat").await?;
     Ok(stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?.trim().parse()?)
 }
@@ -239,15 +239,8 @@ pub(crate) async fn an_agent_that_goes_leaves_nothing(ground: &Ground) -> Result
 pub(crate) async fn agent_metric(ground: &Ground, name: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
     let wanted = &wanted;
     eventually(&format!("{name} of the agent"), HELD_WITHIN, || async move {
-        let pods: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);
-        // The agent of a second node that is gone stays in the API until the pod garbage collector comes.
-        let here = ListParams::default()
-            .labels("app.kubernetes.io/component=agent")
-            .fields(&format!("spec.nodeName={}", ground.node.name()));
-        let pod = pods.list(&here).await?.items.pop().context("an agent runs")?;
-        let text = metrics(&ground.node, &pod, 8081).await?;
-        let line = text.lines().find(|line| line.starts_with(name)).context("the metric")?;
-        let value: f64 = line.rsplit(' ').next().context("a value")?.parse()?;
+        let text = metrics(&ground.node, &ground.agent().await?, 8081).await?;
+        let value = metric(&text, name).context("the metric")?;
         Ok(wanted(value).then_some(()))
     })
     .await

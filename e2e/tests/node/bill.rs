@@ -24,7 +24,10 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::ground::{Ground, NAMESPACE, POD_WITHIN, restarts};
+use crate::{
+    agent::used,
+    ground::{Ground, NAMESPACE, POD_WITHIN, restarts},
+};
 
 /// Where the guest finds the loopback address of this host.
 const HOST: &str = "10.200.0.1";
@@ -103,9 +106,7 @@ async fn all_is_billed(ground: &Ground, operator: &Operator) -> Result<(f64, f64
     let cgroup = ground.node.cgroup_of_pod(&pod(ground).await?).await?;
     let cgroup = &cgroup;
     eventually("the bill has all of it", Duration::from_secs(30), || async move {
-        let stat = ground.read(cgroup, "cpu.stat").await?;
-        let microseconds = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?;
-        let counted = microseconds.parse::<f64>()? / 1e6;
+        let counted = used(ground, cgroup).await? / 1e6;
         let billed = bill(ground, operator).await?;
         ensure!((billed / counted - 1.0).abs() < TOLERANCE, "{billed} s are billed, the kernel counted {counted} s");
         Ok(Some((billed, counted)))
@@ -172,8 +173,7 @@ async fn metered(operator: &Operator) -> Result<()> {
 }
 
 async fn pod(ground: &Ground) -> Result<Pod> {
-    let pods = ground.pods().list(&ListParams::default().labels("catamaran.dev/workload=billed")).await?;
-    pods.items.into_iter().next().context("the replica")
+    workloads::pods(&ground.client, NAMESPACE, "billed").await?.into_iter().next().context("the replica")
 }
 
 /// Burns CPU-seconds in the container; how many, by the program's own count.
@@ -201,19 +201,11 @@ async fn restart(ground: &Ground) -> Result<()> {
 /// Kills the agent's pod without a last word, and waits for the next one.
 async fn kill_agent(ground: &Ground) -> Result<()> {
     let agents: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);
-    // The agent of a second node that is gone stays in the API until the pod garbage collector comes.
-    let labels = ListParams::default()
-        .labels("app.kubernetes.io/component=agent")
-        .fields(&format!("spec.nodeName={}", ground.node.name()));
-    let old = agents.list(&labels).await?.items.pop().context("an agent runs")?;
+    let old = ground.agent().await?;
     agents.delete(&old.name_any(), &DeleteParams::default().grace_period(0)).await?;
     eventually("another agent is ready", POD_WITHIN, || async {
-        let pods = agents.list(&labels).await?.items;
-        let ready = |pod: &Pod| {
-            let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        };
-        Ok(pods.iter().any(|pod| pod.uid() != old.uid() && ready(pod)).then_some(()))
+        let agent = ground.agent().await?;
+        Ok((agent.uid() != old.uid() && workloads::pod_is_ready(&agent)).then_some(()))
     })
     .await
 }

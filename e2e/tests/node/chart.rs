@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::names::WORKLOAD_LABEL;
 use catamaran_e2e::{
     cluster::{Cluster, Settled},
     counts::Counts,
@@ -23,7 +22,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -215,16 +214,11 @@ impl<'a> Shop<'a> {
 
     /// kubectl, as the user `admin`.
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.cluster.control_plane.kubectl()?;
-        command.args(["--namespace", NAMESPACE]).args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        ensure!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
+        self.cluster.control_plane.run_kubectl(NAMESPACE, arguments).await
     }
 
     async fn pods(&self) -> Result<Vec<Pod>> {
-        let pods: Api<Pod> = Api::namespaced(self.cluster.control_plane.client(), NAMESPACE);
-        Ok(pods.list(&ListParams::default().labels(&format!("{WORKLOAD_LABEL}={WORKLOAD}"))).await?.items)
+        workloads::pods(&self.cluster.control_plane.client(), NAMESPACE, WORKLOAD).await
     }
 
     /// Uid and restarts of each replica.
@@ -260,7 +254,9 @@ impl<'a> Shop<'a> {
         // One of the new replicas is busy, and goes on when the first two have done their work.
         let busy = eventually("a new replica is ready", POD_WITHIN, || async {
             let pods = self.pods().await?;
-            Ok(pods.into_iter().find(|pod| resting.iter().all(|old| old.uid() != pod.uid()) && is_ready(pod)))
+            Ok(pods
+                .into_iter()
+                .find(|pod| resting.iter().all(|old| old.uid() != pod.uid()) && workloads::pod_is_ready(pod)))
         })
         .await?;
         let load = node.burn(&busy).await?;
@@ -270,9 +266,4 @@ impl<'a> Shop<'a> {
         ensure!(left.contains(&(busy.uid().unwrap_or_default(), 0)), "the busy replica was taken: {left:?}");
         node.end_burning(&load).await
     }
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use catamaran_e2e::{
     control_plane::ControlPlane,
-    installation::{Installation, Operator},
+    installation::{Installation, Operator, SYSTEM},
     node::{Node, NodeOptions},
     wait::eventually,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -53,6 +53,15 @@ impl Ground {
 
     pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// The agent of the node. That of a second node that is gone stays in the API until the pod garbage collector comes.
+    pub(crate) async fn agent(&self) -> Result<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
+        let here = ListParams::default()
+            .labels("app.kubernetes.io/component=agent")
+            .fields(&format!("spec.nodeName={}", self.node.name()));
+        pods.list(&here).await?.items.pop().context("an agent runs")
     }
 
     /// Makes a pod with one container, `main`, and waits until it runs.
@@ -102,16 +111,7 @@ impl Ground {
 
     /// kubectl, as the user `admin`, in the namespace of the tests.
     pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.control_plane.kubectl()?;
-        command.args(["--namespace", NAMESPACE]).args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        anyhow::ensure!(
-            output.status.success(),
-            "kubectl {arguments:?} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).context("kubectl prints text")
+        self.control_plane.run_kubectl(NAMESPACE, arguments).await
     }
 }
 

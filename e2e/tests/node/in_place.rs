@@ -10,7 +10,7 @@ use catamaran_e2e::{
     workloads::{self, condition},
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::{ResourceExt, api::ListParams};
+use kube::ResourceExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -126,8 +126,8 @@ fn runtime_weights(millicores: u64) -> Vec<String> {
 
 /// The one pod of a workload.
 async fn pod_of(ground: &Ground, workload: &str) -> Result<Pod> {
-    let list = ground.pods().list(&ListParams::default().labels(&format!("catamaran.dev/workload={workload}"))).await?;
-    let mut live = list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let pods = workloads::pods(&ground.client, NAMESPACE, workload).await?;
+    let mut live = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let pod = live.next().context("a pod")?;
     ensure!(live.next().is_none(), "{workload} has more than one pod");
     Ok(pod)
@@ -247,7 +247,7 @@ pub(crate) async fn what_no_node_has_rolls_and_the_plan_says_so(ground: &Ground)
     })
     .await?;
     ensure!(rolling.status.is_some_and(|status| status.available_replicas == 1), "the old replica stays meanwhile");
-    let log = fs::read_to_string(ground.control_plane.log("operator"))?;
+    let log = fs::read_to_string(ground.operator.lock().await.log())?;
     let said = format!("Pod {} cannot be resized where it runs", pod.name_any());
     ensure!(log.contains(&said), "the operator's log does not have: {said}");
     // What the node has runs again.

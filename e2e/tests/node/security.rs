@@ -24,10 +24,7 @@ use crate::{
 
 /// A token out of a volume of the agent's pod, as root on the node finds it.
 async fn token(ground: &Ground, volume: &str) -> Result<String> {
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), SYSTEM);
-    let labels = ListParams::default().labels("app.kubernetes.io/component=agent");
-    let pod = pods.list(&labels).await?.items.pop().context("an agent runs")?;
-    let uid = pod.uid().context("a uid")?;
+    let uid = ground.agent().await?.uid().context("a uid")?;
     let volumes = format!("/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected");
     Ok(ground.node.shell(&format!("cat {volumes}/{volume}/token")).await?.trim().to_owned())
 }

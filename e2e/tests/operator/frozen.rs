@@ -11,7 +11,7 @@ use catamaran_crds::{
 use catamaran_e2e::{
     kubevirt::Knobs,
     wait::eventually,
-    workloads::{WITHIN, condition, patch, wait_for, wait_ready, wait_stalled},
+    workloads::{self, WITHIN, condition, patch, pod_is_ready, wait_for, wait_ready, wait_stalled},
 };
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
@@ -23,9 +23,8 @@ use serde_json::{Value, json};
 use crate::support::{Ground, NAMESPACE, web, web_machines};
 
 async fn pods(ground: &Ground) -> Result<Vec<Pod>> {
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let list = pods.list(&ListParams::default().labels("catamaran.dev/workload=web")).await?;
-    Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    let all = workloads::pods(&ground.client, NAMESPACE, "web").await?;
+    Ok(all.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
 fn uids<K: ResourceExt>(objects: &[K]) -> BTreeSet<String> {
@@ -35,11 +34,6 @@ fn uids<K: ResourceExt>(objects: &[K]) -> BTreeSet<String> {
 fn is_told_to_freeze(pod: &Pod) -> bool {
     let quota = pod.annotations().get(NODE_QUOTA_ANNOTATION).and_then(|text| NodeQuota::parse(text).ok());
     quota.is_some_and(|quota| quota.frozen)
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The addresses that the Service leads to.
@@ -98,7 +92,7 @@ async fn containers_stay_and_everything_waits() -> Result<()> {
     let kept = eventually("another pod is ready", WITHIN, || async {
         let now = pods(&ground).await?;
         let others = now.len() == 3 && !uids(&now).contains(&lost.uid().unwrap_or_default());
-        Ok((others && now.iter().all(is_ready)).then_some(now))
+        Ok((others && now.iter().all(pod_is_ready)).then_some(now))
     })
     .await?;
     ensure!(kept.iter().all(is_told_to_freeze), "{kept:?}");

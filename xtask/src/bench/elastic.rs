@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::names::WORKLOAD_LABEL;
 use catamaran_e2e::{
     cluster::Cluster,
     counts::Counts,
@@ -12,7 +11,6 @@ use catamaran_e2e::{
     workloads::{self, apply},
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::ListParams};
 use rand::RngExt;
 use serde::Serialize;
 use serde_json::json;
@@ -83,8 +81,7 @@ pub(super) async fn run() -> Result<Reactions> {
 
 /// The replica that is left. One on its way out may still be there, and may not be loaded.
 async fn only_pod(cluster: &Cluster) -> Result<Pod> {
-    let pods: Api<Pod> = Api::namespaced(cluster.control_plane.client(), NAMESPACE);
-    let all = pods.list(&ListParams::default().labels(&format!("{WORKLOAD_LABEL}={WORKLOAD}"))).await?;
+    let all = workloads::pods(&cluster.control_plane.client(), NAMESPACE, WORKLOAD).await?;
     let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
     all.into_iter().find(stays).context("a replica is there")
 }

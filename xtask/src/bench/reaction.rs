@@ -13,7 +13,7 @@ use catamaran_e2e::{
         simulator::{Settings, UsageSimulator},
         world::Load,
     },
-    workloads::apply,
+    workloads::{apply, pod_is_ready},
 };
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
@@ -163,7 +163,7 @@ impl Feed {
 
 async fn share(pods: &Api<Pod>, selector: &ListParams, cores: f64) -> Result<()> {
     let all = pods.list(selector).await?.items;
-    let ready: Vec<bool> = all.iter().map(is_ready).collect();
+    let ready: Vec<bool> = all.iter().map(pod_is_ready).collect();
     let count = ready.iter().filter(|ready| **ready).count();
     for (pod, ready) in all.iter().zip(&ready) {
         #[allow(clippy::cast_precision_loss)]
@@ -179,11 +179,6 @@ async fn share(pods: &Api<Pod>, selector: &ListParams, cores: f64) -> Result<()>
         }
     }
     Ok(())
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The same pods, bounds, target and policies on both sides.

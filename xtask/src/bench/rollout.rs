@@ -8,7 +8,7 @@ use catamaran_e2e::{
     audit::Write,
     control_plane::ControlPlane,
     installation::{Installation, operator_user},
-    workloads::apply,
+    workloads::{apply, pod_is_ready},
 };
 use futures::StreamExt;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
@@ -244,6 +244,5 @@ impl Pods {
 
 fn serves(pod: &Pod, image: &str) -> bool {
     let right = pod.spec.as_ref().is_some_and(|spec| spec.containers[0].image.as_deref() == Some(image));
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    right && conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    right && pod_is_ready(pod)
 }

@@ -78,7 +78,7 @@ pub struct ElasticWorkloadStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
     /// Ready; Reconciling and Stalled, which are present only while true (kstatus). With spec.scaling also ScalingActive, AbleToScale
-    /// and ScalingLimited, with the reasons of a HorizontalPodAutoscaler.
+    /// and ScalingLimited, with the reasons of a HorizontalPodAutoscaler. With a quota also QuotaEnforced, and OutOfMemory while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::bare::<Vec<Condition>>")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -9,8 +9,7 @@ use jiff::Timestamp;
 use kube::{Resource, runtime::reflector::ObjectRef};
 
 use crate::{
-    autoscaler::Autoscaler,
-    observe::{add_usage, observe},
+    observe::{Agents, add_pods, observe},
     stores::{StoredWorkload, Stores, WorkloadKey},
 };
 
@@ -65,17 +64,17 @@ pub enum Count {
 impl Explanation {
     /// Explains a workload as the stores show it; `None` when they have no such workload.
     #[must_use]
-    pub fn of(stores: &Stores, autoscaler: &Autoscaler, key: &WorkloadKey, now: Timestamp) -> Option<Self> {
+    pub fn of(stores: &Stores, agents: Agents<'_>, key: &WorkloadKey, now: Timestamp) -> Option<Self> {
         let stored = stores.workloads.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
-        let (plan, count) = explain(&stored, stores, autoscaler, key, now);
-        Some(Self { key: key.clone(), now, leads: autoscaler.leads(), plan, count })
+        let (plan, count) = explain(&stored, stores, agents, key, now);
+        Some(Self { key: key.clone(), now, leads: agents.autoscaler.leads(), plan, count })
     }
 }
 
 fn explain(
     stored: &Arc<StoredWorkload>,
     stores: &Stores,
-    autoscaler: &Autoscaler,
+    agents: Agents<'_>,
     key: &WorkloadKey,
     now: Timestamp,
 ) -> (Planned, Count) {
@@ -94,7 +93,7 @@ fn explain(
             return (invalid(&ElasticWorkload::default(), &problem), Count::Unscaled);
         }
     };
-    let told = autoscaler.told(key, workload);
+    let told = agents.autoscaler.told(key, workload);
     let count = match (&workload.spec.scaling, workload.spec.state.unwrap_or_default(), &told) {
         (None, State::Running | State::Frozen | State::Stopped, _) => Count::Unscaled,
         (Some(_), State::Stopped, _) => Count::Stopped,
@@ -120,9 +119,7 @@ fn explain(
         Some(scaled) => desired.decided(&scaled.decision),
         None => desired,
     };
-    if desired.scaling.is_some() {
-        add_usage(&mut observed, stores, key, autoscaler);
-    }
+    add_pods(&mut observed, stores, key, agents, desired.scaling.is_some());
     (Planned::Plan(Box::new(plan(&desired, &observed))), count)
 }
 
@@ -204,6 +201,8 @@ mod tests {
             status: catamaran_crds::ElasticWorkloadStatus::default(),
             scaling: Some(Scaled { decision: decision.clone(), history }),
             usage_due: None,
+            enforcement: Vec::new(),
+            out_of_memory: Vec::new(),
             resize: ResizeApi::Served,
         };
         let revision = desired.revision.clone();

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use crate::{
     accounting::Accounts,
     autoscaler::Autoscaler,
+    findings::Findings,
     metrics::{Metrics, WorkloadLabels},
     queue::Queue,
     stores::{StoredWorkload, Stores},
@@ -43,6 +44,8 @@ pub struct Probes {
     pub stores: Stores,
     /// What decides on counts, and knows usage.
     pub autoscaler: Autoscaler,
+    /// What agents found at pods.
+    pub findings: Findings,
     /// What was used and reserved.
     pub accounts: Accounts,
     /// The name of this process.

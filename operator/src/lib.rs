@@ -17,6 +17,7 @@ pub mod apply;
 pub mod autoscaler;
 pub mod events;
 pub mod explain;
+pub mod findings;
 pub mod http;
 pub mod intake;
 pub mod lease;

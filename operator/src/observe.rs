@@ -1,16 +1,18 @@
 //! From the stores to what one workload's plan may look at.
 
-use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
+use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus, node_quota::fingerprint};
 use catamaran_plan::{
     Observed,
-    observed::{Launcher, Members, ObservedService, Pod, PodQuota},
+    autoscale::pods::Phase,
+    observed::{Enforcement, Launcher, Members, ObservedService, OomKill, Pod, PodQuota},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
     autoscaler::Autoscaler,
-    stores::{PodEntry, Stores, WorkloadKey},
+    findings::Findings,
+    stores::{OomKilled, PodEntry, Stores, WorkloadKey},
 };
 
 /// Observes one workload. `status` is its status as last written by us, if that is newer than the store's.
@@ -56,27 +58,30 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
         scaling: None,
         resize: stores.resize(),
         usage_due: None,
+        enforcement: Vec::new(),
+        out_of_memory: Vec::new(),
     }
 }
 
-/// Adds the pods of the workload: those of ReplicaSets, and the launcher pods of instances.
-pub fn add_pods(observed: &mut Observed, stores: &Stores, key: &WorkloadKey) {
-    add_pods_using(observed, stores, key, |_| None);
+/// What node agents tell, where plans look for it.
+#[derive(Clone, Copy)]
+pub struct Agents<'a> {
+    /// What pods use.
+    pub autoscaler: &'a Autoscaler,
+    /// What became of quotas, and kills for want of memory.
+    pub findings: &'a Findings,
 }
 
-/// Adds the pods, and what each replica uses: the choice of victims looks at that.
-pub fn add_usage(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, autoscaler: &Autoscaler) {
+/// Adds the pods of the workload (those of ReplicaSets, and the launcher pods of instances) and what agents find at them. With
+/// scaling also what each replica uses: the choice of victims looks at that.
+pub fn add_pods(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, agents: Agents<'_>, scaling: bool) {
+    let Agents { autoscaler, findings } = agents;
     observed.usage_due = autoscaler.usage_due(observed.now);
-    add_pods_using(observed, stores, key, |entry| autoscaler.cpu_of(&key.namespace, entry));
-}
-
-fn add_pods_using(
-    observed: &mut Observed,
-    stores: &Stores,
-    key: &WorkloadKey,
-    usage: impl Fn(&PodEntry) -> Option<i64>,
-) {
+    let usage = |entry: &PodEntry| autoscaler.cpu_of(&key.namespace, entry).filter(|_| scaling);
     let entries = stores.pods.index.children(key);
+    observed.enforcement = entries.iter().filter_map(|entry| enforcement(entry, findings)).collect();
+    observed.enforcement.sort_by(|a, b| a.pod.cmp(&b.pod));
+    observed.out_of_memory = entries.iter().filter_map(|entry| out_of_memory(entry, findings)).collect();
     let of = |owner: &str| {
         let owner = owner.to_owned();
         entries.iter().filter(move |entry| entry.is_live() && entry.owner.as_ref() == Some(&owner))
@@ -116,4 +121,37 @@ fn add_pods_using(
             }
         }
     }
+}
+
+fn enforcement(entry: &PodEntry, findings: &Findings) -> Option<Enforcement> {
+    let runs = entry.is_live() && entry.pod.phase == Phase::Running;
+    let annotation = entry.quota.annotation.as_ref().filter(|_| runs)?;
+    let node = entry.node.clone()?;
+    let told = findings.told(&entry.uid, fingerprint(annotation));
+    Some(Enforcement { pod: entry.pod.name.clone(), node: node.to_string(), told })
+}
+
+/// The last kill of a pod. What the kubelet says names the container and is better; it says nothing of a process beside the first.
+fn out_of_memory(entry: &PodEntry, findings: &Findings) -> Option<OomKill> {
+    if entry.pod.deleted {
+        return None;
+    }
+    let kills = findings.kills(&entry.uid);
+    let peak = kills.and_then(|kills| kills.peak);
+    let pod = entry.pod.name.clone();
+    let of_kubelet = entry.oom_kill.as_deref().map(|OomKilled { container, at, limit }| OomKill {
+        pod: pod.clone(),
+        container: Some(container.clone()),
+        at: *at,
+        limit: *limit,
+        peak,
+    });
+    let of_agent = kills.and_then(|kills| kills.last).map(|at| OomKill {
+        pod,
+        container: None,
+        at,
+        limit: entry.memory_limit.and_then(|limit| u64::try_from(limit).ok()),
+        peak,
+    });
+    of_kubelet.or(of_agent)
 }

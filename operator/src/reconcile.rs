@@ -19,8 +19,9 @@ use crate::{
     apply::{Failure, Writer},
     autoscaler::Autoscaler,
     events::Announcer,
+    findings::Findings,
     metrics::Metrics,
-    observe::{add_pods, add_usage, observe},
+    observe::{Agents, add_pods, observe},
     queue::Queue,
     stores::{StoredWorkload, Stores, WorkloadKey},
 };
@@ -42,6 +43,8 @@ pub struct Context {
     pub queue: Queue,
     /// What keeps the counts.
     pub autoscaler: Autoscaler,
+    /// What agents found at pods.
+    pub findings: Findings,
     memory: Mutex<HashMap<WorkloadKey, Memory>>,
 }
 
@@ -65,8 +68,9 @@ impl Context {
         metrics: Metrics,
         queue: Queue,
         autoscaler: Autoscaler,
+        findings: Findings,
     ) -> Self {
-        Self { stores, writer, announcer, metrics, queue, autoscaler, memory: Mutex::default() }
+        Self { stores, writer, announcer, metrics, queue, autoscaler, findings, memory: Mutex::default() }
     }
 
     fn with_memory<T>(&self, key: &WorkloadKey, uid: Option<String>, use_it: impl FnOnce(&mut Memory) -> T) -> T {
@@ -132,11 +136,8 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
         Some(scaled) => desired.decided(&scaled.decision),
         None => desired,
     };
-    if desired.scaling.is_some() {
-        add_usage(&mut observed, &context.stores, key, &context.autoscaler);
-    } else {
-        add_pods(&mut observed, &context.stores, key);
-    }
+    let agents = Agents { autoscaler: &context.autoscaler, findings: &context.findings };
+    add_pods(&mut observed, &context.stores, key, agents, desired.scaling.is_some());
     let mut plan = plan(&desired, &observed);
     let mut refused = None;
     for step in &plan.steps {

@@ -26,6 +26,7 @@ use crate::{
     apply::{Failure, Writer},
     autoscaler::Autoscaler,
     events::Announcer,
+    findings::{Findings, Noted},
     http::{self, Probes},
     intake::{self, Intake, metrics::IntakeMetrics, settings::Timing, store::UsageStore, token_review::TokenReviewer},
     lease::{LeaderLease, Lost},
@@ -94,6 +95,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     // Its ledger begins before the first listing: what is listed then and began later is counted from its start.
     let accounts = Accounts::new(Arc::new(stores.clone()), jiff::Timestamp::now());
     metrics.collect(Box::new(AccountingCollector(accounts.clone())));
+    let findings = Findings::new(stores.pods.clone(), queue.clone());
 
     let ready = Arc::new(AtomicBool::new(false));
     let probes = Probes {
@@ -102,6 +104,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         metrics: metrics.clone(),
         stores: stores.clone(),
         autoscaler: autoscaler.clone(),
+        findings: findings.clone(),
         accounts: accounts.clone(),
         identity: identity.as_str().into(),
     };
@@ -126,7 +129,10 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
             timing: Timing::default(),
             authenticator: Arc::new(TokenReviewer::new(client.clone(), settings.usage.audience.clone())),
             placement: stores.pods.clone(),
-            observer: Arc::new(Metered { accounts: accounts.clone(), next: Arc::new(autoscaler.clone()) }),
+            observer: Arc::new(Noted {
+                findings: findings.clone(),
+                next: Arc::new(Metered { accounts: accounts.clone(), next: Arc::new(autoscaler.clone()) }),
+            }),
             store: usage,
             metrics: metrics.register(IntakeMetrics::register),
         };
@@ -138,6 +144,8 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         });
     }
     tokio::spawn(async move { accounts.run().await });
+    let kept = findings.clone();
+    tokio::spawn(async move { kept.run().await });
     // A standby decides as well, so that its history is warm.
     tokio::spawn(async move { sources.run().await });
     let decider = autoscaler.clone();
@@ -165,6 +173,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
         metrics,
         queue,
         autoscaler,
+        findings,
     ));
     let work = reconcile_all(context, settings.workers, stop.clone());
     let lost = async { Ended::LeaseLost(lease.keep().await) };

@@ -12,7 +12,7 @@ use crate::{
     action::{Action, SetQuota, SetUpdate},
     decided,
     desired::{Desired, Invalid},
-    in_place::annotate,
+    in_place::{Resizing, annotate},
     machines,
     observed::{InstanceSet, Members, Observed, ObservedSet, Pause, Pod, PodQuota},
     planner::{self, Plan, Step},
@@ -152,7 +152,8 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
         }
         steps.extend(of_replicas);
     }
-    let status = status_of(desired, observed, sets, left, problems.first());
+    let mut status = status_of(desired, observed, sets, left, problems.first());
+    let requeue_at = planner::add_quota_conditions(&mut status, desired, observed, &Resizing::default());
     let waits = (left > 0).then_some(Wait::Frozen { replicas: left });
     let plan = Plan {
         announcements: status::announcements(&observed.status, &status),
@@ -160,7 +161,7 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
         waits: waits.into_iter().collect(),
         bounds: Some(desired.rollout.bounds(desired.replicas)),
         status,
-        requeue_at: None,
+        requeue_at,
     };
     crate::invariants::debug_check(desired, observed, &plan);
     plan

@@ -80,7 +80,7 @@ impl InPlace {
     }
 
     fn resources_of(&self, there: &PodQuota) -> Quota {
-        there.containers.get(&self.container).copied().unwrap_or_default().with_defaults()
+        there.containers.get(&self.container).unwrap_or_default().with_defaults()
     }
 
     /// What has to change in a set's template, if anything.

@@ -1,7 +1,5 @@
 //! What is: the children of one workload and its last status, as the stores of the operator show them.
 
-use std::collections::BTreeMap;
-
 use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort, State};
 use jiff::Timestamp;
 
@@ -34,6 +32,49 @@ pub struct Observed {
     /// Until when usage that is not known yet may still come in, because the operator has begun to listen to node agents only
     /// lately. `None`: what is not known now is not on its way.
     pub usage_due: Option<Timestamp>,
+    /// The replicas that run and that a node agent is to hold to their quota, by name.
+    pub enforcement: Vec<Enforcement>,
+    /// Kills for want of memory, at most the last one of each replica.
+    pub out_of_memory: Vec<OomKill>,
+}
+
+/// A pod that runs and has the quota annotation, and what its node's agent says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enforcement {
+    /// Its name.
+    pub pod: String,
+    /// Its node.
+    pub node: String,
+    /// What the agent says.
+    pub told: Told,
+}
+
+/// What an agent says of a pod's quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing, or it has fallen silent.
+    Nothing,
+    /// It cannot be said yet, since: no container runs, or the agent has not read the present annotation.
+    NotYet(String),
+    /// The kernel holds all of it.
+    Held,
+    /// The kernel does not hold it as asked, since.
+    NotHeld(String),
+}
+
+/// The kernel killed a process of a replica for want of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomKill {
+    /// The pod's name.
+    pub pod: String,
+    /// The container, where the kubelet says it: not if its first process went on.
+    pub container: Option<String>,
+    /// When, or when it was seen.
+    pub at: Timestamp,
+    /// The memory limit then, in bytes: of the container, or of the pod where the container is not known.
+    pub limit: Option<u64>,
+    /// memory.peak of the pod, in bytes, where an agent reads it.
+    pub peak: Option<u64>,
 }
 
 impl Observed {
@@ -78,13 +119,42 @@ pub struct PodQuota {
     /// What the node agent is told.
     pub annotation: Option<String>,
     /// CPU and memory by container, as the spec has them.
-    pub containers: BTreeMap<String, Quota>,
+    pub containers: Containers,
     /// How far the kubelet is; a template has nothing to do with it.
     pub resize: Resize,
     /// What this process asked the pod's resize for last.
     pub asked: Option<Quota>,
     /// What the API server refused last, since the pod's node can never do it.
     pub refused: Option<RefusedResize>,
+}
+
+/// CPU and memory by container. A pod has few, and there are many pods: this takes no more room than they need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Containers(Box<[(Box<str>, Quota)]>);
+
+impl Containers {
+    /// The quota of a container.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Quota> {
+        self.iter().find(|(container, _)| *container == name).map(|(_, quota)| quota)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Quota)> {
+        self.0.iter().map(|(container, quota)| (&**container, *quota))
+    }
+
+    /// The same with another quota for a container, which may be new.
+    #[must_use]
+    pub fn with(&self, name: &str, quota: Quota) -> Self {
+        self.iter().filter(|(container, _)| *container != name).chain([(name, quota)]).collect()
+    }
+}
+
+impl<Name: Into<Box<str>>> FromIterator<(Name, Quota)> for Containers {
+    fn from_iter<T: IntoIterator<Item = (Name, Quota)>>(containers: T) -> Self {
+        Self(containers.into_iter().map(|(name, quota)| (name.into(), quota)).collect())
+    }
 }
 
 /// A resize that the API server refused, since the node can never do it: Kubernetes 1.36 tells by admission what a kubelet

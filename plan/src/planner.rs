@@ -7,12 +7,13 @@ use crate::{
     action::{Action, NewSet, SetReference, SetUpdate},
     decided,
     desired::{Bounds, Desired, Invalid},
+    enforced,
     frozen::{self, Hold},
     in_place::{self, Chosen, Infeasible, Resizing},
     machines,
     objects::normalized,
     observed::{Members, Observed, ObservedService, ObservedSet, Selects},
-    pods,
+    out_of_memory, pods,
     report::{Reason, Wait},
     rollout::{self, Move, Noted, Share},
     status::{self, Announcement, Problem, Progress},
@@ -333,6 +334,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         decided::status(previous, observed.scaling.as_ref(), desired.scaling.is_some(), desired.generation, now);
     status.scaling = scaling;
     status.conditions.extend(conditions);
+    look_again(add_quota_conditions(&mut status, desired, observed, &resizing));
     let plan = Plan {
         announcements: status::announcements(previous, &status),
         steps,
@@ -343,6 +345,20 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
     };
     crate::invariants::debug_check(desired, observed, &plan);
     Planned { plan, deadline }
+}
+
+/// Adds what there is to say of the quota; when that may be something else.
+pub(crate) fn add_quota_conditions(
+    status: &mut ElasticWorkloadStatus,
+    desired: &Desired,
+    observed: &Observed,
+    resizing: &Resizing,
+) -> Option<Timestamp> {
+    let answer = enforced::answer(desired, observed, resizing);
+    status.conditions.extend(answer.condition);
+    let (killed, until) = out_of_memory::condition(desired, observed).unzip();
+    status.conditions.extend(killed);
+    [answer.look_again, until].into_iter().flatten().min()
 }
 
 /// What keeps the target's replica set from being made or changed. True when it may not be.

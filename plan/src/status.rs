@@ -6,8 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     desired::{Desired, Invalid},
+    enforced::QUOTA_ENFORCED,
     in_place::{HeldUp, Obstruction, Resizing},
     observed::{Counts, ObservedSet},
+    out_of_memory::OUT_OF_MEMORY,
 };
 
 /// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
@@ -96,8 +98,10 @@ impl Problem {
     }
 }
 
-/// The conditions that [`conditions`] makes; others are of scaling.
+/// The conditions that [`conditions`] makes.
 const OF_THE_ROLLOUT: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+/// The conditions of the quota; those of neither list are of scaling.
+const OF_THE_QUOTA: [&str; 2] = [QUOTA_ENFORCED, OUT_OF_MEMORY];
 
 /// Where a workload stands; the conditions say it.
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +201,7 @@ pub fn conditions<'a>(
             ("False", Some("Reconciling"), "Scaling", format!("{available} of {desired} replicas are available"))
         }
         Progress::Resizing { resizing } => {
-            let (reason, message) = told(resizing);
+            let (reason, message) = told_of_resize(resizing);
             ("False", Some("Reconciling"), reason, message)
         }
         Progress::Paused => (
@@ -231,7 +235,7 @@ pub fn conditions<'a>(
 }
 
 /// The reason and the message while replicas get a changed quota. All of these go on by themselves, so none is Stalled.
-fn told(resizing: &Resizing) -> (&'static str, String) {
+pub(crate) fn told_of_resize(resizing: &Resizing) -> (&'static str, String) {
     let Resizing { open, held_up } = resizing;
     let Some(HeldUp { pod, by }) = held_up else {
         return ("Resizing", format!("{open} replicas do not have the changed quota yet; nothing restarts"));
@@ -290,16 +294,17 @@ pub fn with_refusal(
     problem: &Problem,
     now: Timestamp,
 ) -> ElasticWorkloadStatus {
-    let of_rollout = |condition: &&Condition| OF_THE_ROLLOUT.contains(&condition.type_.as_str());
-    let mut conditions = if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
-        planned.conditions.iter().filter(of_rollout).cloned().collect()
+    let is_of = |types: &[&str], condition: &Condition| types.contains(&condition.type_.as_str());
+    let mut conditions: Vec<Condition> = if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
+        planned.conditions.iter().filter(|condition| is_of(&OF_THE_ROLLOUT, condition)).cloned().collect()
     } else {
         let generation = planned.observed_generation.unwrap_or_default();
         conditions(previous, generation, now, &Progress::Stopped { problem })
     };
     // What scaling decided was not carried out.
-    let of_scaling = |condition: &&Condition| !OF_THE_ROLLOUT.contains(&condition.type_.as_str());
+    let of_scaling = |condition: &&Condition| !is_of(&OF_THE_ROLLOUT, condition) && !is_of(&OF_THE_QUOTA, condition);
     conditions.extend(previous.conditions.iter().filter(of_scaling).cloned());
+    conditions.extend(planned.conditions.iter().filter(|condition| is_of(&OF_THE_QUOTA, condition)).cloned());
     ElasticWorkloadStatus { conditions, scaling: previous.scaling.clone(), ..planned }
 }
 
@@ -314,8 +319,8 @@ pub struct Announcement {
     pub note: String,
 }
 
-/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; and
-/// each change of the count that scaling made.
+/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; each change of the count
+/// that scaling made; a quota that is not held any more; and what was killed for want of memory.
 #[must_use]
 pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadStatus) -> Vec<Announcement> {
     let ready =
@@ -339,7 +344,15 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
         }
         _ => None,
     };
-    rescale.into_iter().chain(of_ready).collect()
+    let of_quota = OF_THE_QUOTA.into_iter().filter_map(|type_| {
+        let find = |status: &ElasticWorkloadStatus| status.conditions.iter().find(|c| c.type_ == type_).cloned();
+        // A resize that is held up is told with Ready.
+        let trouble = |condition: &Condition| ["NotEnforced", "OOMKilled"].contains(&condition.reason.as_str());
+        let after = find(status).filter(trouble)?;
+        let news = find(previous).filter(trouble).is_none_or(|before| before.message != after.message);
+        news.then_some(Announcement { warning: true, reason: after.reason, note: after.message })
+    });
+    rescale.into_iter().chain(of_ready).chain(of_quota).collect()
 }
 
 /// The status that follows from counts alone, each of the set in the same place; what is known of revisions stays as it was.

@@ -162,6 +162,8 @@ mod tests {
                 condition("ScalingActive", "True", "ValidMetricFound", "fine"),
                 condition("AbleToScale", "True", "ReadyForNewScale", "fine"),
                 condition("ScalingLimited", "True", "TooManyReplicas", "the desired replica count is more than the maximum"),
+                condition("QuotaEnforced", "False", "NotEnforced", "Pod web-r3-a on node n1: io.max: no disk vdz"),
+                condition("OutOfMemory", "True", "OOMKilled", "container main of Pod web-r3-a was killed"),
             ],
         });
         (workload("web", spec, status), children)

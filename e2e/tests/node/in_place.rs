@@ -125,7 +125,7 @@ fn runtime_weights(millicores: u64) -> Vec<String> {
 }
 
 /// The one pod of a workload.
-async fn pod_of(ground: &Ground, workload: &str) -> Result<Pod> {
+pub(crate) async fn pod_of(ground: &Ground, workload: &str) -> Result<Pod> {
     let pods = workloads::pods(&ground.client, NAMESPACE, workload).await?;
     let mut live = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let pod = live.next().context("a pod")?;

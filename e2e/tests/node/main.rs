@@ -5,6 +5,7 @@
 mod agent;
 mod bill;
 mod chart;
+mod enforced;
 mod ground;
 mod hello;
 mod in_place;
@@ -72,6 +73,8 @@ fn main() -> Result<ExitCode> {
         Alone(quota::a_neighbour_at_its_limit_slows_nobody),
         Shared(in_place::edits_under_load_restart_nothing),
         Shared(in_place::what_no_node_has_rolls_and_the_plan_says_so),
+        Shared(enforced::a_workload_says_whether_its_node_holds_the_quota),
+        Shared(enforced::a_kill_for_want_of_memory_is_told_with_a_size),
         Shared(security::the_agents_token_reads_pods_and_does_nothing_else),
         Shared(security::usage_of_another_node_is_refused),
         Alone(security::hostile_annotations_are_refused_and_told),

@@ -34,6 +34,7 @@ use super::Probes;
 use crate::{
     accounting::answer::Question,
     explain::Explanation,
+    observe::Agents,
     stores::WorkloadKey,
     usage_report::{all, report},
 };
@@ -65,11 +66,14 @@ pub(super) fn router(probes: Probes) -> Router {
 async fn explain(State(asked): State<Asked>, Path((namespace, name)): Path<(String, String)>) -> Response {
     let key = WorkloadKey { namespace, name };
     asked
-        .answer(|probes| match Explanation::of(&probes.stores, &probes.autoscaler, &key, Timestamp::now()) {
-            Some(explanation) => {
-                ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], explanation.to_string()).into_response()
+        .answer(|probes| {
+            let agents = Agents { autoscaler: &probes.autoscaler, findings: &probes.findings };
+            match Explanation::of(&probes.stores, agents, &key, Timestamp::now()) {
+                Some(explanation) => {
+                    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], explanation.to_string()).into_response()
+                }
+                None => unknown(&key),
             }
-            None => unknown(&key),
         })
         .await
 }

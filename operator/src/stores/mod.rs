@@ -18,7 +18,7 @@ pub(crate) use convert::controller;
 pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
 pub use index::{Index, WorkloadKey};
-pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
+pub use pods::{GUEST_CONTAINER, OomKilled, PodEntry, Pods};
 pub(crate) use watch::start;
 
 use crate::queue::Queue;

@@ -13,18 +13,18 @@ use catamaran_plan::{
 
 use crate::simulator::time;
 
-fn desired(spec: &str) -> Desired {
+pub(crate) fn desired(spec: &str) -> Desired {
     let text = format!("{{metadata: {{name: web, namespace: shop, uid: w, generation: 2}}, spec: {{{spec}}}}}");
     let workload: ElasticWorkload = serde_saphyr::from_str(&text).expect("a workload");
     resolve(&workload, None).expect("a valid workload")
 }
 
-fn with_quota(quota: &str) -> Desired {
+pub(crate) fn with_quota(quota: &str) -> Desired {
     desired(&format!("container: {{image: a}}, quota: {quota}"))
 }
 
 /// What there is when `before` runs with one replica.
-fn running(before: &Desired) -> Observed {
+pub(crate) fn running(before: &Desired) -> Observed {
     let quota = PodQuota {
         annotation: before.in_place.annotation(),
         containers: before
@@ -75,6 +75,8 @@ fn running(before: &Desired) -> Observed {
         scaling: None,
         resize: ResizeApi::Served,
         usage_due: None,
+        enforcement: Vec::new(),
+        out_of_memory: Vec::new(),
     }
 }
 
@@ -209,9 +211,8 @@ fn a_pod_that_somebody_else_changes_is_not_fought_over() {
     let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
     let mut observed = running(&old);
     change(&mut observed, |set, pods| {
-        set.quota
-            .containers
-            .insert("main".to_owned(), Quota { cpu_limit: Some(2000), cpu_request: Some(2000), ..Quota::default() });
+        let doubled = Quota { cpu_limit: Some(2000), cpu_request: Some(2000), ..Quota::default() };
+        set.quota.containers = set.quota.containers.with("main", doubled);
         pods[0].quota.asked = new.in_place.resources;
     });
     let plan = plan(&new, &observed);

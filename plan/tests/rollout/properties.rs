@@ -131,7 +131,7 @@ fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
     }
     for replica in of_revision().flat_map(|set| &set.replicas) {
         let (there, in_place) = (&replica.quota, &desired.in_place);
-        let resources = there.containers.get(&in_place.container).copied().unwrap_or_default();
+        let resources = there.containers.get(&in_place.container).unwrap_or_default();
         let fits = in_place.resources.is_none_or(|wanted| wanted == resources);
         if there.annotation != in_place.annotation() || !fits || there.resize != Resize::Settled {
             return Err(format!("replica {} has another quota: {there:?}", replica.id));

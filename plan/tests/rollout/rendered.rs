@@ -38,6 +38,8 @@ fn rendered(workload: &str) -> String {
         scaling: None,
         resize: ResizeApi::Served,
         usage_due: None,
+        enforcement: Vec::new(),
+        out_of_memory: Vec::new(),
     };
     let objects = plan(&desired, &observed).steps.into_iter().map(|step| match step.action {
         Action::CreateSet(set) => match objects::replica_set(&desired, &set) {

@@ -155,6 +155,8 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
         scaling: None,
         resize: ResizeApi::Served,
         usage_due: None,
+        enforcement: Vec::new(),
+        out_of_memory: Vec::new(),
     };
     let plan = plan(desired, &observed);
     plan.steps.iter().map(|step| step.action.to_string().replace("VirtualMachineInstance", "VMI")).collect()

@@ -162,7 +162,7 @@ pub enum Choice {
 impl Replica {
     /// The limit that its spec asks for.
     pub fn asked_limit(&self) -> Option<u64> {
-        self.quota.containers.values().next().and_then(|quota| quota.cpu_limit)
+        self.quota.containers.iter().next().and_then(|(_, quota)| quota.cpu_limit)
     }
 
     /// The kernel takes no limit below the burst and no burst above the limit.

@@ -80,6 +80,8 @@ impl World {
             scaling: None,
             resize: ResizeApi::Served,
             usage_due: None,
+            enforcement: Vec::new(),
+            out_of_memory: Vec::new(),
         }
     }
 
@@ -292,7 +294,8 @@ impl World {
             }
             Write::Resize { id, container, quota } => {
                 let Some(replica) = self.replica(*id) else { return Ok(true) };
-                let before = replica.quota.containers.insert(container.clone(), *quota).unwrap_or_default();
+                let before = replica.quota.containers.get(container).unwrap_or_default();
+                replica.quota.containers = replica.quota.containers.with(container, *quota);
                 if !quota.keeps_all_of(before) {
                     return Err(format!("the API server refuses to make {quota} of {before}"));
                 }
@@ -403,7 +406,9 @@ fn updated(mut object: Object, update: &SetUpdate) -> Object {
     object.template_hash = template_hash.clone().or(object.template_hash);
     if let Some(SetQuota { container, resources, annotation }) = quota {
         object.quota.annotation = annotation.clone().unwrap_or(object.quota.annotation);
-        object.quota.containers.extend(resources.map(|resources| (container.clone(), resources)));
+        if let Some(resources) = resources {
+            object.quota.containers = object.quota.containers.with(container, *resources);
+        }
     }
     if let Some(note) = frozen {
         object.frozen = note.map(|note| match note {

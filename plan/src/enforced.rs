@@ -1,0 +1,76 @@
+//! Condition QuotaEnforced: whether the kernels of the nodes hold the replicas to what was asked for them.
+//!
+//! CPU and memory are the kubelet's, whose word is the pod's status; the rest is the node agent's, whose word comes with its
+//! usage. A status is written only where the answer changes, so a message names one pod and no counts.
+
+use catamaran_crds::ElasticWorkloadStatus;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::{
+    desired::Desired,
+    in_place::Resizing,
+    observed::{Enforcement, Observed, Told},
+    status::{kept_condition, told_of_resize},
+};
+
+/// The condition's type.
+pub const QUOTA_ENFORCED: &str = "QuotaEnforced";
+
+/// The answer, and when it may be another one although nothing is seen.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) condition: Option<Condition>,
+    pub(crate) look_again: Option<Timestamp>,
+}
+
+/// Whether replicas are held to their quota. No condition where none is asked for.
+pub(crate) fn answer(desired: &Desired, observed: &Observed, resizing: &Resizing) -> Answer {
+    let in_place = &desired.in_place;
+    let asked = in_place.resources.is_some() || in_place.node_quota.is_some() || !observed.enforcement.is_empty();
+    if !asked {
+        return Answer::default();
+    }
+    let (previous, now) = (&observed.status, observed.now);
+    let condition = |status: &str, reason: &str, message: &str| Answer {
+        condition: Some(kept_condition(previous, QUOTA_ENFORCED, status, reason, message, desired.generation, now)),
+        look_again: None,
+    };
+    let mut open = None;
+    for Enforcement { pod, node, told } in &observed.enforcement {
+        match told {
+            Told::Held => {}
+            Told::NotHeld(why) => {
+                return condition("False", "NotEnforced", &format!("Pod {pod} on node {node}: {why}"));
+            }
+            Told::NotYet(why) => {
+                open.get_or_insert_with(|| {
+                    format!("Pod {pod} on node {node} is not known to be held to its quota: {why}")
+                });
+            }
+            Told::Nothing => {
+                open.get_or_insert_with(|| {
+                    format!(
+                        "Pod {pod} on node {node} is not known to be held to its quota: no node agent has told of it; if this stays, \
+                         look at the agent's pod on that node, or set agent.enabled in the chart"
+                    )
+                });
+            }
+        }
+    }
+    if resizing.open > 0 {
+        let status = if resizing.held_up.is_some() { "False" } else { "Unknown" };
+        let (reason, message) = told_of_resize(resizing);
+        return condition(status, reason, &message);
+    }
+    match (open, observed.usage_due.zip(before(previous))) {
+        // The operator has begun to listen lately: until the agents are back, what they said last counts.
+        (Some(_), Some((until, before))) => Answer { condition: Some(before.clone()), look_again: Some(until) },
+        (Some(message), None) => condition("Unknown", "NotReported", &message),
+        (None, _) => condition("True", "Enforced", "every replica that runs is held to its quota"),
+    }
+}
+
+fn before(status: &ElasticWorkloadStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == QUOTA_ENFORCED)
+}

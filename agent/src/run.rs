@@ -8,8 +8,10 @@ use std::{
 };
 
 use catamaran_usage::{
+    identity::PodIdentity,
     proto::QuotaState,
     reporter::{self, Replicas, Reporter},
+    snapshot::{PodReading, Snapshot},
 };
 use kube::Client;
 use tokio::{
@@ -27,7 +29,7 @@ use crate::{
     layout::Uid,
     metrics::Metrics,
     node::{self, Cgroups},
-    pods::Pods,
+    pods::{Pod, Pods},
     sample::Sampler,
     settings::{OnStop, Settings},
     watch as pod_watch,
@@ -36,7 +38,7 @@ use crate::{
 /// How often everything is sampled and compared.
 const EVERY: Duration = Duration::from_secs(1);
 /// How often a node without cgroup v2 is looked at again.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -91,10 +93,6 @@ pub async fn serve(
     let (listed_sender, listed) = watch::channel(false);
     let probes = Probes::new(metrics.clone(), listed);
     let _http = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, probes.clone())));
-    tokio::select! {
-        () = until_cgroups(&settings, &probes) => {}
-        () = stop.cancelled() => return Ok(()),
-    }
     let watching = pod_watch::keep(client, settings.node.clone(), pods.clone(), listed_sender, metrics.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let reporter = Reporter::start(reporter::Config {
@@ -105,6 +103,10 @@ pub async fn serve(
         ca_file: settings.usage_ca.clone(),
         token_file: settings.usage_token.clone(),
     });
+    tokio::select! {
+        () = until_cgroups(&settings, &probes, &pods, &reporter) => {}
+        () = stop.cancelled() => return Ok(()),
+    }
     let states = States::default();
     // Each on a thread of its own: a write to memory.high can take seconds, and samples go on meanwhile.
     let enforcing = enforce(&settings, pods.clone(), states.clone(), &probes, stop.clone());
@@ -129,8 +131,9 @@ impl States {
     }
 }
 
-/// Until the node has cgroup v2. A node that has not is told on /readyz, by a metric and in the log; the process stays.
-async fn until_cgroups(settings: &Settings, probes: &Probes) {
+/// Until the node has cgroup v2. A node that has not is told on /readyz, by a metric, in the log, and to the operator for each pod
+/// with a quota; the process stays.
+async fn until_cgroups(settings: &Settings, probes: &Probes, pods: &Pods, reporter: &Reporter) {
     let mut told = None;
     loop {
         let cgroups = Cgroups::at(&settings.cgroup_root);
@@ -142,8 +145,19 @@ async fn until_cgroups(settings: &Settings, probes: &Probes) {
         if told.replace(cgroups) != Some(cgroups) {
             tracing::error!(root = %settings.cgroup_root.display(), "{cgroups}");
         }
+        let unheld = pods.all().iter().filter_map(|pod| unheld(pod, cgroups)).collect();
+        reporter.report(Snapshot { taken: node::monotonic(), unix_usec: node::unix_usec(), pods: unheld });
         sleep(LOOK_AGAIN).await;
     }
+}
+
+/// A pod whose quota cannot be held here: nothing is read of it, and why is said.
+fn unheld(pod: &Pod, cgroups: Cgroups) -> Option<PodReading> {
+    let fingerprint = pod.annotation.as_ref()?.fingerprint;
+    let state = QuotaState { fingerprint, refused: cgroups.to_string(), unenforced: Vec::new() };
+    let (namespace, name) = (pod.namespace.clone(), pod.name.clone());
+    let identity = PodIdentity::new(namespace, name, pod.uid.as_str(), Vec::new()).ok()?;
+    Some(PodReading::new(Arc::new(identity), Vec::new())?.with(None, Some(state)))
 }
 
 /// Samples and pushes each second.

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use axum::{Router, body::Body, extract::State, http::Uri, response::IntoResponse};
 use catamaran_agent::{run, settings::Settings};
+use catamaran_crds::node_quota::fingerprint;
 use catamaran_operator::intake::{
     Intake,
     authentication::{Authenticator, Identity, ReviewError},
@@ -18,10 +19,10 @@ use catamaran_operator::intake::{
     metrics::IntakeMetrics,
     serve,
     settings::{Account, Timing},
-    store::{Keep, UsageStore},
+    store::{Keep, Reading, UsageStore},
     tls::CertificateFiles,
 };
-use catamaran_usage::identity::PodIdentity;
+use catamaran_usage::{identity::PodIdentity, proto::QuotaState, snapshot::PodReading};
 use clap::Parser;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use prometheus_client::registry::Registry;
@@ -127,21 +128,30 @@ impl Placement for Everywhere {
     }
 }
 
-impl Observer for Everywhere {
+/// Keeps what is said of quotas.
+#[derive(Clone, Default)]
+struct Quotas(Arc<Mutex<Vec<QuotaState>>>);
+
+impl Observer for Quotas {
     fn reported(&self, _: &[Arc<PodIdentity>]) {}
+
+    fn read(&self, _: &Reading<'_>, pods: &[PodReading]) {
+        self.0.lock().expect("quotas").extend(pods.iter().filter_map(|pod| pod.quota().cloned()));
+    }
 }
 
 /// The intake of one replica of the operator.
 struct Replica {
     address: SocketAddr,
     store: UsageStore,
+    quotas: Quotas,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
 impl Replica {
     async fn start(folder: &Path, address: &str) -> Result<Self> {
-        let store = UsageStore::new(Keep::default());
+        let (store, quotas) = (UsageStore::new(Keep::default()), Quotas::default());
         let intake = Intake {
             certificate: CertificateFiles { certificate: folder.join("tls.crt"), key: folder.join("tls.key") },
             account: "system/agent".parse::<Account>()?,
@@ -149,7 +159,7 @@ impl Replica {
             timing: Timing::default(),
             authenticator: Arc::new(Tokens),
             placement: Arc::new(Everywhere),
-            observer: Arc::new(Everywhere),
+            observer: Arc::new(quotas.clone()),
             store: store.clone(),
             metrics: IntakeMetrics::register(&mut Registry::default()),
         };
@@ -159,7 +169,7 @@ impl Replica {
         let serving = tokio::spawn(async move {
             serve(listener, intake, stopped).await.expect("the certificate is good");
         });
-        Ok(Self { address, store, stop, serving })
+        Ok(Self { address, store, quotas, stop, serving })
     }
 
     async fn end(self) -> Result<SocketAddr> {
@@ -323,10 +333,13 @@ async fn a_node_is_sampled_and_held() -> Result<()> {
 async fn a_node_with_cgroup_v1_is_told_and_the_process_stays() -> Result<()> {
     let folder = tempfile::tempdir()?;
     fs::create_dir_all(folder.path().join("cgroup/memory"))?;
-    let (api, client) = Api::start(pod("{}")).await?;
+    certificates(folder.path())?;
+    let annotation = r#"{"container":"main","pidsMax":64}"#;
+    let (_api, client) = Api::start(pod(annotation)).await?;
+    let replica = Replica::start(folder.path(), "127.0.0.1:0").await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (address, stop) = (listener.local_addr()?, CancellationToken::new());
-    let settings = settings(folder.path(), "127.0.0.1:9".parse()?)?;
+    let settings = settings(folder.path(), replica.address)?;
     let agent = tokio::spawn(run::serve(settings, client, listener, stop.clone()));
     let told = eventually("it is told", async || {
         get(address, "/readyz").await.ok().filter(|(_, body)| body.contains("cgroup v1"))
@@ -335,7 +348,9 @@ async fn a_node_with_cgroup_v1_is_told_and_the_process_stays() -> Result<()> {
     assert!(status.contains("503") && body.contains("quotas are not enforced"), "{status} {body}");
     assert!(get(address, "/healthz").await?.0.contains("200"), "no reason for a restart");
     assert!(get(address, "/metrics").await?.1.contains("catamaran_agent_cgroup_version 1"));
-    assert!(api.asked.lock().expect("questions").is_empty());
+    let of_pod = eventually("the operator is told", async || replica.quotas.0.lock().expect("quotas").last().cloned());
+    let of_pod = of_pod.await?;
+    assert!(of_pod.refused.contains("cgroup v1") && of_pod.fingerprint == fingerprint(annotation), "{of_pod:?}");
     assert!(!agent.is_finished());
     stop.cancel();
     tokio::time::timeout(WITHIN, agent).await???;

@@ -155,7 +155,7 @@ fn told(quota: &QuotaState, fingerprint: u64) -> Told {
         return Told::NotYet("its node agent has not read the present quota yet".to_owned());
     }
     if !refused.is_empty() {
-        return Told::NotHeld(format!("the node agent refuses the annotation: {refused}"));
+        return Told::NotHeld(format!("its node agent does not follow the quota: {refused}"));
     }
     // What an agent cannot name is of no container yet, or of a newer agent.
     let named = unenforced.iter().find_map(|part| Some((file(part.knob())?, &part.reason)));
@@ -226,7 +226,7 @@ mod tests {
         for (state, expected) in [
             (state(1, "", &[]), Told::Held),
             (state(2, "", &[]), Told::NotYet("its node agent has not read the present quota yet".to_owned())),
-            (state(1, "no JSON", &[]), not_held("the node agent refuses the annotation: no JSON")),
+            (state(1, "no JSON", &[]), not_held("its node agent does not follow the quota: no JSON")),
             (state(1, "", &[(Knob::Unspecified, "no container runs")]), Told::NotYet("no container runs".to_owned())),
             (
                 state(1, "", &[(Knob::Unspecified, "no container runs"), (Knob::IoMax, "no disk sdx")]),

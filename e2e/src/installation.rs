@@ -277,7 +277,8 @@ impl Operator {
     }
 }
 
-fn free_port() -> Result<u16> {
+/// A port of the loopback address that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -66,6 +66,7 @@ fn values(log_level: &str) -> Value {
 pub(crate) async fn runs_the_product() -> Result<()> {
     let mut clock = Clock(Instant::now());
     let cluster = Cluster::start().await?;
+    println!("the node was Ready {:.1} s after the start of QEMU", cluster.node.took().as_secs_f64());
     clock.tell("control plane, node, DNS and images");
     cluster.install(&values("info")).await?;
     let first = cluster.settled(2).await?;

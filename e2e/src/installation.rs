@@ -69,6 +69,12 @@ pub fn operator_user() -> String {
     format!("system:serviceaccount:{SYSTEM}:{RELEASE}")
 }
 
+/// The name that the API server knows the agents' account by.
+#[must_use]
+pub fn agent_user() -> String {
+    format!("system:serviceaccount:{SYSTEM}:{AGENT}")
+}
+
 /// A binary of this workspace: `CATAMARAN_BIN_DIR`, else the folder that this program was built into.
 ///
 /// # Errors

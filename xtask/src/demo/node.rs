@@ -9,9 +9,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_e2e::{
+    audit::Mark,
     cluster::Cluster,
     control_plane::ControlPlane,
     counts::Counts,
+    installation::agent_user,
     node::{HELLO, LOAD},
     plugin::Plugin,
     tools::{Tool, Tools},
@@ -150,6 +152,9 @@ impl Stage for Real {
         if !keep {
             self.delete_all(promises).await?;
         }
+        let all = self.cluster.control_plane.audit().writes_since(Mark::START)?;
+        let by_agent = all.iter().filter(|write| write.user == agent_user()).count();
+        promises.note(by_agent == 0, format!("the agent wrote to the kernel alone: {by_agent} writes to the API"));
         writes(&self.cluster.control_plane, NAMESPACE, &self.screen)
     }
 

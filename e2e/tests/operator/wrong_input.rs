@@ -367,7 +367,7 @@ const PRICES: &[(&str, &str, &[&str])] = &[
     ("an amount with a comma", "{currency: EUR, ioGib: '0,04'}", &["price.ioGib must be", "0.01"]),
     ("an amount of two lines", "{currency: EUR, ioGib: \"0.01\\n\"}", &["price.ioGib must be"]),
     ("an empty amount", "{currency: EUR, cpuHour: ''}", &["price.cpuHour must be"]),
-    ("no number at all", "{currency: EUR, cpuHour: NaN}", &["spec.price.cpuHour"]),
+    ("no number at all", "{currency: EUR, cpuHour: 'NaN'}", &["price.cpuHour must be"]),
     ("a huge amount", "{currency: EUR, cpuHour: '1000000000'}", &["price.cpuHour must be", "9 digits"]),
     (
         "more digits than there may be",

@@ -114,3 +114,29 @@ fn no_replica_count_has_a_default() {
         });
     }
 }
+
+/// What a bill multiplies with: text, so that no number is rounded, in a form that the plugin reads.
+#[test]
+fn each_amount_of_a_price_has_its_rule() {
+    let (_, schema) = schemas().into_iter().find(|(kind, _)| kind == "WorkloadClass").expect("a kind of ours");
+    let mut seen = Vec::new();
+    walk("", &schema, &mut |path, property| {
+        if path != ".spec.price" {
+            return;
+        }
+        assert_eq!(property.required.as_deref(), Some(&["currency".to_owned()][..]));
+        let rules: Vec<_> = property.x_kubernetes_validations.iter().flatten().collect();
+        for (name, amount) in property.properties.iter().flatten() {
+            assert_eq!(amount.type_.as_deref(), Some("string"), "{name}");
+            assert!(
+                amount.max_length.is_some(),
+                "{name}: a rule on a text without an end is refused by the API server"
+            );
+            let own = rules.iter().find(|rule| rule.rule.contains(&format!("self.{name}.matches('^")));
+            let message = own.and_then(|rule| rule.message.as_deref()).unwrap_or_default();
+            assert!(message.contains(&format!("price.{name} must be")), "{name}: {message:?}");
+            seen.push(name.clone());
+        }
+    });
+    assert_eq!(seen, ["cpuHour", "currency", "ioGib", "memoryGibHour"]);
+}

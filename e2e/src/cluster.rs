@@ -48,18 +48,32 @@ impl Cluster {
     /// # Errors
     /// When this host cannot run a guest, something was not built, or the node does not get ready.
     pub async fn start() -> Result<Self> {
+        let cluster = Self::boot().await?;
+        cluster.provide().await?;
+        Ok(cluster)
+    }
+
+    /// The first half of that: control plane and node.
+    ///
+    /// # Errors
+    /// When this host cannot run a guest, or the node does not get ready.
+    pub async fn boot() -> Result<Self> {
         let control_plane = ControlPlane::builder().start().await?;
         let node = Node::boot(&control_plane, NodeOptions { dns: true, ..NodeOptions::default() }).await?;
-        println!("the node was Ready {:.1} s after the start of QEMU", node.took().as_secs_f64());
-        let import = |program: Program| {
-            let node = &node;
-            async move {
-                let image = for_tests(program, &binary(program.name())?)?;
-                node.import(&image.archive()?).await
-            }
-        };
-        tokio::try_join!(Node::serve_names(&control_plane), import(Program::Operator), import(Program::Agent))?;
         Ok(Self { node, control_plane })
+    }
+
+    /// The second half: DNS, and the images.
+    ///
+    /// # Errors
+    /// When something was not built, or the DNS does not get ready.
+    pub async fn provide(&self) -> Result<()> {
+        let import = async |program: Program| {
+            let image = for_tests(program, &binary(program.name())?)?;
+            self.node.import(&image.archive()?).await
+        };
+        tokio::try_join!(Node::serve_names(&self.control_plane), import(Program::Operator), import(Program::Agent))?;
+        Ok(())
     }
 
     /// `helm install` of the chart.

@@ -69,6 +69,12 @@ pub fn operator_user() -> String {
     format!("system:serviceaccount:{SYSTEM}:{RELEASE}")
 }
 
+/// The name that the API server knows the agents' account by.
+#[must_use]
+pub fn agent_user() -> String {
+    format!("system:serviceaccount:{SYSTEM}:{AGENT}")
+}
+
 /// A binary of this workspace: `CATAMARAN_BIN_DIR`, else the folder that this program was built into.
 ///
 /// # Errors
@@ -277,7 +283,8 @@ impl Operator {
     }
 }
 
-fn free_port() -> Result<u16> {
+/// A port of the loopback address that nobody listens on.
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 

@@ -25,6 +25,7 @@ pub mod kubevirt;
 pub mod metrics_adapter;
 pub mod node;
 pub mod nodes;
+pub mod plugin;
 pub mod process;
 pub mod prometheus;
 pub mod tls;

@@ -395,6 +395,26 @@ async fn people_get_their_rights_by_aggregation() -> Result<()> {
     Ok(())
 }
 
+/// What `kubectl catamaran explain`, `top` and `bill` ask for, and nothing else: the operator's port, and the classes with their prices, which a RoleBinding to `view` does not show.
+#[tokio::test]
+async fn users_of_the_plugin_reach_the_operator_and_the_prices() -> Result<()> {
+    let control_plane = ControlPlane::builder().scheduler(false).start().await?;
+    control_plane.create_namespace("shop").await?;
+    let subjects = json!([{"kind": "ServiceAccount", "name": "ann"}]);
+    control_plane
+        .helm()?
+        .install("catamaran", &chart(), SYSTEM, &json!({"rbac": {"pluginSubjects": subjects}}))
+        .await?;
+    nobody(&control_plane).await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(control_plane.client(), SYSTEM);
+    let ann = serde_json::from_value(json!({"metadata": {"name": "ann"}}))?;
+    accounts.create(&PostParams::default(), &ann).await?;
+    const PRICES: Rights = &[("catamaran.dev/workloadclasses", &["get", "list"])];
+    const PORT: Rights = &[("/services/proxy http:catamaran-metrics:http", &["get"])];
+    account_has_exactly(&control_plane, "ann", SYSTEM, &[PRICES, PORT]).await?;
+    account_has_exactly(&control_plane, "ann", "shop", &[PRICES]).await
+}
+
 #[tokio::test]
 async fn the_definitions_outlive_the_release() -> Result<()> {
     let control_plane = ControlPlane::builder().scheduler(false).start().await?;

@@ -7,6 +7,7 @@ use std::{
     fs,
     os::unix::fs::FileTypeExt,
     path::Path,
+    sync::Once,
     time::{Duration, Instant},
 };
 
@@ -62,7 +63,10 @@ impl Accelerator {
             }
         };
         if chosen == Self::Tcg {
-            eprintln!("warning: KVM does not work here, so the guest runs in software, some ten times as slow");
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                eprintln!("warning: KVM does not work here, so the guest runs in software, some ten times as slow");
+            });
         }
         Ok(chosen)
     }

@@ -12,6 +12,7 @@ use catamaran_e2e::{
     counts::Counts,
     installation::{RELEASE, SYSTEM, chart},
     node::LOAD,
+    plugin::Plugin,
     wait::eventually,
     workloads,
 };
@@ -66,6 +67,7 @@ fn values(log_level: &str) -> Value {
 pub(crate) async fn runs_the_product() -> Result<()> {
     let mut clock = Clock(Instant::now());
     let cluster = Cluster::start().await?;
+    println!("the node was Ready {:.1} s after the start of QEMU", cluster.node.took().as_secs_f64());
     clock.tell("control plane, node, DNS and images");
     cluster.install(&values("info")).await?;
     let first = cluster.settled(2).await?;
@@ -77,6 +79,8 @@ pub(crate) async fn runs_the_product() -> Result<()> {
     clock.tell("an ElasticWorkload runs");
     shop.scales_by_load().await?;
     clock.tell("scaled out and in");
+    shop.is_billed().await?;
+    clock.tell("billed");
 
     let secrets: Api<Secret> = Api::namespaced(cluster.control_plane.client(), SYSTEM);
     let certificate = secrets.get(&format!("{RELEASE}-usage-tls")).await?.data;
@@ -215,6 +219,27 @@ impl<'a> Shop<'a> {
     /// kubectl, as the user `admin`.
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.cluster.control_plane.run_kubectl(NAMESPACE, arguments).await
+    }
+
+    /// `kubectl catamaran bill` has a row for the workload, with the CPU time of its load.
+    async fn is_billed(&self) -> Result<()> {
+        let plugin = Plugin::start(&self.cluster.control_plane).await?;
+        let plugin = &plugin;
+        let hours = eventually("the workload is billed", REACTS_WITHIN, || async move {
+            let text =
+                plugin.run(&self.cluster.control_plane, NAMESPACE, &["bill", "--last", "2h", "--output", "json"]);
+            let hours: Vec<Value> = serde_json::from_str(&text.await?)?;
+            let cpu =
+                hours.iter().filter(|hour| hour["workload"] == WORKLOAD).filter_map(|hour| hour["cpuHours"].as_str());
+            let used = cpu.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+            ensure!(used > 0.0, "{hours:?}");
+            Ok(Some(used))
+        })
+        .await?;
+        let table = plugin.run(&self.cluster.control_plane, NAMESPACE, &["bill", WORKLOAD, "--last", "2h"]).await?;
+        ensure!(table.lines().any(|line| line.starts_with(WORKLOAD)), "{table}");
+        println!("billed are {:.2} CPU-seconds:\n{table}", hours * 3600.0);
+        Ok(())
     }
 
     async fn pods(&self) -> Result<Vec<Pod>> {

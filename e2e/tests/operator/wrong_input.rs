@@ -354,6 +354,29 @@ const CASES: &[Case] = &[
     ),
 ];
 
+/// Wrong prices of a WorkloadClass, and words of the API server's refusal.
+const PRICES: &[(&str, &str, &[&str])] = &[
+    ("no currency", "{cpuHour: '1'}", &["spec.price.currency", "Required"]),
+    ("a currency in small letters", "{currency: eur, cpuHour: '1'}", &["spec.price", "ISO 4217", "EUR"]),
+    ("a currency that is too long", "{currency: EURO, cpuHour: '1'}", &["spec.price.currency"]),
+    ("a sign for a currency", "{currency: '€', cpuHour: '1'}", &["spec.price.currency"]),
+    ("no amount", "{currency: EUR}", &["spec.price", "set cpuHour, memoryGibHour or ioGib"]),
+    ("a number without quotes", "{currency: EUR, cpuHour: 0.04}", &["spec.price.cpuHour", "string"]),
+    ("a negative amount", "{currency: EUR, cpuHour: '-1'}", &["price.cpuHour must be a decimal number"]),
+    ("an amount with an exponent", "{currency: EUR, memoryGibHour: '1e9'}", &["price.memoryGibHour must be", "0.005"]),
+    ("an amount with a comma", "{currency: EUR, ioGib: '0,04'}", &["price.ioGib must be", "0.01"]),
+    ("an amount of two lines", "{currency: EUR, ioGib: \"0.01\\n\"}", &["price.ioGib must be"]),
+    ("an empty amount", "{currency: EUR, cpuHour: ''}", &["price.cpuHour must be"]),
+    ("no number at all", "{currency: EUR, cpuHour: 'NaN'}", &["price.cpuHour must be"]),
+    ("a huge amount", "{currency: EUR, cpuHour: '1000000000'}", &["price.cpuHour must be", "9 digits"]),
+    (
+        "more digits than there may be",
+        "{currency: EUR, cpuHour: '0.0000000000000000000004'}",
+        &["spec.price.cpuHour", "20"],
+    ),
+    ("a misspelt amount", "{currency: EUR, cpuHour: '1', memoryHour: '1'}", &["memoryHour"]),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result<()> {
     let mut ground = Ground::start().await?;
@@ -398,7 +421,20 @@ async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result
             (Err(error), Stalled(..)) => wrong.push(format!("{what}: refused: {error}")),
         }
     }
-    ensure!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+    for (what, price, words) in PRICES {
+        let class = format!(
+            "apiVersion: catamaran.dev/v1alpha1\nkind: WorkloadClass\nmetadata: {{name: wrong}}\nspec: {{quota: {{cpu: {{limit: 1}}}}, price: {price}}}\n"
+        );
+        match apply(&ground.client, NAMESPACE, &class).await {
+            Ok(()) => wrong.push(format!("{what}: accepted")),
+            Err(error) => {
+                let text = error.to_string();
+                let missing = words.iter().find(|word| !text.contains(**word));
+                wrong.extend(missing.map(|word| format!("{what}: no {word:?} in: {text}")));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len() + PRICES.len(), wrong.join("\n"));
     ensure!(ground.operator.process().exited()?.is_none(), "the operator runs");
     let log = ground.operator.process().log_tail(100_000);
     ensure!(!log.contains("panicked"), "{log}");

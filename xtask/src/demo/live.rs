@@ -43,8 +43,8 @@ struct Replica {
 }
 
 impl Live {
-    /// Starts to watch.
-    pub(super) fn start(client: &Client, namespace: &str, screen: Arc<Screen>) -> Self {
+    /// Starts to watch; virtual machines only where the cluster has their kinds.
+    pub(super) fn start(client: &Client, namespace: &str, kubevirt: bool, screen: Arc<Screen>) -> Self {
         let workloads = watch(Api::namespaced(client.clone(), namespace), Config::default(), |workload, gone| {
             let workload: ElasticWorkload = workload;
             Some(if gone { News::NoWorkload(workload.name_any()) } else { News::Workload(Box::new(workload)) })
@@ -56,13 +56,11 @@ impl Live {
             let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
             if launcher { None } else { replica(&pod, gone, false, ready) }
         });
-        let machines =
-            watch(Api::<VirtualMachineInstance>::namespaced(client.clone(), namespace), ours, |machine, gone| {
-                let conditions = machine.status.clone().and_then(|status| status.conditions).unwrap_or_default();
-                let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-                replica(&machine, gone, true, ready)
-            });
-        let mut news = select_all([workloads.boxed(), pods.boxed(), machines.boxed()]);
+        let mut news = select_all([workloads.boxed(), pods.boxed()]);
+        if kubevirt {
+            let machines = Api::<VirtualMachineInstance>::namespaced(client.clone(), namespace);
+            news.push(watch(machines, ours, machine).boxed());
+        }
         let task = tokio::spawn(async move {
             let mut workloads = BTreeMap::new();
             let mut replicas = HashMap::new();
@@ -106,6 +104,12 @@ where
         };
         std::future::ready(news)
     })
+}
+
+fn machine(machine: VirtualMachineInstance, gone: bool) -> Option<News> {
+    let conditions = machine.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    replica(&machine, gone, true, ready)
 }
 
 fn replica(object: &impl ResourceExt, gone: bool, machine: bool, ready: bool) -> Option<News> {

@@ -72,7 +72,8 @@ impl Screen {
         }
         let mut out = String::new();
         for (name, row) in &rows {
-            if state.rows.get(name) != Some(row) {
+            // Until the operator has written a status there is nothing to tell.
+            if state.rows.get(name) != Some(row) && !row.hull.is_empty() {
                 let [desired, updated, available] = row.counts;
                 out += &format!(
                     "{:5.1} s    {name}: {}, {available} of {desired} available, {updated} up to date; containers {}, VMs {}; {}\n",

@@ -1,8 +1,7 @@
-//! The steps of the demo. Each says what it does, waits for what has to come of it, and notes what was promised.
+//! The demo on simulated nodes. Each step says what it does, waits for what has to come of it, and notes what was promised.
 
 use std::{
     fs,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,22 +20,25 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::{apply, wait_ready, workloads},
 };
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::ReplicaSet,
-        coordination::v1::Lease,
-        core::v1::{Pod, Service},
-    },
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    coordination::v1::Lease,
+    core::v1::{Pod, Service},
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{live::Live, load, screen::Screen, summary::Promises};
+use super::{
+    Stage,
+    end::gone,
+    live::Live,
+    load,
+    screen::Screen,
+    summary::{Promises, writes},
+};
 use crate::cargo::workspace;
 
 /// Where the workloads are.
@@ -51,20 +53,22 @@ const OPERATORS: [&str; 2] = ["operator-a", "operator-b"];
 const TAKEOVER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Everything that runs. The control plane is dropped last: all else runs on it.
-pub(super) struct Stage {
-    pub(super) screen: Arc<Screen>,
+pub(super) struct Simulated {
+    screen: Arc<Screen>,
     _live: Live,
     recorder: Recorder,
     operators: Vec<(String, Operator)>,
     installation: Installation,
     _kubevirt: StandIn,
     client: Client,
-    pub(super) control_plane: ControlPlane,
+    control_plane: ControlPlane,
 }
 
-impl Stage {
-    /// Starts everything, without workloads.
-    pub(super) async fn set(screen: Arc<Screen>) -> Result<Self> {
+impl Stage for Simulated {
+    const READY: &str = "a control plane with nodes, KubeVirt's stand-in, the chart and two operators";
+    const READY_WITHIN: Option<Duration> = Some(Duration::from_secs(20));
+
+    async fn set(screen: Arc<Screen>) -> Result<Self> {
         let control_plane = ControlPlane::builder().kwok_nodes(NODES).start().await?;
         screen.say(&format!("control plane with {NODES} simulated nodes at {}", control_plane.server()));
         let client = control_plane.client();
@@ -82,17 +86,38 @@ impl Stage {
         }
         control_plane.create_namespace(NAMESPACE).await?;
         let recorder = Recorder::start(&client, NAMESPACE, WEB, true).await?;
-        let live = Live::start(&client, NAMESPACE, screen.clone());
+        let live = Live::start(&client, NAMESPACE, true, screen.clone());
         Ok(Self { screen, _live: live, recorder, operators, installation, _kubevirt: kubevirt, client, control_plane })
     }
 
-    /// The kubectl that fits.
-    pub(super) fn kubectl(&self) -> Result<PathBuf> {
-        Ok(Tools::prepare(&[Tool::Kubectl])?.path(Tool::Kubectl)?.to_owned())
+    fn control_plane(&mut self) -> &mut ControlPlane {
+        &mut self.control_plane
     }
 
+    async fn play(&mut self, promises: &mut Promises, keep: bool) -> Result<()> {
+        self.start_workloads(promises).await?;
+        self.update_image(promises).await?;
+        self.switch_hull(promises).await?;
+        self.follow_load(promises).await?;
+        self.kill_leader(promises).await?;
+        if keep {
+            self.replace_killed().await?;
+        } else {
+            self.delete_all(promises).await?;
+        }
+        writes(&self.control_plane, NAMESPACE, &self.screen)
+    }
+
+    fn way_in(&self) -> Result<String> {
+        let tools = Tools::prepare(&[Tool::Kubectl])?;
+        let kubectl = tools.path(Tool::Kubectl)?.display();
+        Ok(format!("kubectl: {kubectl}; the workloads are in the namespace {NAMESPACE}"))
+    }
+}
+
+impl Simulated {
     /// Applies the examples of the documentation: a class, containers, virtual machines.
-    pub(super) async fn start_workloads(&self, promises: &mut Promises) -> Result<()> {
+    async fn start_workloads(&self, promises: &mut Promises) -> Result<()> {
         self.screen
             .say("apply docs/examples/workload-class.yaml, web.yaml (containers) and machine.yaml (virtual machines)");
         let start = Instant::now();
@@ -107,7 +132,7 @@ impl Stage {
     }
 
     /// A new image, as `kubectl apply` of a changed file.
-    pub(super) async fn update_image(&self, promises: &mut Promises) -> Result<()> {
+    async fn update_image(&self, promises: &mut Promises) -> Result<()> {
         let before = text("web")?;
         let image = before
             .lines()
@@ -119,13 +144,13 @@ impl Stage {
     }
 
     /// The same workload in virtual machines.
-    pub(super) async fn switch_hull(&self, promises: &mut Promises) -> Result<()> {
+    async fn switch_hull(&self, promises: &mut Promises) -> Result<()> {
         self.screen.say(&format!("{WEB} from containers to virtual machines: apply docs/examples/web-as-machine.yaml"));
         self.roll_out("switch from containers to virtual machines", &text("web-as-machine")?, promises).await
     }
 
     /// A workload whose load rises and falls.
-    pub(super) async fn follow_load(&self, promises: &mut Promises) -> Result<()> {
+    async fn follow_load(&self, promises: &mut Promises) -> Result<()> {
         load::step(&self.client, &self.screen, self.operators.iter().map(|(_, operator)| operator), promises).await
     }
 
@@ -171,7 +196,7 @@ impl Stage {
     }
 
     /// Kills the operator that leads, and changes the count of replicas: the other one has to see to it.
-    pub(super) async fn kill_leader(&mut self, promises: &mut Promises) -> Result<()> {
+    async fn kill_leader(&mut self, promises: &mut Promises) -> Result<()> {
         let before = self.version().await?;
         let leader = self.leader().await?;
         let killed_at = jiff::Timestamp::now();
@@ -217,7 +242,7 @@ impl Stage {
     }
 
     /// A standby again, for who wants to play on.
-    pub(super) async fn replace_killed(&mut self) -> Result<()> {
+    async fn replace_killed(&mut self) -> Result<()> {
         let name = "operator-c".to_owned();
         let operator = self.installation.start(&self.control_plane, &name).await?;
         self.operators.push((name, operator));
@@ -225,32 +250,21 @@ impl Stage {
     }
 
     /// Deletes the workloads and the class, and waits until everything that they owned is gone.
-    pub(super) async fn delete_all(&self, promises: &mut Promises) -> Result<()> {
+    async fn delete_all(&self, promises: &mut Promises) -> Result<()> {
         self.screen.say("delete everything");
         let start = Instant::now();
         workloads(&self.client, NAMESPACE).delete_collection(&DeleteParams::default(), &Default::default()).await?;
         Api::<WorkloadClass>::all(self.client.clone())
             .delete_collection(&DeleteParams::default(), &Default::default())
             .await?;
-        self.gone::<ElasticWorkload>().await?;
-        self.gone::<ReplicaSet>().await?;
-        self.gone::<VirtualMachineInstanceReplicaSet>().await?;
-        self.gone::<VirtualMachineInstance>().await?;
-        self.gone::<Pod>().await?;
-        self.gone::<Service>().await?;
+        gone::<ElasticWorkload>(&self.client, NAMESPACE).await?;
+        gone::<ReplicaSet>(&self.client, NAMESPACE).await?;
+        gone::<VirtualMachineInstanceReplicaSet>(&self.client, NAMESPACE).await?;
+        gone::<VirtualMachineInstance>(&self.client, NAMESPACE).await?;
+        gone::<Pod>(&self.client, NAMESPACE).await?;
+        gone::<Service>(&self.client, NAMESPACE).await?;
         promises.note(true, format!("deleted, with all that they owned, in {:.1} s", start.elapsed().as_secs_f64()));
         Ok(())
-    }
-
-    async fn gone<K>(&self) -> Result<()>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), NAMESPACE);
-        eventually(&format!("the end of every {}", K::kind(&())), Duration::from_secs(60), || async {
-            Ok(api.list_metadata(&Default::default()).await?.items.is_empty().then_some(()))
-        })
-        .await
     }
 }
 

@@ -57,6 +57,8 @@ struct HeldPod {
     /// The pod's own cgroup, once it was looked at.
     own: Option<Held>,
     containers: HashMap<ContainerId, Held>,
+    /// The pod as it was when there was nothing to do; as long as it stays the same one there is not.
+    idle: Option<Arc<Pod>>,
 }
 
 /// A cgroup that was looked at.
@@ -86,9 +88,6 @@ impl Enforcer {
     /// Compares every held cgroup with what is asked now. `now` is the time of a steady clock.
     pub fn round(&mut self, pods: &[Arc<Pod>], now: Duration) -> Round {
         let mut round = Round::default();
-        let here: HashSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
-        // What is gone has taken its cgroups with it.
-        self.pods.retain(|uid, _| here.contains(uid));
         let mut missing = false;
         if let Err(error) = self.finder.refresh(false, now) {
             tracing::debug!(%error, "the cgroup root cannot be read");
@@ -98,6 +97,11 @@ impl Enforcer {
         }
         for pod in pods {
             missing |= !self.pod(pod, &mut round);
+        }
+        // All that are here are known now. What is gone has taken its cgroups with it.
+        if self.pods.len() > pods.len() {
+            let here: HashSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
+            self.pods.retain(|uid, _| here.contains(uid));
         }
         if missing {
             let _ = self.finder.refresh(true, now);
@@ -129,7 +133,10 @@ impl Enforcer {
     }
 
     /// One pod; whether its cgroup was found, or nothing is to be done with it.
-    fn pod(&mut self, pod: &Pod, round: &mut Round) -> bool {
+    fn pod(&mut self, pod: &Arc<Pod>, round: &mut Round) -> bool {
+        if self.pods.get(&pod.uid).is_some_and(|held| held.idle.as_ref().is_some_and(|idle| Arc::ptr_eq(idle, pod))) {
+            return true;
+        }
         let quota = pod.annotation.as_ref().and_then(|annotation| annotation.quota.as_ref().ok());
         let quota = quota.map(|quota| NodeQuota {
             // Frozen processes would not notice that they are asked to end.
@@ -141,6 +148,7 @@ impl Enforcer {
         let mut problems = Vec::new();
         let known = held.own.is_some() && pod.containers.iter().all(|c| held.containers.contains_key(&c.id));
         let idle = known && held.held() == 0 && quota.is_none();
+        held.idle = (idle && pod.annotation.is_none()).then(|| pod.clone());
         let mut found = true;
         if !idle {
             let facts = Facts { cpu_max: None, cpu_limit_millicores: None, devices: &self.devices, page: page() };

@@ -2,6 +2,8 @@
 //!
 //! Source: Documentation/admin-guide/cgroup-v2.rst and accounting/psi.rst of the kernel. Lines and keys that are not known are
 //! passed over, as newer kernels add some; a number that is none counts as absent.
+//!
+//! A node has thousands of these each second, so they are looked at byte by byte: the searches of `str` are made for long texts.
 
 /// cpu.stat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,10 +62,10 @@ pub fn cpu_stat(text: &str) -> Option<CpuStat> {
     let (mut usage, mut periods, mut throttled, mut throttled_usec) = (None, None, None, None);
     for (key, value) in pairs(text) {
         match key {
-            "usage_usec" => usage = number(value),
-            "nr_periods" => periods = number(value),
-            "nr_throttled" => throttled = number(value),
-            "throttled_usec" => throttled_usec = number(value),
+            b"usage_usec" => usage = digits(value),
+            b"nr_periods" => periods = digits(value),
+            b"nr_throttled" => throttled = digits(value),
+            b"throttled_usec" => throttled_usec = digits(value),
             _ => {}
         }
     }
@@ -83,33 +85,39 @@ pub fn single(text: &str) -> Option<u64> {
 /// The value of one key in a file of `key value` lines, such as `inactive_file` in memory.stat or `oom_kill` in memory.events.
 #[must_use]
 pub fn value(text: &str, key: &str) -> Option<u64> {
-    pairs(text).find(|(found, _)| *found == key).and_then(|(_, value)| number(value))
+    pairs(text).find(|(found, _)| *found == key.as_bytes()).and_then(|(_, value)| digits(value))
 }
 
 /// A pressure file; `None` without a `some` line.
 #[must_use]
 pub fn stall(text: &str) -> Option<Stall> {
-    let total = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        line.split_ascii_whitespace().find_map(|field| number(field.strip_prefix("total=")?))
-    };
-    Some(Stall { some_usec: total("some")?, full_usec: total("full").unwrap_or_default() })
+    let (mut some, mut full) = (None, None);
+    for (name, fields) in pairs(text) {
+        let total = match name {
+            b"some" => &mut some,
+            b"full" => &mut full,
+            _ => continue,
+        };
+        // It is the last one.
+        *total = words(fields).rev().find_map(|field| digits(field.strip_prefix(b"total=")?));
+    }
+    Some(Stall { some_usec: some?, full_usec: full.unwrap_or_default() })
 }
 
 /// io.stat. An empty file is no I/O.
 #[must_use]
 pub fn io_stat(text: &str) -> IoStat {
     let mut sum = IoStat::default();
-    for field in text.lines().flat_map(str::split_ascii_whitespace) {
-        let Some((key, value)) = field.split_once('=') else { continue };
+    for field in lines(text).flat_map(words) {
+        let Some((key, value)) = split_once(field, b'=') else { continue };
         let sum = match key {
-            "rbytes" => &mut sum.read_bytes,
-            "wbytes" => &mut sum.write_bytes,
-            "rios" => &mut sum.read_operations,
-            "wios" => &mut sum.write_operations,
+            b"rbytes" => &mut sum.read_bytes,
+            b"wbytes" => &mut sum.write_bytes,
+            b"rios" => &mut sum.read_operations,
+            b"wios" => &mut sum.write_operations,
             _ => continue,
         };
-        *sum = sum.saturating_add(number(value).unwrap_or_default());
+        *sum = sum.saturating_add(digits(value).unwrap_or_default());
     }
     sum
 }
@@ -122,11 +130,37 @@ pub fn cpu_max(text: &str) -> Option<CpuMax> {
     Some(CpuMax { quota_usec, period_usec: number(period)? })
 }
 
-fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.lines().filter_map(|line| line.split_once(' '))
+fn lines(text: &str) -> impl Iterator<Item = &[u8]> {
+    text.as_bytes().split(|c| *c == b'\n')
+}
+
+fn words(line: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    line.split(|c| *c == b' ')
+}
+
+/// The first word of each line, and the rest of it.
+fn pairs(text: &str) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lines(text).filter_map(|line| split_once(line, b' '))
+}
+
+fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, after) = text.split_at_checked(text.iter().position(|c| *c == at)?)?;
+    Some((before, after.get(1..)?))
 }
 
 /// Digits alone: `parse` would take a sign.
 pub(crate) fn number(text: &str) -> Option<u64> {
-    text.bytes().all(|c| c.is_ascii_digit()).then(|| text.parse().ok())?
+    digits(text.as_bytes())
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, c| {
+        if !c.is_ascii_digit() {
+            return None;
+        }
+        number.checked_mul(10)?.checked_add(u64::from(c.wrapping_sub(b'0')))
+    })
 }

@@ -200,6 +200,12 @@ impl Pods {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, uid: &Uid) -> Option<Arc<Pod>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid.as_str()).cloned()
+    }
+
     /// All of them now, by uid.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pod>> {

@@ -239,9 +239,9 @@ fn tell(before: &HashMap<Uid, QuotaState>, round: &Round, pods: &Pods) {
     if let Some(error) = &round.note_failed {
         tracing::warn!(error, "a cgroup takes no note of what is to be set back; a restarted agent will not know it");
     }
-    let names: HashMap<_, _> = pods.all().into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
     for (uid, state) in round.states.iter().filter(|(uid, state)| before.get(uid) != Some(*state)) {
-        let (namespace, pod) = names.get(uid).map_or(("", ""), |pod| (&pod.namespace, &pod.name));
+        let known = pods.get(uid);
+        let (namespace, pod) = known.as_ref().map_or(("", ""), |pod| (&pod.namespace, &pod.name));
         if !state.refused.is_empty() {
             tracing::warn!(namespace, pod, reason = state.refused, "a quota annotation is refused");
         }

@@ -105,19 +105,24 @@ impl Sampler {
         unix_usec: i64,
     ) -> Sampled {
         let mut sampled = Sampled::default();
-        let here: HashSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
-        self.pods.retain(|uid, _| here.contains(uid));
         if let Err(error) = self.finder.refresh(false, now) {
             tracing::debug!(%error, "the cgroup root cannot be read");
             sampled.errors = sampled.errors.saturating_add(1);
         }
+        sampled.snapshot.pods.reserve(pods.len());
+        let mut open = 0_usize;
         for pod in pods {
             self.find(pod, &mut sampled);
             let Some(known) = self.pods.get_mut(&pod.uid) else { continue };
+            open = open.saturating_add(1);
             if let Some(reading) = known.read(&mut self.buffer, quotas.get(&pod.uid), now, &mut sampled.errors) {
                 sampled.containers = sampled.containers.saturating_add(reading.counters().len());
                 sampled.snapshot.pods.push(reading);
             }
+        }
+        if self.pods.len() > open {
+            let here: HashSet<&Uid> = pods.iter().map(|pod| &pod.uid).collect();
+            self.pods.retain(|uid, _| here.contains(uid));
         }
         if sampled.missing > 0 {
             // Reported above where it matters.

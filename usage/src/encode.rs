@@ -1,9 +1,6 @@
 //! From snapshots to the reports of one stream.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use prost::Message;
 
@@ -35,6 +32,8 @@ pub struct Encoder {
 struct Told {
     index: u32,
     pod: Arc<PodIdentity>,
+    /// The last report whose snapshot had it.
+    seen: u64,
 }
 
 /// A report, and how much of the snapshot it could not carry.
@@ -58,7 +57,9 @@ impl Encoder {
             ..proto::Report::default()
         };
         let (mut told_bytes, mut sample_bytes, mut left_out) = (0_usize, 0_usize, 0_usize);
-        let mut sampled = HashSet::with_capacity(snapshot.pods.len());
+        report.samples.reserve(snapshot.pods.len());
+        // By index; a pod may be in a snapshot twice.
+        let mut sampled = [false; PODS];
         for reading in &snapshot.pods {
             let index = if told_bytes < TOLD_BYTES {
                 self.index(reading.pod(), &mut report.pods)
@@ -74,16 +75,17 @@ impl Encoder {
                     quota: reading.quota().cloned(),
                 }
             });
-            match sample {
-                Some(sample) if sample_bytes.saturating_add(sample.encoded_len()) <= SAMPLE_BYTES => {
-                    if sampled.insert(sample.pod) {
-                        sample_bytes = sample_bytes.saturating_add(sample.encoded_len());
-                        report.samples.push(sample);
-                    } else {
-                        left_out = left_out.saturating_add(1);
-                    }
+            let fits = sample.and_then(|sample| {
+                let bytes = sample_bytes.saturating_add(sample.encoded_len());
+                let before = sampled.get_mut(usize::try_from(sample.pod).ok()?)?;
+                (bytes <= SAMPLE_BYTES && !std::mem::replace(before, true)).then_some((sample, bytes))
+            });
+            match fits {
+                Some((sample, bytes)) => {
+                    sample_bytes = bytes;
+                    report.samples.push(sample);
                 }
-                Some(_) | None => left_out = left_out.saturating_add(1),
+                None => left_out = left_out.saturating_add(1),
             }
         }
         Encoded { report, left_out }
@@ -91,10 +93,20 @@ impl Encoder {
 
     /// Forgets the pods that are not in the snapshot; their indexes.
     fn forget_others(&mut self, snapshot: &Snapshot) -> Vec<u32> {
-        let here: HashSet<&str> = snapshot.pods.iter().map(|reading| reading.pod().uid()).collect();
-        let mut gone = Vec::new();
-        self.told.retain(|uid, told| {
-            let stays = here.contains(uid.as_ref());
+        let (mut here, mut gone) = (0_usize, Vec::new());
+        for reading in &snapshot.pods {
+            if let Some(told) = self.told.get_mut(reading.pod().uid())
+                && told.seen != self.sequence
+            {
+                told.seen = self.sequence;
+                here = here.saturating_add(1);
+            }
+        }
+        if here == self.told.len() {
+            return gone;
+        }
+        self.told.retain(|_, told| {
+            let stays = told.seen == self.sequence;
             if !stays {
                 gone.push(told.index);
                 self.containers = self.containers.saturating_sub(told.pod.containers().len());
@@ -136,7 +148,7 @@ impl Encoder {
             },
         };
         self.containers = containers;
-        self.told.insert(pod.uid().into(), Told { index, pod: pod.clone() });
+        self.told.insert(pod.uid().into(), Told { index, pod: pod.clone(), seen: self.sequence });
         let containers = pod.containers().iter();
         let message = proto::Pod {
             index,

@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// What Rust calls a machine like this one, with the C library that can be linked statically by what is installed anyway.
-fn triple() -> Result<String> {
+pub(crate) fn triple() -> Result<String> {
     match ARCH {
         "x86_64" | "aarch64" => Ok(format!("{ARCH}-unknown-linux-gnu")),
         other => bail!("images are built on x86_64 and aarch64, each for itself; this is {other}"),

@@ -51,7 +51,7 @@ pub use images::{BUSYBOX, HELLO, LOAD, PAUSE};
 pub use load::Burning;
 use machine::{Machine, Parts, empty_disk};
 use network::Addresses;
-pub(crate) use network::GATEWAY;
+pub use network::GATEWAY;
 use ramdisk::Archive;
 pub use shell::Output;
 

@@ -11,7 +11,7 @@ pub(crate) const NETWORK: &str = "10.200.0.0/16";
 /// The length of its prefix.
 pub(crate) const PREFIX: u8 = 16;
 /// What a guest reaches the host's loopback address at; the API server's certificate is valid for it.
-pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 /// Where QEMU answers for names of the host's resolver. Nothing here asks.
 pub(super) const DNS: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 3);
 /// Nobody asks QEMU for an address either; by default it would be in the way.

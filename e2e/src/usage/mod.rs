@@ -3,11 +3,11 @@
 //! - [`demand`]: how much work arrives, over time
 //! - [`world`]: what the pods then use; pure
 //! - `pods`: which pods there are, by a watch
-//! - `tokens`: the identity of each node's agent
+//! - [`tokens`]: the identity of each node's agent
 //! - [`simulator`]: one agent for each node, with faults on demand
 
 pub mod demand;
 mod pods;
 pub mod simulator;
-mod tokens;
+pub mod tokens;
 pub mod world;

@@ -24,22 +24,31 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Makes tokens for agents.
 #[derive(Clone)]
-pub(super) struct Tokens {
-    pub(super) client: Client,
-    pub(super) namespace: String,
-    pub(super) account: String,
-    pub(super) audience: String,
-    pub(super) folder: PathBuf,
+pub struct Tokens {
+    /// A client that may make pods and tokens.
+    pub client: Client,
+    /// The namespace of the agents' ServiceAccount, which must exist.
+    pub namespace: String,
+    /// The name of the agents' ServiceAccount.
+    pub account: String,
+    /// For whom the tokens are.
+    pub audience: String,
+    /// Where they are written to.
+    pub folder: PathBuf,
 }
 
 impl Tokens {
     /// The file with the token of a node's agent.
-    pub(super) fn file(&self, node: &str) -> PathBuf {
+    #[must_use]
+    pub fn file(&self, node: &str) -> PathBuf {
         self.folder.join(node)
     }
 
     /// Makes a pod on the node, as a DaemonSet would, and a token bound to it.
-    pub(super) async fn issue(&self, node: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the API server answers, or when the file cannot be written.
+    pub async fn issue(&self, node: &str) -> Result<()> {
         let pod = self.pod(node).await.with_context(|| format!("no agent pod on {node}"))?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let spec = TokenRequestSpec {

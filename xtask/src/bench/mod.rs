@@ -2,6 +2,7 @@
 //!
 //! Everything is built with optimisation, this program too: it is the peer of one benchmark.
 
+mod agent;
 mod crash_loop;
 mod elastic;
 mod peer;
@@ -48,6 +49,8 @@ enum Name {
     Reaction,
     /// From the start of a load in a container of a real node to the write of the count, operator and agent running there
     Elastic,
+    /// The agent with 200 pods' cgroups on a real node, against a plain loop that reads the same files, beside the kubelet's cAdvisor
+    Agent,
     /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up
     Scale,
 }
@@ -64,6 +67,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Name::Reconcile => reconcile::run().await.context("reconcile")?,
             Name::CrashLoop => crash_loop::run().await.context("crash-loop")?,
             Name::Reaction => reaction::run().await.context("reaction")?,
+            Name::Agent => agent::run().await.context("agent")?,
             Name::Scale => scale::run().await.context("scale")?,
             Name::Elastic => {
                 let outcome = elastic::run().await.context("elastic")?;

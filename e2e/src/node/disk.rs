@@ -34,7 +34,7 @@ const SIZE: u64 = 4096;
 /// The host's program that makes file systems.
 const MKFS: &str = "mkfs.ext4";
 /// How long one image may take to import.
-const IMPORT_WITHIN: Duration = Duration::from_secs(120);
+const IMPORT_WITHIN: Duration = Duration::from_secs(300);
 
 /// What is needed to boot a guest.
 #[derive(Clone, Debug)]

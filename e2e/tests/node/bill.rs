@@ -88,9 +88,8 @@ pub(crate) async fn known_seconds_are_billed_over_restarts_and_a_failover(ground
     ensure!(restarts(&pod) == 2, "{} restarts", restarts(&pod));
     let (billed, counted) = all_is_billed(ground, &leader).await?;
     println!(
-        "{burnt:.3} CPU-seconds were burnt, {billed:.3} are billed ({:+.2} %); the kernel counted {:.3}",
-        (billed / burnt - 1.0) * 100.0,
-        counted
+        "{burnt:.3} CPU-seconds were burnt, {billed:.3} are billed; the kernel counted {counted:.3} ({:+.4} %)",
+        (billed / counted - 1.0) * 100.0,
     );
     // What is more was used as well: the runtime starts containers and commands within the pod's cgroup.
     ensure!(billed >= burnt * (1.0 - TOLERANCE), "{burnt} s were burnt, {billed} s are billed");

@@ -19,6 +19,8 @@ pub(super) struct Situation<'a> {
     pub(super) launched: bool,
     /// The node of the pod reports; where it does not, nothing of virt-handler and the guest happens.
     pub(super) node_reports: bool,
+    /// The node is a real one: what happens to the pod's containers is its kubelet's to do and to tell.
+    pub(super) real_node: bool,
     pub(super) guest: Guest,
     pub(super) paused: bool,
     /// How long the VMI has been in its phase.
@@ -38,9 +40,9 @@ pub(super) enum Next {
     Gate(bool),
     /// Delete the pod with its grace period.
     DeletePod,
-    /// The kubelet saw the end of the pod's containers.
+    /// The kubelet saw the end of the pod's containers. KWOK does not know it.
     PodEnds,
-    /// The kubelet is through with the pod.
+    /// The kubelet is through with the pod. KWOK is made to leave launcher pods alone.
     RemovePod,
     /// Take the finalizer off.
     Release,
@@ -75,7 +77,7 @@ pub(super) fn next(instance: &VirtualMachineInstance, now: &Time, situation: &Si
     }
     let pod_phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     if phase.is_final() {
-        return if situation.node_reports && !matches!(pod_phase, Some("Failed" | "Succeeded")) {
+        return if situation.node_reports && !situation.real_node && !matches!(pod_phase, Some("Failed" | "Succeeded")) {
             Next::PodEnds
         } else {
             Next::Nothing
@@ -159,6 +161,7 @@ fn terminate(status: &VirtualMachineInstanceStatus, phase: Phase, now: &Time, si
     match situation.guest.shutdown_delay.checked_sub(situation.terminating) {
         Some(rest) if started && !rest.is_zero() => Next::Wait(rest),
         Some(_) | None if started => Next::Status(Box::new(enter(status, Phase::Succeeded, now))),
+        Some(_) | None if situation.real_node => Next::Nothing,
         Some(_) | None => Next::RemovePod,
     }
 }

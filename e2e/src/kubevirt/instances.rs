@@ -208,15 +208,9 @@ impl Instances {
     fn situation<'a>(&self, instance: &VirtualMachineInstance, pod: Option<&'a Pod>) -> Situation<'a> {
         let uid = instance.uid().unwrap_or_default();
         let phase = instance.status.as_ref().and_then(|status| status.phase).unwrap_or_default();
-        let node = pod.and_then(|pod| pod.spec.as_ref()?.node_name.clone());
-        let node_reports = node.is_none_or(|name| {
-            let reports = |node: &Node| {
-                let conditions =
-                    node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-                conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
-            };
-            self.nodes.store.get(&ObjectRef::new(&name)).is_some_and(|node| reports(&node))
-        });
+        let node_name = pod.and_then(|pod| pod.spec.as_ref()?.node_name.as_deref());
+        let node = node_name.and_then(|name| self.nodes.store.get(&ObjectRef::new(name)));
+        let node = node.as_deref();
         let pod_uid = pod.filter(|pod| pod.metadata.deletion_timestamp.is_some()).and_then(ResourceExt::uid);
         // What this process has not launched itself was launched before it started.
         let launched = lock(&self.launched).contains(&uid) || !matches!(phase, VirtualMachineInstancePhase::Pending);
@@ -230,7 +224,8 @@ impl Instances {
             pod,
             had_pod,
             launched,
-            node_reports,
+            node_reports: node_name.is_none() || node.is_some_and(reports),
+            real_node: node.is_some_and(is_real),
             guest: self.knobs.guest(instance),
             paused: lock(&self.paused).contains(&(instance.namespace().unwrap_or_default(), instance.name_any())),
             in_phase: self.since(format!("{uid}/{phase:?}")),
@@ -242,6 +237,17 @@ impl Instances {
     fn since(&self, key: String) -> Duration {
         lock(&self.since).entry(key).or_insert_with(Instant::now).elapsed()
     }
+}
+
+fn reports(node: &Node) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether a kubelet runs there. KWOK puts its own version in the place of the kubelet's.
+fn is_real(node: &Node) -> bool {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    info.is_some_and(|info| !info.kubelet_version.starts_with("kwok-"))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

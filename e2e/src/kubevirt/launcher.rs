@@ -1,4 +1,7 @@
 //! The launcher pod of a VMI, as virt-controller renders it: with the resources of the guest and KubeVirt's overhead.
+//!
+//! What its containers run is not KubeVirt's. On KWOK's nodes nothing runs. On a real node the image has to be our load program
+//! by that name ([`real_node`](super::real_node)), and the arguments are for it.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +17,10 @@ pub(super) const GATE: &str = "kubevirt.io/virtual-machine-unpaused";
 pub(super) const LAUNCHER: &str = "kubevirt.io=virt-launcher";
 /// The uid of the VMI that a launcher pod was made for.
 pub(super) const CREATED_BY: &str = "kubevirt.io/created-by";
+/// The image of all its containers.
+pub(super) const IMAGE: &str = "virt-launcher:v1.9.0";
+/// The devices that it asks for, one of each.
+pub(super) const DEVICES: [&str; 3] = ["kvm", "tun", "vhost-net"];
 /// What a launcher pod has on top of the guest's time to power off, in seconds.
 const GRACE: i64 = 30;
 const MIB: u64 = 1 << 20;
@@ -46,10 +53,14 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
         .flatten()
         .filter_map(|volume| Some((volume["name"].as_str()?, volume["containerDisk"]["image"].as_str()?)))
         .collect();
-    let mut init =
-        vec![json!({"name": "guest-console-log", "image": "virt-launcher:v1.9.0", "restartPolicy": "Always"})];
+    // One that stays, on a port of its own, and some that end at once.
+    let mut init = vec![json!({
+        "name": "guest-console-log", "image": IMAGE, "restartPolicy": "Always", "args": ["serve", "--listen", ":9001"],
+    })];
     init.extend(
-        disks.iter().map(|(disk, _)| json!({"name": format!("volume{disk}"), "image": "virt-launcher:v1.9.0"})),
+        disks.iter().map(
+            |(disk, _)| json!({"name": format!("volume{disk}"), "image": IMAGE, "args": ["memory", "--mib", "0"]}),
+        ),
     );
     let volumes: Vec<Value> =
         disks.iter().map(|(disk, image)| json!({"name": disk, "image": {"reference": image}})).collect();
@@ -70,7 +81,9 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
         "readinessGates": [{"conditionType": GATE}],
         "nodeSelector": selector,
         "initContainers": init,
-        "containers": [{"name": "compute", "image": "virt-launcher:v1.9.0", "resources": resources(domain, overhead)}],
+        "containers": [
+            {"name": "compute", "image": IMAGE, "args": ["serve"], "resources": resources(domain, overhead)},
+        ],
         "volumes": volumes,
     });
     for field in ["affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName"] {
@@ -117,8 +130,7 @@ fn bytes(value: &Value) -> Option<u64> {
 
 fn resources(domain: &Value, overhead: u64) -> Value {
     let mut requests = Map::new();
-    let mut limits =
-        Map::from_iter(["kvm", "tun", "vhost-net"].map(|device| (format!("devices.kubevirt.io/{device}"), json!("1"))));
+    let mut limits = Map::from_iter(DEVICES.map(|device| (format!("devices.kubevirt.io/{device}"), json!("1"))));
     let given = &domain["resources"];
     let cpu_limit = given["limits"]["cpu"].as_str();
     let cpu = given["requests"]["cpu"].as_str().or(cpu_limit);

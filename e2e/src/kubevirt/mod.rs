@@ -1,7 +1,8 @@
 //! A stand-in for KubeVirt's controllers, which cannot run here: they need nodes with a kubelet, containers and KVM.
 //!
 //! It does what virt-api, virt-controller and virt-handler were seen to do for VMIRS -> VMI -> launcher pod, and nothing else
-//! of KubeVirt; see `docs/adr/0009-kubevirt-stand-in.md`. Guests are simulated; the launcher pods run on KWOK's nodes.
+//! of KubeVirt; see `docs/adr/0009-kubevirt-stand-in.md`. Guests are simulated; the launcher pods run on KWOK's nodes, where nothing
+//! runs in them, or on a real node, with a load in the place of a guest.
 
 mod admission;
 mod definitions;
@@ -10,6 +11,7 @@ mod informer;
 mod instances;
 mod knobs;
 mod launcher;
+mod real_node;
 mod replica_set;
 mod sets;
 mod subresources;
@@ -30,6 +32,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 pub use knobs::{Knobs, PREFIX};
+pub use real_node::make_schedulable;
 
 use crate::control_plane::ControlPlane;
 

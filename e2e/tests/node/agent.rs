@@ -26,6 +26,19 @@ use crate::ground::{Ground, POD_WITHIN};
 /// The agent looks each second; a busy machine gets more.
 const HELD_WITHIN: Duration = Duration::from_secs(20);
 
+/// What a container's files say that is held to a value in each of them.
+pub(crate) const HELD: [(&str, &str); 6] = [
+    ("cpu.max.burst", "20000"),
+    ("cpu.weight", "300"),
+    ("memory.high", "50331648"),
+    ("memory.swap.max", "0"),
+    ("pids.max", "64"),
+    ("io.max", "wbps=4194304"),
+];
+/// The same files of one that is not held. What weight and swap were the runtime says.
+pub(crate) const UNHELD: [(&str, &str); 4] =
+    [("cpu.max.burst", "0"), ("memory.high", "max"), ("pids.max", "max"), ("io.max", "")];
+
 /// Imports an image with the agent that was built last.
 pub(crate) async fn import(node: &Node) -> Result<()> {
     let image = for_tests(Program::Agent, &binary(Program::Agent.name())?)?;
@@ -90,6 +103,27 @@ pub(crate) async fn used(ground: &Ground, cgroup: &str) -> Result<f64> {
     Ok(stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("usage_usec")?.trim().parse()?)
 }
 
+/// What somebody else may write in the place of [`HELD`].
+async fn foreign(ground: &Ground, cgroup: &str) -> Result<[(&'static str, String); HELD.len()]> {
+    let device = ground.read(cgroup, "io.max").await?;
+    let device = device.split(' ').next().context("io.max names a device")?;
+    Ok([
+        ("cpu.max.burst", "1000".to_owned()),
+        ("cpu.weight", "77".to_owned()),
+        ("memory.high", "max".to_owned()),
+        ("memory.swap.max", "4096".to_owned()),
+        ("pids.max", "max".to_owned()),
+        ("io.max", format!("{device} wbps=max")),
+    ])
+}
+
+/// A command of the node that writes all of that.
+pub(crate) async fn overwrite(ground: &Ground, cgroup: &str) -> Result<String> {
+    let foreign = foreign(ground, cgroup).await?;
+    let writes = foreign.map(|(file, value)| format!("echo '{value}' > '{cgroup}/{file}'"));
+    Ok(writes.join(" && "))
+}
+
 fn idle() -> Value {
     let resources = json!({"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}});
     json!([{"name": "main", "image": BUSYBOX, "command": ["sleep", "100000"], "resources": resources}])
@@ -100,31 +134,13 @@ pub(crate) async fn knobs_are_held_and_go_with_the_quota(ground: &Ground) -> Res
         "container": "main", "cpuBurstUsec": 20_000, "cpuWeight": 300, "memoryHighBytes": 48 << 20,
         "memorySwapMaxBytes": 0, "pidsMax": 64, "io": [{"device": "vdb", "wbps": 4 << 20}],
     });
-    let before = [("cpu.max.burst", "0"), ("memory.high", "max"), ("pids.max", "max"), ("io.max", "")];
-    let held = [
-        ("cpu.max.burst", "20000"),
-        ("cpu.weight", "300"),
-        ("memory.high", "50331648"),
-        ("memory.swap.max", "0"),
-        ("pids.max", "64"),
-        ("io.max", "wbps=4194304"),
-    ];
     let pod = run(ground, "held", idle(), &quota).await?;
     let cgroup = ground.node.cgroup_of(&pod, "main").await?;
-    says(ground, &cgroup, &held).await?;
+    says(ground, &cgroup, &HELD).await?;
     // Somebody else writes each of them.
-    let device = ground.read(&cgroup, "io.max").await?;
-    let device = device.split(' ').next().context("io.max names a device")?.to_owned();
-    let foreign = [
-        ("cpu.max.burst", "1000".to_owned()),
-        ("cpu.weight", "77".to_owned()),
-        ("memory.high", "max".to_owned()),
-        ("memory.swap.max", "4096".to_owned()),
-        ("pids.max", "max".to_owned()),
-        ("io.max", format!("{device} wbps=max")),
-    ];
+    let foreign = foreign(ground, &cgroup).await?;
     let mut longest = Duration::ZERO;
-    for ((file, wanted), (same, value)) in held.iter().zip(&foreign) {
+    for ((file, wanted), (same, value)) in HELD.iter().zip(&foreign) {
         ensure!(file == same);
         ground.node.shell(&format!("echo '{value}' > '{cgroup}/{file}'")).await?;
         let written = Instant::now();
@@ -136,7 +152,7 @@ pub(crate) async fn knobs_are_held_and_go_with_the_quota(ground: &Ground) -> Res
     set_quota(ground, "held", Some(&json!({"container": "main", "pidsMax": 32}))).await?;
     says(ground, &cgroup, &[("pids.max", "32"), ("memory.high", "max"), ("cpu.max.burst", "0")]).await?;
     set_quota(ground, "held", None).await?;
-    says(ground, &cgroup, &before).await?;
+    says(ground, &cgroup, &UNHELD).await?;
     says(ground, &cgroup, &[("cpu.max", "20000 100000"), ("memory.max", "67108864")]).await?;
     // A hostile annotation changes nothing.
     set_quota(
@@ -146,7 +162,7 @@ pub(crate) async fn knobs_are_held_and_go_with_the_quota(ground: &Ground) -> Res
     )
     .await?;
     agent_metric(ground, "catamaran_agent_refused_annotations", |value| value >= 1.0).await?;
-    says(ground, &cgroup, &before).await?;
+    says(ground, &cgroup, &UNHELD).await?;
     ground.delete("held").await
 }
 
@@ -196,22 +212,6 @@ pub(crate) async fn weights_share_the_cpu(ground: &Ground) -> Result<()> {
     println!("weights 3 : 1 gave {ratio:.2} : 1");
     ensure!((ratio / 3.0 - 1.0).abs() < 0.15, "{ratio}");
     ground.delete("weights").await
-}
-
-pub(crate) async fn frozen_pods_use_nothing(ground: &Ground) -> Result<()> {
-    let container = json!([{"name": "main", "image": LOAD, "args": ["cpu"], "resources": {"limits": {"cpu": "200m"}}}]);
-    let pod = run(ground, "frozen", container, &json!({"container": "main", "frozen": true})).await?;
-    let cgroup = ground.node.cgroup_of(&pod, "main").await?;
-    says(ground, &cgroup, &[("cgroup.events", "frozen 1")]).await?;
-    let before = used(ground, &cgroup).await?;
-    sleep(Duration::from_secs(3)).await;
-    let during = used(ground, &cgroup).await? - before;
-    ensure!(during.abs() < f64::EPSILON, "{during} us while frozen");
-    set_quota(ground, "frozen", None).await?;
-    says(ground, &cgroup, &[("cgroup.events", "frozen 0")]).await?;
-    eventually("it goes on", HELD_WITHIN, || async { Ok((used(ground, &cgroup).await? > before).then_some(())) })
-        .await?;
-    ground.delete("frozen").await
 }
 
 /// The chart's agent is taken off the node and put back.

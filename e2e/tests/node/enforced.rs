@@ -11,10 +11,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::{
-    ground::{Ground, NAMESPACE, POD_WITHIN},
-    in_place::pod_of,
-};
+use crate::ground::{Ground, NAMESPACE, POD_WITHIN};
 
 async fn apply(ground: &Ground, name: &str, container: &Value, quota: &Value) -> Result<()> {
     let workload = json!({
@@ -39,7 +36,7 @@ pub(crate) async fn a_workload_says_whether_its_node_holds_the_quota(ground: &Gr
         |io: Value| json!({"memory": {"request": "16Mi", "limit": "64Mi", "high": "48Mi"}, "pids": 64, "io": io});
     apply(ground, "told", &container, &quota(io("vdb"))).await?;
     says(ground, "told", "QuotaEnforced", "Enforced").await?;
-    let cgroup = ground.node.cgroup_of(&pod_of(ground, "told").await?, "main").await?;
+    let cgroup = ground.node.cgroup_of(&ground.pod_of("told").await?, "main").await?;
     ensure!(ground.read(&cgroup, "pids.max").await? == "64", "it was said before it was so");
     // A disk that this node has not.
     workloads::patch(&ground.client, NAMESPACE, "told", &json!({"spec": {"quota": {"io": io("nvme7n1")}}})).await?;
@@ -66,7 +63,7 @@ pub(crate) async fn a_kill_for_want_of_memory_is_told_with_a_size(ground: &Groun
     })
     .await?;
     let message = &condition(&workload, "OutOfMemory").context("the condition")?.message;
-    let pod = pod_of(ground, "hungry").await?;
+    let pod = ground.pod_of("hungry").await?;
     let name = pod.metadata.name.as_deref().context("a name")?;
     ensure!(
         message.contains(name)
@@ -84,7 +81,7 @@ pub(crate) async fn a_kill_for_want_of_memory_is_told_with_a_size(ground: &Groun
             .is_some_and(|status| status.conditions.iter().all(|found| found.type_ != "OutOfMemory"))
     })
     .await?;
-    ensure!(pod_of(ground, "hungry").await?.metadata.uid == pod.metadata.uid);
+    ensure!(ground.pod_of("hungry").await?.metadata.uid == pod.metadata.uid);
     ground.kubectl(&["delete", "elasticworkload", "hungry"]).await?;
     Ok(())
 }

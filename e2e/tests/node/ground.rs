@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     control_plane::ControlPlane,
     installation::{Installation, Operator, SYSTEM},
+    kubevirt::{self, Knobs, StandIn},
     node::{Node, NodeOptions},
     wait::eventually,
+    workloads::{self, condition},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::agent;
 
@@ -31,6 +34,8 @@ pub(crate) struct Ground {
     /// Its folder has the certificate of the intake.
     pub(crate) installation: Installation,
     pub(crate) client: Client,
+    /// Started by the test that needs it, and kept: its part of the API would be one that does not answer.
+    kubevirt: OnceCell<StandIn>,
     /// Dropped last: everything else runs on it.
     pub(crate) control_plane: ControlPlane,
 }
@@ -46,9 +51,22 @@ impl Ground {
         let installation = Installation::install(&control_plane, values).await?;
         let operator = installation.start(&control_plane, "operator").await?;
         let client = control_plane.client();
-        let ground = Self { node, operator: Mutex::new(operator), installation, client, control_plane };
+        let (operator, kubevirt) = (Mutex::new(operator), OnceCell::new());
+        let ground = Self { node, operator, installation, client, kubevirt, control_plane };
         agent::ready(&ground).await?;
         Ok(ground)
+    }
+
+    /// Starts KubeVirt's stand-in, and makes the node one for its launcher pods.
+    pub(crate) async fn start_kubevirt(&self) -> Result<()> {
+        let start = || async {
+            kubevirt::make_schedulable(&self.client, &self.node).await?;
+            let client = kubevirt::client(&self.control_plane).await?;
+            let mut stand_in = StandIn::start(client, Knobs::default()).await?;
+            stand_in.serve(&self.control_plane).await?;
+            anyhow::Ok(stand_in)
+        };
+        self.kubevirt.get_or_try_init(start).await.map(|_| ())
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -102,6 +120,38 @@ impl Ground {
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         self.pods().delete(name, &DeleteParams::default()).await?;
         Ok(())
+    }
+
+    /// Changes the spec of a workload by a merge patch.
+    pub(crate) async fn set(&self, workload: &str, spec: Value) -> Result<()> {
+        workloads::patch(&self.client, NAMESPACE, workload, &json!({"spec": spec})).await?;
+        Ok(())
+    }
+
+    /// Waits until a workload is Ready for a reason: `Available` or `Frozen`.
+    pub(crate) async fn ready(&self, workload: &str, reason: &str) -> Result<ElasticWorkload> {
+        workloads::wait_for(&self.client, NAMESPACE, workload, "is ready", POD_WITHIN, |workload| {
+            condition(workload, "Ready").is_some_and(|ready| ready.status == "True" && ready.reason == reason)
+        })
+        .await
+    }
+
+    /// The one pod of a workload.
+    pub(crate) async fn pod_of(&self, workload: &str) -> Result<Pod> {
+        let pods = workloads::pods(&self.client, NAMESPACE, workload).await?;
+        let mut live = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pod = live.next().context("a pod")?;
+        ensure!(live.next().is_none(), "{workload} has more than one pod");
+        Ok(pod)
+    }
+
+    /// Kills what runs in the container `main` of a workload's pod, and gives the pod once the kubelet has started it again.
+    pub(crate) async fn restart(&self, workload: &str) -> Result<Pod> {
+        let before = self.pod_of(workload).await?;
+        let cgroup = self.node.cgroup_of(&before, "main").await?;
+        self.node.shell(&format!("kill -9 $(cat '{cgroup}/cgroup.procs')")).await?;
+        let again = |pod: &Pod| running(pod) && restarts(pod) > restarts(&before);
+        self.wait_for(&before.name_any(), "runs again", again).await
     }
 
     /// What a file in a cgroup of the node says.

@@ -9,7 +9,6 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::{self, condition},
 };
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -124,15 +123,6 @@ fn runtime_weights(millicores: u64) -> Vec<String> {
     vec![linear.to_string(), format!("{curve:.0}")]
 }
 
-/// The one pod of a workload.
-pub(crate) async fn pod_of(ground: &Ground, workload: &str) -> Result<Pod> {
-    let pods = workloads::pods(&ground.client, NAMESPACE, workload).await?;
-    let mut live = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-    let pod = live.next().context("a pod")?;
-    ensure!(live.next().is_none(), "{workload} has more than one pod");
-    Ok(pod)
-}
-
 /// The texts of files in a cgroup, by one command.
 async fn texts(ground: &Ground, cgroup: &str, files: &[&str]) -> Result<Vec<String>> {
     let each = "for file in \"$@\"; do cat \"$file\" | tr '\\n' ';'; echo; done";
@@ -151,13 +141,6 @@ async fn in_effect(ground: &Ground, cgroup: &str, device: &str, drawn: &Drawn) -
             ensure!(right.contains(found), "{file} says {found:?}, right is {right:?}");
         }
         Ok(Some(()))
-    })
-    .await
-}
-
-async fn ready(ground: &Ground, name: &str) -> Result<ElasticWorkload> {
-    workloads::wait_for(&ground.client, NAMESPACE, name, "is ready", POD_WITHIN, |workload| {
-        condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
     })
     .await
 }
@@ -188,8 +171,8 @@ pub(crate) async fn edits_under_load_restart_nothing(ground: &Ground) -> Result<
         // A manifest that is applied has no nulls.
         prune(&mut spec);
         workloads::apply(&ground.client, NAMESPACE, &workload(&name, &spec)).await?;
-        ready(ground, &name).await?;
-        let pod = pod_of(ground, &name).await?;
+        ground.ready(&name, "Available").await?;
+        let pod = ground.pod_of(&name).await?;
         let cgroup = ground.node.cgroup_of(&pod, "main").await?;
         in_effect(ground, &cgroup, &device, &first).await.with_context(|| format!("{SEED}={seed} {sequence}"))?;
         let mut before = first;
@@ -201,8 +184,8 @@ pub(crate) async fn edits_under_load_restart_nothing(ground: &Ground) -> Result<
             workloads::patch(&ground.client, NAMESPACE, &name, &patch).await?;
             in_effect(ground, &cgroup, &device, &drawn).await.with_context(what)?;
             took.push(started.elapsed());
-            ready(ground, &name).await.with_context(what)?;
-            let now = pod_of(ground, &name).await?;
+            ground.ready(&name, "Available").await.with_context(what)?;
+            let now = ground.pod_of(&name).await?;
             ensure!(now.uid() == pod.uid() && restarts(&now) == 0, "{}: another pod, or a restart", what());
             let conditions = now.status.iter().flat_map(|status| status.conditions.iter().flatten());
             let resizes: Vec<_> = conditions.filter(|condition| condition.type_.starts_with("PodResize")).collect();
@@ -235,9 +218,9 @@ fn prune(value: &mut Value) {
 pub(crate) async fn what_no_node_has_rolls_and_the_plan_says_so(ground: &Ground) -> Result<()> {
     let quota = json!({"cpu": {"request": "20m", "limit": "200m"}, "memory": {"request": "16Mi", "limit": "64Mi"}});
     workloads::apply(&ground.client, NAMESPACE, &workload("too-much", &quota)).await?;
-    let first = ready(ground, "too-much").await?;
+    let first = ground.ready("too-much", "Available").await?;
     let revision = |workload: &ElasticWorkload| workload.status.as_ref().and_then(|s| s.update_revision.clone());
-    let pod = pod_of(ground, "too-much").await?;
+    let pod = ground.pod_of("too-much").await?;
     let patch = json!({"spec": {"quota": {"cpu": {"request": "90", "limit": "100"}}}});
     workloads::patch(&ground.client, NAMESPACE, "too-much", &patch).await?;
     let what = "rolls out";
@@ -252,9 +235,9 @@ pub(crate) async fn what_no_node_has_rolls_and_the_plan_says_so(ground: &Ground)
     ensure!(log.contains(&said), "the operator's log does not have: {said}");
     // What the node has runs again.
     workloads::patch(&ground.client, NAMESPACE, "too-much", &json!({"spec": {"quota": quota}})).await?;
-    ready(ground, "too-much").await?;
+    ground.ready("too-much", "Available").await?;
     let now =
-        eventually("one pod is left", POD_WITHIN, || async { Ok(Some(pod_of(ground, "too-much").await?)) }).await?;
+        eventually("one pod is left", POD_WITHIN, || async { Ok(Some(ground.pod_of("too-much").await?)) }).await?;
     ensure!(restarts(&now) == 0);
     ground.kubectl(&["delete", "elasticworkload", "too-much"]).await?;
     Ok(())

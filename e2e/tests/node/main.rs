@@ -6,6 +6,7 @@ mod agent;
 mod bill;
 mod chart;
 mod enforced;
+mod frozen;
 mod ground;
 mod hello;
 mod in_place;
@@ -14,6 +15,7 @@ mod node;
 mod quota;
 mod restarts;
 mod security;
+mod virtual_machines;
 
 use std::{env, process::ExitCode, sync::Arc};
 
@@ -62,7 +64,7 @@ fn main() -> Result<ExitCode> {
         Shared(agent::forks_are_refused),
         Shared(agent::writes_are_slowed_to_the_limit),
         Alone(agent::weights_share_the_cpu),
-        Shared(agent::frozen_pods_use_nothing),
+        Shared(frozen::containers_use_nothing_and_go_on),
         Alone(agent::an_agent_that_goes_leaves_nothing),
         Alone(bill::known_seconds_are_billed_over_restarts_and_a_failover),
         Shared(network::pods_reach_services),
@@ -75,11 +77,11 @@ fn main() -> Result<ExitCode> {
         Shared(in_place::what_no_node_has_rolls_and_the_plan_says_so),
         Shared(enforced::a_workload_says_whether_its_node_holds_the_quota),
         Shared(enforced::a_kill_for_want_of_memory_is_told_with_a_size),
+        Shared(virtual_machines::knobs_are_held_at_the_launcher_and_guests_are_paused),
         Shared(security::the_agents_token_reads_pods_and_does_nothing_else),
         Shared(security::usage_of_another_node_is_refused),
         Alone(security::hostile_annotations_are_refused_and_told),
-        Alone(restarts::the_kubelet_restarts_and_pods_stay),
-        Alone(restarts::containerd_restarts_and_pods_stay),
+        Alone(restarts::pods_stay_and_their_knobs_are_held),
     ];
     let runtime = Arc::new(Runtime::new()?);
     // An error is kept as well: the next test would meet it again after minutes.

@@ -60,8 +60,9 @@ pub struct CpuQuota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub burst: Option<Quantity>,
-    /// The share of CPU time where a node has less than is wanted (cpu.weight), from 1 to 10000: 300 gets three times as much as
-    /// 100. Left out, Kubernetes makes it from the request. Held by the node agent.
+    /// The share of CPU time among the containers of one pod while that is short (cpu.weight), from 1 to 10000: 300 gets three times
+    /// as much as 100. Between pods it is the request that counts. Left out, Kubernetes makes it from the request. Held by the node
+    /// agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub weight: Option<i32>,

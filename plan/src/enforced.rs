@@ -36,6 +36,12 @@ pub(crate) fn answer(desired: &Desired, observed: &Observed, resizing: &Resizing
         condition: Some(kept_condition(previous, QUOTA_ENFORCED, status, reason, message, desired.generation, now)),
         look_again: None,
     };
+    let live = observed.sets.iter().map(|set| set.counts(now, 0).live).fold(0, u32::saturating_add);
+    // Whoever waits for the condition after `kubectl apply` is not to be told before there is anything to hold.
+    let none_runs = live == 0 || (in_place.node_quota.is_some() && observed.enforcement.is_empty());
+    if desired.replicas > 0 && none_runs {
+        return condition("Unknown", "NoReplicas", "no replica runs yet");
+    }
     let mut open = None;
     for Enforcement { pod, node, told } in &observed.enforcement {
         match told {

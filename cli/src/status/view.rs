@@ -188,9 +188,9 @@ fn states(workload: &ElasticWorkload, status: &ElasticWorkloadStatus, now: Times
         ("Not scaling", said("ScalingActive", "False"), Tone::Bad),
         ("Not scaling", said("AbleToScale", "False"), Tone::Bad),
         ("Limited", said("ScalingLimited", "True"), Tone::Busy),
-        ("Quota not enforced", said("QuotaEnforced", "False"), Tone::Bad),
-        ("Quota not known to be enforced", said("QuotaEnforced", "Unknown"), Tone::Busy),
-        ("Out of memory", said("OutOfMemory", "True"), Tone::Bad),
+        ("Quota", said("QuotaEnforced", "False"), Tone::Bad),
+        ("Quota", said("QuotaEnforced", "Unknown"), Tone::Busy),
+        ("Memory", said("OutOfMemory", "True"), Tone::Bad),
     ];
     let told = |(name, text, tone): (&'static str, Option<String>, Tone)| text.map(|text| State { name, text, tone });
     states.extend(shown.into_iter().filter_map(told));

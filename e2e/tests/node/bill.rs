@@ -19,7 +19,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -33,6 +33,8 @@ use crate::{
 const NAME: &str = "billed";
 /// Where the guest finds the loopback address of this host.
 const HOST: &str = "10.200.0.1";
+/// What the names of the Services begin with that lead to operators outside of the cluster.
+const OUTSIDE: &str = "outside-";
 /// By this share a bill may differ from what the kernel counted.
 const TOLERANCE: f64 = 0.001;
 
@@ -125,17 +127,23 @@ async fn lead_agents_to(ground: &Ground, operators: &[&Operator]) -> Result<()> 
         (Api::namespaced(client.clone(), SYSTEM), Api::namespaced(client.clone(), SYSTEM));
     let mut aliases = Vec::new();
     for (index, operator) in operators.iter().enumerate() {
-        let name = format!("outside-{index}");
+        let name = format!("{OUTSIDE}{index}");
         let port = operator.usage().context("it takes usage")?.address.port();
-        let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"name": "usage", "port": 9443}]}});
-        let service = services.create(&PostParams::default(), &serde_json::from_value(service)?).await?;
+        // Applied: another test may have led them to one of these before.
+        let parameters = PatchParams::apply("test").force();
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name}, "spec": {"ports": [{"name": "usage", "port": 9443}]},
+        });
+        let service = services.patch(&name, &parameters, &Patch::Apply(service)).await?;
         let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": name, "labels": {"kubernetes.io/service-name": name}},
             "addressType": "IPv4",
             "endpoints": [{"addresses": [HOST], "conditions": {"ready": true}}],
             "ports": [{"name": "usage", "port": port}],
         });
-        slices.create(&PostParams::default(), &serde_json::from_value(slice)?).await?;
+        slices.patch(&name, &parameters, &Patch::Apply(slice)).await?;
         let address = service.spec.and_then(|spec| spec.cluster_ip).context("a Service has an address")?;
         aliases.push(json!({"ip": address, "hostnames": [format!("catamaran-usage.{SYSTEM}.svc")]}));
     }
@@ -160,6 +168,17 @@ async fn lead_agents_to(ground: &Ground, operators: &[&Operator]) -> Result<()> 
     }}}});
     agents.patch("catamaran-agent", &PatchParams::default(), &Patch::Strategic(template)).await?;
     Ok(())
+}
+
+/// The same to the operator that leads, unless that was done before.
+pub(crate) async fn lead_agents_to_the_leader(ground: &Ground) -> Result<()> {
+    // Two tests at once do it once.
+    let leader = ground.operator.lock().await;
+    let services: Api<Service> = Api::namespaced(ground.client.clone(), SYSTEM);
+    match services.get_opt(&format!("{OUTSIDE}0")).await? {
+        Some(_) => Ok(()),
+        None => lead_agents_to(ground, &[&leader]).await,
+    }
 }
 
 /// Waits until an operator's accounts have a reading of the workload.

@@ -11,7 +11,10 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, NAMESPACE, POD_WITHIN};
+use crate::{
+    bill::lead_agents_to_the_leader,
+    ground::{Ground, NAMESPACE, POD_WITHIN},
+};
 
 async fn apply(ground: &Ground, name: &str, container: &Value, quota: &Value) -> Result<()> {
     let workload = json!({
@@ -30,6 +33,7 @@ async fn says(ground: &Ground, name: &str, type_: &str, reason: &str) -> Result<
 }
 
 pub(crate) async fn a_workload_says_whether_its_node_holds_the_quota(ground: &Ground) -> Result<()> {
+    lead_agents_to_the_leader(ground).await?;
     let io = |device: &str| json!([{"device": device, "writeBytesPerSecond": "4Mi"}]);
     let container = json!({"image": LOAD, "args": ["serve"]});
     let quota =
@@ -53,6 +57,7 @@ pub(crate) async fn a_workload_says_whether_its_node_holds_the_quota(ground: &Gr
 }
 
 pub(crate) async fn a_kill_for_want_of_memory_is_told_with_a_size(ground: &Ground) -> Result<()> {
+    lead_agents_to_the_leader(ground).await?;
     let quota = |limit: &str| json!({"memory": {"request": "16Mi", "limit": limit}});
     apply(ground, "hungry", &json!({"image": LOAD, "args": ["memory", "--mib", "200", "--stay"]}), &quota("64Mi"))
         .await?;

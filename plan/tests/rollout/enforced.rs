@@ -40,8 +40,8 @@ fn what_agents_tell_is_one_condition() {
     let not_held = || Told::NotHeld("pids.max: permission denied".to_owned());
     let not_yet = || Told::NotYet("no container main runs".to_owned());
     for (pods, status, reason, words) in [
-        (vec![], "True", "Enforced", "every replica that runs is held"),
-        (vec![Told::Held, Told::Held], "True", "Enforced", ""),
+        (vec![], "Unknown", "NoReplicas", "no replica runs yet"),
+        (vec![Told::Held, Told::Held], "True", "Enforced", "every replica that runs is held"),
         (vec![Told::Held, Told::Nothing], "Unknown", "NotReported", "Pod web-1-1 on node n1 is not known to be held"),
         (
             vec![not_yet(), Told::Nothing],

@@ -8,8 +8,8 @@ use catamaran_plan::{
     frozen::FrozenNote,
     invariants,
     observed::{
-        Instance, InstanceSet, KubeVirt, Launcher, Members, ObservedService, ObservedSet, Pause, Pod, PodQuota, PodSet,
-        Resize, ResizeApi, Selects, Stage,
+        Enforcement, Instance, InstanceSet, KubeVirt, Launcher, Members, ObservedService, ObservedSet, Pause, Pod,
+        PodQuota, PodSet, Resize, ResizeApi, Selects, Stage, Told,
     },
     plan,
     quota::Quota,
@@ -80,9 +80,20 @@ impl World {
             scaling: None,
             resize: ResizeApi::Served,
             usage_due: None,
-            enforcement: Vec::new(),
+            enforcement: self.enforcement(),
             out_of_memory: Vec::new(),
         }
+    }
+
+    /// Agents that hold at once what they are told.
+    fn enforcement(&self) -> Vec<Enforcement> {
+        let runs = |replica: &&Replica| replica.ready.is_some() && replica.quota.annotation.is_some();
+        let held = |replica: &Replica| Enforcement {
+            pod: format!("pod-{:03}", replica.id),
+            node: "node-1".to_owned(),
+            told: Told::Held,
+        };
+        self.view.sets.iter().flat_map(|set| set.instances.iter().filter(runs).map(held)).collect()
     }
 
     fn observed_set(&self, scenario: &Scenario, set: &ViewedSet) -> ObservedSet {

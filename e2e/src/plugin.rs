@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use tokio::{net::TcpStream, task::spawn_blocking};
+use tokio::net::TcpStream;
 
 use crate::{
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, printed},
     installation::{RELEASE, SYSTEM, binary, free_port},
     process::Process,
     wait::eventually,
@@ -80,13 +80,6 @@ impl Plugin {
         let mut command = control_plane.kubectl()?;
         command.arg("catamaran").args(arguments).args(["--namespace", namespace]);
         command.env("PATH", self.path()?).env("CATAMARAN_OPERATOR_URL", &self.url);
-        let output = spawn_blocking(move || command.output()).await??;
-        ensure!(
-            output.status.success(),
-            "kubectl catamaran {arguments:?} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).context("the plugin prints text")
+        printed(command, &format!("kubectl catamaran {arguments:?}")).await
     }
 }

@@ -204,14 +204,7 @@ impl ControlPlane {
     pub async fn run_kubectl(&self, namespace: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.kubectl()?;
         command.args(["--namespace", namespace]).args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        ensure!(
-            output.status.success(),
-            "kubectl {arguments:?} ended with {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).context("kubectl prints text")
+        printed(command, &format!("kubectl {arguments:?}")).await
     }
 
     /// Starts a process that belongs to this ground: its output is kept in [`Self::log`] of `name`, and it cannot outlive this process.
@@ -343,4 +336,16 @@ impl fmt::Debug for ControlPlane {
 async fn read_config(path: &Path) -> Result<Config> {
     let config = Kubeconfig::read_from(path)?;
     Ok(Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?)
+}
+
+/// What a command prints; `what` names it in errors.
+pub(crate) async fn printed(mut command: Command, what: &str) -> Result<String> {
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    ensure!(
+        output.status.success(),
+        "{what} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("{what} prints text"))
 }

@@ -3,9 +3,20 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
-use catamaran_e2e::wait::eventually;
-use kube::{Api, Client, Resource, core::NamespaceResourceScope};
+use catamaran_crds::{ElasticWorkload, WorkloadClass};
+use catamaran_e2e::{wait::eventually, workloads::workloads};
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use kube::{Api, Client, Resource, api::DeleteParams, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
+
+/// Deletes the workloads of a namespace and the classes, and waits until their containers are gone with them.
+pub(super) async fn delete_all(client: &Client, namespace: &str) -> Result<()> {
+    workloads(client, namespace).delete_collection(&DeleteParams::default(), &Default::default()).await?;
+    Api::<WorkloadClass>::all(client.clone()).delete_collection(&DeleteParams::default(), &Default::default()).await?;
+    gone::<ElasticWorkload>(client, namespace).await?;
+    gone::<ReplicaSet>(client, namespace).await?;
+    gone::<Pod>(client, namespace).await
+}
 
 /// Waits until a namespace has no object of a kind.
 pub(super) async fn gone<K>(client: &Client, namespace: &str) -> Result<()>

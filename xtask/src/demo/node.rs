@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_e2e::{
     audit::Mark,
     cluster::Cluster,
@@ -18,16 +17,16 @@ use catamaran_e2e::{
     plugin::Plugin,
     tools::{Tool, Tools},
     wait::eventually,
-    workloads::{condition, pods, wait_for, workloads},
+    workloads::{condition, pods, wait_for},
 };
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
-use kube::{Api, Client, ResourceExt, api::DeleteParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{
     Stage,
-    end::gone,
+    end::delete_all,
     knobs::{Knob, held, used},
     live::Live,
     screen::Screen,
@@ -331,13 +330,7 @@ impl Real {
     async fn delete_all(&self, promises: &mut Promises) -> Result<()> {
         self.screen.say("delete everything");
         let start = Instant::now();
-        workloads(&self.client, NAMESPACE).delete_collection(&DeleteParams::default(), &Default::default()).await?;
-        Api::<WorkloadClass>::all(self.client.clone())
-            .delete_collection(&DeleteParams::default(), &Default::default())
-            .await?;
-        gone::<ElasticWorkload>(&self.client, NAMESPACE).await?;
-        gone::<ReplicaSet>(&self.client, NAMESPACE).await?;
-        gone::<Pod>(&self.client, NAMESPACE).await?;
+        delete_all(&self.client, NAMESPACE).await?;
         promises.note(true, format!("deleted, with all that they owned, in {:.1} s", start.elapsed().as_secs_f64()));
         Ok(())
     }

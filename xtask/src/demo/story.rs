@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use catamaran_crds::{
-    ElasticWorkload, WorkloadClass,
-    kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
-};
+use catamaran_crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use catamaran_e2e::{
     control_plane::ControlPlane,
     history::{Moment, Recorder},
@@ -20,20 +17,16 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::{apply, wait_ready, workloads},
 };
-use k8s_openapi::api::{
-    apps::v1::ReplicaSet,
-    coordination::v1::Lease,
-    core::v1::{Pod, Service},
-};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Service};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 
 use super::{
     Stage,
-    end::gone,
+    end::{delete_all, gone},
     live::Live,
     load,
     screen::Screen,
@@ -253,15 +246,9 @@ impl Simulated {
     async fn delete_all(&self, promises: &mut Promises) -> Result<()> {
         self.screen.say("delete everything");
         let start = Instant::now();
-        workloads(&self.client, NAMESPACE).delete_collection(&DeleteParams::default(), &Default::default()).await?;
-        Api::<WorkloadClass>::all(self.client.clone())
-            .delete_collection(&DeleteParams::default(), &Default::default())
-            .await?;
-        gone::<ElasticWorkload>(&self.client, NAMESPACE).await?;
-        gone::<ReplicaSet>(&self.client, NAMESPACE).await?;
+        delete_all(&self.client, NAMESPACE).await?;
         gone::<VirtualMachineInstanceReplicaSet>(&self.client, NAMESPACE).await?;
         gone::<VirtualMachineInstance>(&self.client, NAMESPACE).await?;
-        gone::<Pod>(&self.client, NAMESPACE).await?;
         gone::<Service>(&self.client, NAMESPACE).await?;
         promises.note(true, format!("deleted, with all that they owned, in {:.1} s", start.elapsed().as_secs_f64()));
         Ok(())

@@ -5,13 +5,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing::get,
-};
+use axum::{Router, extract::State, http::StatusCode, response::Response, routing::get};
+use catamaran_process::openmetrics;
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 
 use crate::{metrics::Metrics, node::Cgroups};
@@ -92,12 +87,6 @@ async fn readyz(State(probes): State<Probes>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
-    match probes.metrics.render() {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+async fn metrics(State(probes): State<Probes>) -> Response {
+    openmetrics::response(probes.metrics.render())
 }

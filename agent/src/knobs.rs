@@ -260,10 +260,10 @@ pub fn wanted(quota: &NodeQuota, container: &str, facts: &Facts<'_>) -> Wanted {
     }
     if let Some(asked) = cpu_burst_usec {
         match burst(*asked, facts) {
-            Ok(burst) => {
-                wanted.slots.insert(Slot::CpuBurst, Limit::At(burst));
-                if burst < *asked {
-                    let reason = format!("{asked} us are above the CPU limit; held at {burst} us");
+            Ok(Burst { usec, may_rise }) => {
+                wanted.slots.insert(Slot::CpuBurst, Limit::At(usec));
+                if usec < *asked && !may_rise {
+                    let reason = format!("{asked} us are above the CPU limit; held at {usec} us");
                     wanted.impossible.push((Knob::CpuBurst, reason));
                 }
             }
@@ -287,13 +287,21 @@ pub fn wanted(quota: &NodeQuota, container: &str, facts: &Facts<'_>) -> Wanted {
     wanted
 }
 
+/// How much burst the kernel takes now.
+struct Burst {
+    usec: u64,
+    /// The pod asks for a limit that has room for all of it, and the kubelet has yet to set that.
+    may_rise: bool,
+}
+
 /// The burst that the kernel takes: not above the quota in cpu.max. And not above what the pod asks for, either, because a
 /// burst above a *new* limit keeps the kubelet from setting it: lowered here, a resize goes through within a second.
-fn burst(asked: u64, facts: &Facts<'_>) -> Result<u64, &'static str> {
+fn burst(asked: u64, facts: &Facts<'_>) -> Result<Burst, &'static str> {
     let cpu_max = facts.cpu_max.ok_or("the container has no cpu.max")?;
     let quota = cpu_max.quota_usec.ok_or("without a CPU limit there is no burst")?;
     let asked_limit = facts.cpu_limit_millicores.map(|limit| limit.saturating_mul(cpu_max.period_usec) / 1000);
-    Ok(asked.min(quota).min(asked_limit.unwrap_or(quota)))
+    let limit = asked_limit.unwrap_or(quota);
+    Ok(Burst { usec: asked.min(quota).min(limit), may_rise: asked <= limit })
 }
 
 /// cpu.max.burst of the pod's own cgroup. The kubelet gives the pod the sum of its containers' limits as its cpu.max, and

@@ -9,7 +9,7 @@ use clap::Parser;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    settings.start_logging();
+    settings.log.start(None);
     match run::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

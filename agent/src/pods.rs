@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use catamaran_crds::{
@@ -12,6 +12,7 @@ use catamaran_crds::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::Object;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::layout::{ContainerId, Uid};
 
@@ -175,40 +176,58 @@ fn cpu_limit(spec: &Spec, container: &str) -> Option<u64> {
 
 /// The pods of this node, shared by all who look at them.
 #[derive(Clone, Debug, Default)]
-pub struct Pods(Arc<Mutex<BTreeMap<Box<str>, Arc<Pod>>>>);
+pub struct Pods(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    pods: Mutex<BTreeMap<Box<str>, Arc<Pod>>>,
+    /// Kept until somebody waits for it.
+    edited: Notify,
+}
 
 impl Pods {
     /// A pod as it is now.
     pub fn set(&self, pod: Pod) {
-        let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pods = self.lock();
+        let known = pods.get(pod.uid.as_str());
         // An equal pod stays the same one, so that whoever looks at it sees at once that nothing changed.
-        match pods.get(pod.uid.as_str()) {
-            Some(known) if **known == pod => {}
-            Some(_) | None => {
-                pods.insert(pod.uid.as_str().into(), Arc::new(pod));
-            }
+        if known.is_some_and(|known| **known == pod) {
+            return;
         }
+        if pod.annotation.is_some() || known.is_some_and(|known| known.annotation.is_some()) {
+            self.0.edited.notify_one();
+        }
+        pods.insert(pod.uid.as_str().into(), Arc::new(pod));
+    }
+
+    /// Waits until a pod with a quota is another one: its quota or its CPU limit was edited, or a container of it was started.
+    pub async fn edited(&self) {
+        self.0.edited.notified().await;
     }
 
     /// A pod is gone.
     pub fn remove(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.lock().remove(uid);
     }
 
     /// Only these are left.
     pub fn keep(&self, uids: &std::collections::HashSet<Box<str>>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| uids.contains(uid));
+        self.lock().retain(|uid, _| uids.contains(uid));
     }
 
     /// One of them.
     #[must_use]
     pub fn get(&self, uid: &Uid) -> Option<Arc<Pod>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid.as_str()).cloned()
+        self.lock().get(uid.as_str()).cloned()
     }
 
     /// All of them now, by uid.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Pod>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.lock().values().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Pod>>> {
+        self.0.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use catamaran_process::signals;
 use catamaran_usage::{
     identity::PodIdentity,
     proto::QuotaState,
@@ -16,10 +17,9 @@ use catamaran_usage::{
 use kube::Client;
 use tokio::{
     net::TcpListener,
-    signal::unix,
     sync::watch,
     task::{JoinError, spawn_blocking},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -37,6 +37,8 @@ use crate::{
 
 /// How often everything is sampled and compared.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often at most for edits: a flood of them costs no more than that.
+const EDITS_EVERY: Duration = Duration::from_millis(200);
 /// How often a node without cgroup v2 is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -70,7 +72,7 @@ pub enum Ended {
 /// # Errors
 /// See [`Ended`]. A stop by signal is no error.
 pub async fn run(settings: Settings) -> Result<(), Ended> {
-    let stop = stop_on_signals()?;
+    let stop = signals::stop().map_err(Ended::Signals)?;
     let files = node::raise_open_files();
     tracing::info!(node = settings.node, open_files = files, "the agent starts");
     let client = Client::try_default().await.map_err(|error| Ended::Config(Box::new(error)))?;
@@ -194,7 +196,13 @@ async fn sample(
     }
 }
 
-/// Compares quotas each second, and sets everything back at the end.
+/// Waits for an edit that is to take effect before the next second. `last` is when quotas were compared last.
+async fn edited(pods: &Pods, last: Instant) {
+    pods.edited().await;
+    sleep_until(last + EDITS_EVERY).await;
+}
+
+/// Compares quotas each second and when one is edited, and sets everything back at the end.
 async fn enforce(
     settings: &Settings,
     pods: Pods,
@@ -205,6 +213,7 @@ async fn enforce(
     let mut enforcer = Enforcer::new(settings.cgroup_root.clone(), settings.sys_block.clone());
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut last = Instant::now();
     let mut listed = probes.listed.clone();
     tokio::select! {
         // Its sender lives as long as the watch.
@@ -214,8 +223,10 @@ async fn enforce(
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            () = edited(&pods, last) => {}
             () = stop.cancelled() => break,
         }
+        last = Instant::now();
         let all = pods.all();
         let (returned, round) = spawn_blocking(move || {
             let round = enforcer.round(&all, node::monotonic());
@@ -258,21 +269,4 @@ fn tell(before: &HashMap<Uid, QuotaState>, round: &Round, pods: &Pods) {
             tracing::info!(namespace, pod, "a quota is held");
         }
     }
-}
-
-/// SIGTERM (Kubernetes) and SIGINT (a terminal) stop the process gracefully.
-fn stop_on_signals() -> Result<CancellationToken, Ended> {
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(Ended::Signals)?;
-    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(Ended::Signals)?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("asked to stop");
-        token.cancel();
-    });
-    Ok(stop)
 }

@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use catamaran_process::logs::LogSettings;
 use clap::{Parser, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 /// Samples the cgroups of this node's pods, pushes usage to the operator, and holds pods to their quota.
 ///
@@ -38,12 +38,9 @@ pub struct Settings {
     /// What happens to pods' quotas when the agent is asked to stop.
     #[arg(long, env = "CATAMARAN_ON_STOP", value_enum, default_value_t = OnStop::Undo)]
     pub on_stop: OnStop,
-    /// How logs are written.
-    #[arg(long, env = "CATAMARAN_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    pub log_format: LogFormat,
-    /// Which logs are written: a level, or a filter such as `info,catamaran_agent=debug`.
-    #[arg(long, env = "CATAMARAN_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
+    /// How and which logs are written.
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 /// A name and a port.
@@ -64,15 +61,6 @@ pub enum OnStop {
     Keep,
 }
 
-/// How logs are written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line, for a log collector.
-    Json,
-    /// Text, for people.
-    Pretty,
-}
-
 fn service(text: &str) -> Result<Service, String> {
     let wrong = || format!("{text:?} is not HOST:PORT");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -85,21 +73,5 @@ impl Settings {
     #[must_use]
     pub fn server_name(&self) -> &str {
         if self.usage_server_name.is_empty() { &self.usage_service.host } else { &self.usage_server_name }
-    }
-
-    /// Starts logging to standard error.
-    pub fn start_logging(&self) {
-        let (filter, wrong) = match EnvFilter::try_new(&self.log_level) {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new("info"), Some(error)),
-        };
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Json => builder.json().init(),
-            LogFormat::Pretty => builder.init(),
-        }
-        if let Some(error) = wrong {
-            tracing::warn!(%error, "--log-level is no filter; logging at info");
-        }
     }
 }

@@ -268,7 +268,10 @@ fn a_burst_never_keeps_the_kubelet_from_lowering_a_limit() {
     assert_eq!(holder.step(&wanted.slots).failures, []);
     kernel.state().cpu_max = Some(20_000);
     assert_eq!(step(&mut holder, &asked), Outcome::default());
-    // Raised again, the burst follows.
+    // Raised again, the burst follows; until the kubelet has done it, there is nothing to tell.
+    let facts = Facts { cpu_limit_millicores: Some(1000), ..kernel.facts() };
+    let wanted = knobs::wanted(&asked, "main", &facts);
+    assert_eq!((wanted.slots, wanted.impossible), ([(Slot::CpuBurst, Limit::At(20_000))].into(), Vec::new()));
     kernel.state().cpu_max = Some(100_000);
     assert_eq!(step(&mut holder, &asked).failures, []);
     assert_eq!(kernel.all().0.get("cpu.max.burst"), Some(&Limit::At(40_000)));

@@ -159,7 +159,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub async fn metrics(&self, pod: &Pod, port: u16) -> Result<String> {
-        metrics(&self.node, pod, port).await
+        self.node.metrics(pod, port).await
     }
 
     async fn diagnosis(&self) -> Result<String> {
@@ -172,24 +172,6 @@ impl Cluster {
         text += &self.node.shell(log).await?;
         Ok(text)
     }
-}
-
-/// What a pod of a node tells at /metrics. The guest's wget is no way: without KVM it crashes at times.
-///
-/// # Errors
-/// When it does not answer.
-pub async fn metrics(node: &Node, pod: &Pod, port: u16) -> Result<String> {
-    let address = address(pod)?;
-    node.shell(&format!("printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port}")).await
-}
-
-/// The address of a pod that runs.
-///
-/// # Errors
-/// When it has none.
-pub fn address(pod: &Pod) -> Result<String> {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    address.with_context(|| format!("the pod {} has no address", pod.name_any()))
 }
 
 /// The value of a metric without labels, or the first of those with.

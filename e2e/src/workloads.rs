@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use catamaran_crds::{ElasticWorkload, names::WORKLOAD_LABEL};
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
@@ -67,6 +67,33 @@ pub async fn pods(client: &Client, namespace: &str, workload: &str) -> Result<Ve
 pub fn pod_is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The pods of a workload that stay: none that is on its way out.
+///
+/// # Errors
+/// What the API server answers.
+pub async fn staying_pods(client: &Client, namespace: &str, workload: &str) -> Result<Vec<Pod>> {
+    let mut pods = pods(client, namespace, workload).await?;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+/// The one pod of a workload that stays.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub async fn only_pod(client: &Client, namespace: &str, workload: &str) -> Result<Pod> {
+    let mut pods = staying_pods(client, namespace, workload).await?;
+    ensure!(pods.len() == 1, "{workload} has {} pods", pods.len());
+    pods.pop().context("a pod")
+}
+
+/// How often the containers of a pod were started again.
+#[must_use]
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    statuses.map(|status| status.restart_count).sum()
 }
 
 /// A condition of a workload, if it speaks of the present spec.

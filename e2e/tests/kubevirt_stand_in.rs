@@ -84,32 +84,6 @@ impl Ground {
         Ok(self.instances.list(&Default::default()).await?.iter().map(ResourceExt::name_any).collect())
     }
 
-    /// Waits until the garbage collector watches KubeVirt's kinds. A young one learns new kinds every 30 s; until then it orphans
-    /// nothing of them, and takes them for left behind later. The set has no VMI on purpose: an owner is known from what it owns,
-    /// watched or not.
-    async fn garbage_collected(&self) -> Result<()> {
-        let canary = serde_json::from_value(json!({
-            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceReplicaSet",
-            "metadata": {
-                "name": "canary",
-                "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "00000000-0000-4000-8000-000000000000"}],
-            },
-            "spec": {
-                "replicas": 0,
-                "selector": {"matchLabels": {"app": "canary"}},
-                "template": {
-                    "metadata": {"labels": {"app": "canary"}},
-                    "spec": {"domain": {"memory": {"guest": "64Mi"}, "devices": {}}},
-                },
-            },
-        }))?;
-        self.sets.create(&PostParams::default(), &canary).await?;
-        eventually("a set whose owner is gone is collected", Duration::from_secs(90), || async {
-            Ok(self.sets.get_opt("canary").await?.is_none().then_some(()))
-        })
-        .await
-    }
-
     async fn live(&self, what: &str, count: usize) -> Result<BTreeSet<String>> {
         eventually(what, WITHIN, || async {
             let names = self.names().await?;
@@ -196,7 +170,7 @@ async fn scale_in_pause_and_loss() -> Result<()> {
     })
     .await?;
     // Orphans are adopted by a set with the same selector.
-    ground.garbage_collected().await?;
+    kubevirt::garbage_collected(&ground.sets).await?;
     let orphans = ground.names().await?;
     ground
         .sets

@@ -117,18 +117,7 @@ impl Writer {
                 }
             },
             Action::UpdateSet(update) => {
-                let patch = objects::set_patch(update);
-                match update.set.hull {
-                    Hull::Container => {
-                        // Containers are named in it.
-                        let (patch, index) = (Patch::Strategic(patch), &self.stores.replica_sets);
-                        self.patch_set::<ReplicaSet>(desired, &update.set, &patch, index).await?;
-                    }
-                    Hull::VirtualMachine => {
-                        let (patch, index) = (Patch::Merge(patch), &self.stores.machine_sets);
-                        self.patch_set::<VirtualMachineInstanceReplicaSet>(desired, &update.set, &patch, index).await?;
-                    }
-                }
+                self.patch_set(&desired.namespace, &update.set, objects::set_patch(update)).await?;
             }
             Action::DeleteSet(set) => match set.hull {
                 Hull::Container => {
@@ -147,17 +136,18 @@ impl Writer {
             // No answer about a pod is entered: the watch has to show a mark, as it does to the ReplicaSet controller; and the
             // workload is planned again when it shows a quota.
             Action::MarkPod { name, uid, marked } => {
-                self.annotate_pod(desired, name, &objects::pod_patch(uid, *marked)).await?;
+                self.annotate_pod(&desired.namespace, name, &objects::pod_patch(uid, *marked)).await?;
             }
             Action::AnnotatePod { name, uid, annotation } => {
                 let patch = objects::node_quota_patch(uid, annotation.as_deref());
-                self.annotate_pod(desired, name, &patch).await?;
+                self.annotate_pod(&desired.namespace, name, &patch).await?;
             }
             Action::PauseInstance { name, paused } => self.pause(desired, name, *paused).await?,
             Action::ResizePod { name, uid, container, quota } => {
                 self.metrics.write(Verb::Patch, "Pod/resize");
                 let patch = Patch::Strategic(objects::resize_patch(uid, container, *quota));
-                let answer = self.api::<Pod>(desired).patch_subresource("resize", name, &parameters(), &patch).await;
+                let answer =
+                    self.api::<Pod>(&desired.namespace).patch_subresource("resize", name, &parameters(), &patch).await;
                 if let Err(kube::Error::Api(status)) = &answer
                     && status.code == 403
                     && status.message.contains(NEVER_ENOUGH)
@@ -186,9 +176,13 @@ impl Writer {
         Ok(())
     }
 
-    async fn annotate_pod(&self, desired: &Desired, name: &str, patch: &serde_json::Value) -> Result<(), Failure> {
+    /// Changes annotations of a pod.
+    ///
+    /// # Errors
+    /// See [`Failure`]. A pod that is gone, or is another one by now, is none.
+    pub async fn annotate_pod(&self, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<(), Failure> {
         self.metrics.write(Verb::Patch, "Pod");
-        let answer = self.api::<Pod>(desired).patch_metadata(name, &parameters(), &Patch::Merge(patch)).await;
+        let answer = self.api::<Pod>(namespace).patch_metadata(name, &parameters(), &Patch::Merge(patch)).await;
         of_a_pod(name, answer.map(|_| ())).map(|_| ())
     }
 
@@ -238,11 +232,11 @@ impl Writer {
         answer.map(|workload| workload.metadata.resource_version).map_err(|error| Failure::of(object, error))
     }
 
-    fn api<K>(&self, desired: &Desired) -> Api<K>
+    fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.client.clone(), &desired.namespace)
+        Api::namespaced(self.client.clone(), namespace)
     }
 
     /// Makes an object that must not take over a stranger of the same name.
@@ -251,7 +245,7 @@ impl Writer {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let name = object.name_any();
-        let found = self.api::<K>(desired).get_metadata_opt(&name).await;
+        let found = self.api::<K>(&desired.namespace).get_metadata_opt(&name).await;
         match found.map_err(|error| Failure::of(describe::<K>(&name), error))? {
             // Without force: a stranger that slips in here owns its fields, and the API server answers with a conflict.
             None => self.server_side_apply(desired, object, false).await,
@@ -280,13 +274,36 @@ impl Writer {
         let mut parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
         parameters.force = force;
         self.metrics.write(Verb::Apply, &K::kind(&()));
-        let answer = self.api::<K>(desired).patch(&name, &parameters, &Patch::Apply(object)).await;
+        let answer = self.api::<K>(&desired.namespace).patch(&name, &parameters, &Patch::Apply(object)).await;
         answer.map_err(|error| Failure::of(describe::<K>(&name), error))
     }
 
-    async fn patch_set<K>(
+    /// Changes a replica set, by a patch with its uid and resourceVersion.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn patch_set(
         &self,
-        desired: &Desired,
+        namespace: &str,
+        set: &SetReference,
+        patch: serde_json::Value,
+    ) -> Result<(), Failure> {
+        match set.hull {
+            Hull::Container => {
+                // Containers are named in it.
+                let (patch, index) = (Patch::Strategic(patch), &self.stores.replica_sets);
+                self.patch_set_of::<ReplicaSet>(namespace, set, &patch, index).await
+            }
+            Hull::VirtualMachine => {
+                let (patch, index) = (Patch::Merge(patch), &self.stores.machine_sets);
+                self.patch_set_of::<VirtualMachineInstanceReplicaSet>(namespace, set, &patch, index).await
+            }
+        }
+    }
+
+    async fn patch_set_of<K>(
+        &self,
+        namespace: &str,
         set: &SetReference,
         patch: &Patch<serde_json::Value>,
         index: &Index<SetEntry>,
@@ -296,7 +313,7 @@ impl Writer {
         SetEntry: for<'a> From<&'a K>,
     {
         self.metrics.write(Verb::Patch, &K::kind(&()));
-        let answer = self.api::<K>(desired).patch(&set.name, &parameters(), patch).await;
+        let answer = self.api::<K>(namespace).patch(&set.name, &parameters(), patch).await;
         let answer = answer.map_err(|error| match error {
             // Deleted in the meantime: the view is old, as with a conflict.
             kube::Error::Api(status) if status.code == 404 => Failure::Conflict { object: describe::<K>(&set.name) },
@@ -314,7 +331,7 @@ impl Writer {
         let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
         let parameters = DeleteParams::background().preconditions(preconditions);
         self.metrics.write(Verb::Delete, &K::kind(&()));
-        match self.api::<K>(desired).delete(name, &parameters).await {
+        match self.api::<K>(&desired.namespace).delete(name, &parameters).await {
             Ok(answer) => Ok(answer.left()),
             // Gone already: what was wanted.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),

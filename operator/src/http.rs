@@ -10,13 +10,8 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
-    routing::get,
-};
+use axum::{Router, extract::State, http::StatusCode, response::Response, routing::get};
+use catamaran_process::openmetrics;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -85,16 +80,10 @@ async fn readyz(State(probes): State<Probes>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
+async fn metrics(State(probes): State<Probes>) -> Response {
     let workloads = probes.stores.workloads.state();
     let labels = workloads.iter().map(|workload| labels(workload));
-    match probes.metrics.render(probes.queue.backlog().depth, labels) {
-        Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    openmetrics::response(probes.metrics.render(probes.queue.backlog().depth, labels))
 }
 
 fn labels(workload: &StoredWorkload) -> WorkloadLabels {

@@ -3,6 +3,7 @@
 //! - [`stores`]: what is known of the cluster, kept by watches, with the operator's own writes seen at once
 //! - [`observe`]: the part of it that one workload's plan may look at
 //! - [`apply`]: carries out a plan's actions; the only code that writes workload objects
+//! - [`orphans`]: what is done for replicas whose workload was deleted without them
 //! - [`reconcile`]: one pass for one workload, and the loop around it
 //! - [`lease`]: who may write at all
 //! - [`autoscaler`]: keeps the counts up to date, with what usage and metrics say
@@ -23,6 +24,7 @@ pub mod intake;
 pub mod lease;
 pub mod metrics;
 pub mod observe;
+pub mod orphans;
 pub mod queue;
 pub mod reconcile;
 pub mod run;

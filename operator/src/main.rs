@@ -8,7 +8,8 @@ use clap::Parser;
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    settings.start_logging();
+    // It opens a span of its own around each reconcile; ours says the same.
+    settings.log.start(Some("kube_runtime=warn"));
     match run::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -22,12 +22,16 @@ use crate::{
     findings::Findings,
     metrics::Metrics,
     observe::{Agents, add_pods, observe},
+    orphans::let_go,
     queue::Queue,
     stores::{StoredWorkload, Stores, WorkloadKey},
 };
 
 /// How soon a plan that met a conflict is made again: the other write is on its way by the watch.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// How soon it is tried again to let go of orphans.
+const AFTER_ORPHANS: Duration = Duration::from_secs(1);
 
 /// What a reconcile works with.
 pub struct Context {
@@ -82,11 +86,17 @@ impl Context {
         use_it(entry)
     }
 
-    /// Forgets workloads that are gone.
-    pub fn forget(&self, key: &WorkloadKey) {
+    /// Forgets a workload that is gone, and lets go what it left behind.
+    pub async fn gone(&self, key: &WorkloadKey) {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.queue.gone(key);
         self.autoscaler.forget(key);
+        if let Err(failure) = let_go(&self.stores, &self.writer, key).await {
+            self.metrics.failed(failure.class());
+            tracing::warn!(namespace = key.namespace, name = key.name, %failure, "orphans are not let go yet");
+            tokio::time::sleep(AFTER_ORPHANS).await;
+            self.queue.wake_now(key.clone());
+        }
     }
 }
 
@@ -108,6 +118,7 @@ pub async fn reconcile(stored: Arc<StoredWorkload>, context: Arc<Context>) -> Re
 async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Action, Failure> {
     if stored.meta().deletion_timestamp.is_some() {
         // The garbage collector takes the children, or leaves them, as whoever deleted it asked.
+        let_go(&context.stores, &context.writer, key).await?;
         return Ok(Action::await_change());
     }
     let workload = match &stored.0 {

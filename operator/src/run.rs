@@ -10,6 +10,7 @@ use std::{
 };
 
 use axum::http::{HeaderValue, header::USER_AGENT};
+use catamaran_process::signals;
 use futures::{FutureExt, StreamExt, stream};
 use kube::{
     Client,
@@ -18,7 +19,7 @@ use kube::{
         controller::{Config, Error, ReconcileReason, ReconcileRequest},
     },
 };
-use tokio::{net::TcpListener, signal::unix};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -68,7 +69,7 @@ pub enum Ended {
 /// # Errors
 /// See [`Ended`]. A stop by signal is no error.
 pub async fn run(settings: Settings) -> Result<(), Ended> {
-    let stop = stop_on_signals()?;
+    let stop = signals::stop().map_err(Ended::Signals)?;
     let mut config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
     let identity = settings.lease_identity();
     // So that an audit log tells which process wrote.
@@ -195,6 +196,9 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
 async fn reconcile_all(context: Arc<Context>, workers: u16, stop: CancellationToken) {
     let store = context.stores.workloads.clone();
     let keys = context.queue.lead();
+    // Of workloads that were deleted while nobody led.
+    context.queue.wake_all(context.stores.replica_sets.keys());
+    context.queue.wake_all(context.stores.machine_sets.keys());
     context.queue.wake_all(store.state().iter().map(|workload| {
         let reference = kube::runtime::reflector::ObjectRef::from_obj(workload.as_ref());
         WorkloadKey { namespace: reference.namespace.unwrap_or_default(), name: reference.name }
@@ -211,30 +215,12 @@ async fn reconcile_all(context: Arc<Context>, workers: u16, stop: CancellationTo
         requests,
         config,
     )
-    .for_each(|outcome: Result<_, Error<Failure, Infallible>>| {
+    .for_each_concurrent(None, |outcome: Result<_, Error<Failure, Infallible>>| async {
         if let Err(Error::ObjectNotFound(reference)) = outcome {
             let name = reference.name.clone();
             let namespace = reference.namespace.clone().unwrap_or_default();
-            context.forget(&WorkloadKey { namespace, name });
+            context.gone(&WorkloadKey { namespace, name }).await;
         }
-        std::future::ready(())
     })
     .await;
-}
-
-/// SIGTERM (Kubernetes) and SIGINT (a terminal) stop the process gracefully.
-fn stop_on_signals() -> Result<CancellationToken, Ended> {
-    let stop = CancellationToken::new();
-    let token = stop.clone();
-    let mut terminate = unix::signal(unix::SignalKind::terminate()).map_err(Ended::Signals)?;
-    let mut interrupt = unix::signal(unix::SignalKind::interrupt()).map_err(Ended::Signals)?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("asked to stop; finishing what runs");
-        token.cancel();
-    });
-    Ok(stop)
 }

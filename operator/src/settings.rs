@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use clap::{Parser, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use catamaran_process::logs::LogSettings;
+use clap::Parser;
 
 use crate::{intake::settings::UsageSettings, sources::prometheus::PrometheusSettings};
 
@@ -40,21 +40,9 @@ pub struct Settings {
     /// Queries of Prometheus.
     #[command(flatten)]
     pub prometheus: PrometheusSettings,
-    /// How logs are written.
-    #[arg(long, env = "CATAMARAN_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
-    pub log_format: LogFormat,
-    /// Which logs are written: a level, or a filter such as `info,catamaran_operator=debug`.
-    #[arg(long, env = "CATAMARAN_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
-}
-
-/// How logs are written.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line, for a log collector.
-    Json,
-    /// Text, for people.
-    Pretty,
+    /// How and which logs are written.
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 impl Settings {
@@ -74,22 +62,5 @@ impl Settings {
         };
         let started = jiff::Timestamp::now().as_nanosecond();
         format!("{name}_{}_{started}", std::process::id())
-    }
-
-    /// Starts logging to standard error.
-    pub fn start_logging(&self) {
-        // kube-runtime opens a span of its own around each reconcile; ours says the same.
-        let (filter, wrong) = match EnvFilter::try_new(format!("kube_runtime=warn,{}", self.log_level)) {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new("info"), Some(error)),
-        };
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Json => builder.json().init(),
-            LogFormat::Pretty => builder.init(),
-        }
-        if let Some(error) = wrong {
-            tracing::warn!(%error, "--log-level is no filter; logging at info");
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use catamaran_crds::{Hull, ServicePort};
 
-use crate::{crash_loop::CrashLoop, frozen::FrozenNote, quota::Quota, revision::Template};
+use crate::{crash_loop::CrashLoop, frozen::FrozenNote, observed::ObservedSet, quota::Quota, revision::Template};
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,7 +10,7 @@ pub enum Action {
     /// Make the replica set of a revision.
     CreateSet(Box<NewSet>),
     /// Change a replica set's scale, pause or notes, and of its template the quota.
-    UpdateSet(SetUpdate),
+    UpdateSet(Box<SetUpdate>),
     /// Delete a replica set without replicas that has fallen out of the history.
     DeleteSet(SetReference),
     /// Delete one VirtualMachineInstance: a victim of a scale-in, while its set is paused.
@@ -104,6 +104,19 @@ pub struct SetReference {
     pub resource_version: String,
 }
 
+impl SetReference {
+    /// The reference of a set as it was observed.
+    #[must_use]
+    pub fn of(set: &ObservedSet) -> Self {
+        Self {
+            hull: set.hull(),
+            name: set.name.clone(),
+            uid: set.uid.clone(),
+            resource_version: set.resource_version.clone(),
+        }
+    }
+}
+
 /// A change of a replica set; what is `None` stays.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SetUpdate {
@@ -138,6 +151,8 @@ pub struct SetQuota {
     pub resources: Option<Quota>,
     /// What the node agent is told: `Some(None)` takes the annotation off.
     pub annotation: Option<Option<String>>,
+    /// Whether the template has no other annotation: KubeVirt's webhooks may take an empty map for null, and refuse it.
+    pub lone: bool,
 }
 
 impl SetUpdate {

@@ -9,11 +9,10 @@ use catamaran_crds::{ElasticWorkloadStatus, NodeQuota};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    action::{Action, SetQuota, SetUpdate},
+    action::{Action, SetQuota, SetReference, SetUpdate},
     decided,
     desired::{Desired, Invalid},
     in_place::{Resizing, annotate},
-    machines,
     observed::{InstanceSet, Members, Observed, ObservedSet, Pause, Pod, PodQuota},
     planner::{self, Plan, Step},
     report::{Reason, Wait},
@@ -123,7 +122,7 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
     let mut steps: Vec<Step> = planner::service_step(desired, observed, &mut problems).into_iter().collect();
     let mut left = 0_u32;
     for set in sets {
-        let mut update = SetUpdate::none(machines::reference(set));
+        let mut update = SetUpdate::none(SetReference::of(set));
         let mut of_replicas = Vec::new();
         match &set.members {
             Members::Pods(pods) => {
@@ -148,7 +147,7 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
         let used = set.replicas > 0 || !of_replicas.is_empty();
         if !update.is_empty() && !set.deleting && used {
             // Replicas to come are frozen as well, and it is noted before it is done.
-            steps.push(Step { action: Action::UpdateSet(update), why: Reason::Freeze });
+            steps.push(Step { action: Action::UpdateSet(Box::new(update)), why: Reason::Freeze });
         }
         steps.extend(of_replicas);
     }
@@ -217,7 +216,8 @@ fn only_frozen(container: &str) -> NodeQuota {
 }
 
 fn of_template(container: &str, annotation: Option<String>) -> SetQuota {
-    SetQuota { container: container.to_owned(), resources: None, annotation: Some(annotation) }
+    // Of virtual machines' templates it takes nothing off.
+    SetQuota { container: container.to_owned(), resources: None, annotation: Some(annotation), lone: false }
 }
 
 fn pause(name: &str, paused: bool) -> Step {

@@ -2,7 +2,8 @@
 //!
 //! A replica set of containers is kept when nothing but its quota changes: its template is changed for pods to come, and each pod
 //! is resized (KEP-1287) and told to the node agent by its annotation. The kernel refuses a CPU limit below cpu.max.burst, so
-//! the burst is lowered before a resize and raised after it. Each step is found again from what is observed.
+//! the agent is told before the resize is asked for: it lowers the burst at once, and raises it as soon as cpu.max lets it.
+//! Each step is found again from what is observed.
 
 use std::borrow::Cow;
 
@@ -12,7 +13,6 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use crate::{
     action::{Action, SetQuota},
     desired::Desired,
-    knobs::with_burst_of,
     observed::{Members, Observed, ObservedSet, Pod, PodQuota, Resize, ResizeApi, count},
     planner::Step,
     quota::Quota,
@@ -91,6 +91,7 @@ impl InPlace {
             // Nobody else writes a template, so it is to be the same and not only enough.
             resources: self.resources.filter(|wanted| *wanted != self.resources_of(there)),
             annotation: (annotation != there.annotation).then_some(annotation),
+            lone: there.lone,
         };
         (change.resources.is_some() || change.annotation.is_some()).then_some(change)
     }
@@ -285,21 +286,17 @@ fn of_pod(in_place: &InPlace, pod: &Pod, api: ResizeApi, resizing: &mut Resizing
     let there = &pod.quota;
     let resize = in_place.resources.filter(|_| !in_place.fits(there) && api == ResizeApi::Served);
     let settled = resize.is_none() && (in_place.resources.is_none() || there.resize == Resize::Settled);
-    let held = there.annotation.as_deref().and_then(|text| NodeQuota::parse(text).ok());
     let wanted = in_place.annotation();
-    let now = match &in_place.node_quota {
-        Some(quota) if !settled => Some(with_burst_of(quota, held.as_ref()).to_annotation()),
-        Some(_) | None => wanted.clone(),
-    };
     let mut steps = Vec::new();
-    if there.annotation != now {
+    if there.annotation != wanted {
+        let held = there.annotation.as_deref().and_then(|text| NodeQuota::parse(text).ok());
         let burst = |quota: Option<&NodeQuota>| quota.and_then(|quota| quota.cpu_burst_usec).unwrap_or(0);
         let why = if burst(held.as_ref()) > burst(in_place.node_quota.as_ref()) && resize.is_some() {
             Reason::LowerBurst
         } else {
             Reason::Quota
         };
-        steps.push(annotate(&pod.name, &pod.uid, now, why));
+        steps.push(annotate(&pod.name, &pod.uid, wanted, why));
     }
     // Asked before and still another one: either the watch has not shown it yet, or somebody else changed it.
     let asked = resize.is_some() && there.asked == resize;
@@ -314,7 +311,7 @@ fn of_pod(in_place: &InPlace, pod: &Pod, api: ResizeApi, resizing: &mut Resizing
             why: Reason::Quota,
         });
     }
-    if !settled || there.annotation != wanted {
+    if !settled || !steps.is_empty() {
         resizing.open = resizing.open.saturating_add(1);
         let by = match &there.resize {
             _ if asked => Some(Obstruction::Overruled),

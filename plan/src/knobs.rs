@@ -86,15 +86,6 @@ impl Knobs {
     }
 }
 
-/// `wanted` with a burst that is not above what was held so far. Lowered before a resize, raised after it: the kernel refuses a
-/// limit below the burst.
-#[must_use]
-pub fn with_burst_of(wanted: &NodeQuota, before: Option<&NodeQuota>) -> NodeQuota {
-    let held = before.filter(|before| before.container == wanted.container).and_then(|before| before.cpu_burst_usec);
-    let burst = wanted.cpu_burst_usec.map(|wanted| wanted.min(held.unwrap_or(0))).filter(|burst| *burst > 0);
-    NodeQuota { cpu_burst_usec: burst, ..wanted.clone() }
-}
-
 fn check_burst(burst: Option<u64>, quota: Quota) -> Result<(), Invalid> {
     match (burst, quota.cpu_limit) {
         (None | Some(0), _) => Ok(()),
@@ -234,23 +225,5 @@ mod tests {
             let error = resolved(own, class).expect_err(own);
             assert!(error.contains(words), "{own} {class}: {error}");
         }
-    }
-
-    #[test]
-    fn the_burst_is_not_raised_before_the_limit() {
-        let node = |burst: Option<u64>, pids: u64| NodeQuota {
-            container: "main".to_owned(),
-            cpu_burst_usec: burst,
-            pids_max: Some(pids),
-            ..NodeQuota::default()
-        };
-        for (wanted, before, expected) in
-            [(Some(5), Some(9), Some(5)), (Some(9), Some(5), Some(5)), (Some(9), None, None), (None, Some(5), None)]
-        {
-            let between = with_burst_of(&node(wanted, 2), Some(&node(before, 1)));
-            assert_eq!(between, node(expected, 2), "{wanted:?} {before:?}");
-            assert_eq!(with_burst_of(&node(wanted, 2), Some(&between)), between, "found again");
-        }
-        assert_eq!(with_burst_of(&node(Some(9), 2), None), node(None, 2));
     }
 }

@@ -6,7 +6,7 @@
 //! deletions (status.replicas); going on earlier would make it replace, or delete at random.
 
 use crate::{
-    action::{Action, SetReference, SetUpdate},
+    action::{Action, SetUpdate},
     autoscale::victims::{Candidate, Victims, is_open, order},
     crash_loop::{self, Verdict},
     observed::{Instance, InstanceSet, Stage},
@@ -101,7 +101,7 @@ pub(crate) fn scale(
         update.desired_replicas = update.desired_replicas.filter(|_| wanted == current);
     }
     if !update.is_empty() {
-        steps.insert(0, Step { action: Action::UpdateSet(update), why });
+        steps.insert(0, Step { action: Action::UpdateSet(Box::new(update)), why });
     }
     if verdict.holding
         && let Some(state) = verdict.state
@@ -131,15 +131,5 @@ fn rank(instance: &Instance) -> u8 {
         Stage::Scheduling => 1,
         Stage::Started => 2,
         Stage::Ready(_) => 3,
-    }
-}
-
-/// The reference of an observed set.
-pub(crate) fn reference(set: &crate::observed::ObservedSet) -> SetReference {
-    SetReference {
-        hull: set.hull(),
-        name: set.name.clone(),
-        uid: set.uid.clone(),
-        resource_version: set.resource_version.clone(),
     }
 }

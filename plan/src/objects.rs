@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use crate::{
     action::{NewSet, SetQuota, SetUpdate},
     desired::Desired,
-    observed::Selects,
+    observed::{ObservedSet, Selects},
     quota::Quota,
     render::workload_labels,
     revision::Template,
@@ -173,10 +173,10 @@ pub fn set_patch(update: &SetUpdate) -> Value {
 }
 
 fn quota_patch(quota: &SetQuota) -> Value {
-    let SetQuota { container, resources, annotation } = quota;
+    let SetQuota { container, resources, annotation, lone } = quota;
     let mut template = serde_json::Map::new();
     if let Some(annotation) = annotation {
-        template.insert("metadata".into(), json!({ "annotations": { NODE_QUOTA_ANNOTATION: annotation } }));
+        template.insert("metadata".into(), annotation_patch(annotation.as_deref(), *lone));
     }
     if let Some(resources) = resources.and_then(Quota::container_resources) {
         template.insert("spec".into(), json!({ "containers": [{ "name": container, "resources": resources }] }));
@@ -184,10 +184,27 @@ fn quota_patch(quota: &SetQuota) -> Value {
     Value::Object(template)
 }
 
+/// Of the metadata of a template.
+fn annotation_patch(annotation: Option<&str>, lone: bool) -> Value {
+    match annotation {
+        None if lone => json!({ "annotations": null }),
+        Some(_) | None => json!({ "annotations": { NODE_QUOTA_ANNOTATION: annotation } }),
+    }
+}
+
 /// A merge patch that tells the node agent another quota for a pod.
 #[must_use]
 pub fn node_quota_patch(uid: &str, annotation: Option<&str>) -> Value {
     json!({ "metadata": { "uid": uid, "annotations": { NODE_QUOTA_ANNOTATION: annotation } } })
+}
+
+/// A merge patch that takes the quota for node agents off a replica set's template. Replicas that exist are not touched by it.
+#[must_use]
+pub fn unheld_template_patch(set: &ObservedSet) -> Value {
+    json!({
+        "metadata": { "uid": set.uid, "resourceVersion": set.resource_version },
+        "spec": { "template": { "metadata": annotation_patch(None, set.quota.lone) } },
+    })
 }
 
 /// A strategic merge patch of a pod's subresource `resize`.

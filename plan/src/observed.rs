@@ -118,6 +118,8 @@ pub enum ResizeApi {
 pub struct PodQuota {
     /// What the node agent is told.
     pub annotation: Option<String>,
+    /// Whether that is the only annotation: where it goes, the map has to go with it (see [`SetQuota`](crate::action::SetQuota)).
+    pub lone: bool,
     /// CPU and memory by container, as the spec has them.
     pub containers: Containers,
     /// How far the kubelet is; a template has nothing to do with it.

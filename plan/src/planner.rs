@@ -195,7 +195,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                 }
                 let why = why(&update, next.why);
                 if !update.is_empty() {
-                    steps.push(Step { action: Action::UpdateSet(update), why });
+                    steps.push(Step { action: Action::UpdateSet(Box::new(update)), why });
                 }
             }
             Members::Instances(instances) => {
@@ -413,7 +413,7 @@ fn next_number(sets: &[&ObservedSet]) -> u64 {
 
 /// What is to be noted on a set; its scale comes later. `next_number` is given for the target.
 fn update(set: &ObservedSet, desired: &Desired, next_number: Option<u64>, asked: u32) -> SetUpdate {
-    let mut update = SetUpdate::none(machines::reference(set));
+    let mut update = SetUpdate::none(SetReference::of(set));
     let active = asked > 0 || set.replicas > 0;
     update.desired_replicas = (active && set.desired_replicas != Some(desired.replicas)).then_some(desired.replicas);
     update.number = next_number.filter(|next| active && set.number.saturating_add(1) != *next);
@@ -475,7 +475,7 @@ fn history_steps(
         .filter(|(set, counts)| {
             set.replicas == 0 && counts.live == 0 && !set.deleting && !keep.contains(&Some(set.revision.as_str()))
         })
-        .map(|(set, _)| machines::reference(set))
+        .map(|(set, _)| SetReference::of(set))
         .collect();
     let beyond = old.len().saturating_sub(limit);
     old.into_iter()

@@ -312,7 +312,7 @@ impl fmt::Display for SetUpdate {
 
 impl fmt::Display for SetQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { container: _, resources, annotation } = self;
+        let Self { container: _, resources, annotation, lone: _ } = self;
         let node = annotation.as_ref().map(|annotation| match annotation {
             Some(annotation) => format!("for the node agent {annotation}"),
             None => "nothing for the node agent".to_owned(),

@@ -1,11 +1,19 @@
 //! The bill in the columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification), as CSV. A null is an empty field.
 //!
-//! Columns are the mandatory ones, and of the others those whose condition holds: there are list prices, SKUs, resources, sub-accounts
-//! and tags; there are no regions, no commitments, no reservations of capacity and one currency for prices and bills.
+//! - The mandatory columns.
+//! - The conditional ones whose condition holds: usage is measured, there are list prices, SKUs, resources with types, sub-accounts and
+//!   tags. There are no regions or zones, no commitments, no reservations of capacity and one currency for prices and bills.
+//! - The recommended ones: `ChargeFrequency`, `InvoiceId`, `ServiceSubcategory`.
+//! - Four that nothing asks for: `BillingAccountType` and `SubAccountType` (asked for with more than one type), `PricingCategory` (with
+//!   more than one category), `ContractedUnitPrice` (with negotiated prices). Readers that expect them need no special case for us.
+//!
+//! Sources: `specification/columns/*.md` and `specification/attributes/*.md` of FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec, and the same
+//! rules for machines, `focus_validator/rules/model-1.2.0.1.json` of finopsfoundation/focus_validator: its rules CostAndUsage-D-003 to
+//! D-068 say which column has to be there.
 
 use anyhow::{Context, Result};
 use catamaran_crds::{Hull, names::GROUP};
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use serde::Serialize;
 use serde_json::json;
@@ -16,14 +24,15 @@ use super::{
 };
 
 /// Who bills whom, with --output focus.
+// None is empty: that would be a null, in columns that have none.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "FOCUS")]
 pub struct FocusArguments {
     /// ProviderName, PublisherName and InvoiceIssuerName: who runs the cluster
-    #[arg(long, value_name = "NAME", default_value = "Catamaran")]
+    #[arg(long, value_name = "NAME", default_value = "Catamaran", value_parser = NonEmptyStringValueParser::new())]
     provider: String,
     /// BillingAccountId and BillingAccountName: the cluster
-    #[arg(long, value_name = "NAME", default_value = "cluster")]
+    #[arg(long, value_name = "NAME", default_value = "cluster", value_parser = NonEmptyStringValueParser::new())]
     billing_account: String,
 }
 
@@ -142,6 +151,7 @@ fn row<'a>(one: &'a Charged<'_>, charge: &Charge, arguments: &'a FocusArguments)
     let (month, next_month) = month(hour.start).context("an hour within the calendar")?;
     let end = Timestamp::from_second(hour.start.as_second().saturating_add(HOUR))?;
     let (unit, meter, sku) = words(charge.meter, one.by);
+    let (service, subcategory) = service(hour.hull);
     let class = hour.class.as_deref().unwrap_or_default();
     let (cost, price, quantity) =
         (charge.cost.to_string(), charge.unit_price.normalize().to_string(), charge.quantity.to_string());
@@ -186,11 +196,8 @@ fn row<'a>(one: &'a Charged<'_>, charge: &Charge, arguments: &'a FocusArguments)
         resource_name: &hour.workload,
         resource_type: "ElasticWorkload",
         service_category: "Compute",
-        service_name: "Elastic Workloads",
-        service_subcategory: match hour.hull {
-            Hull::Container => "Containers",
-            Hull::VirtualMachine => "Virtual Machines",
-        },
+        service_name: service,
+        service_subcategory: subcategory,
         sku_id: sku.clone(),
         sku_meter: meter,
         sku_price_details: None,
@@ -202,7 +209,15 @@ fn row<'a>(one: &'a Charged<'_>, charge: &Charge, arguments: &'a FocusArguments)
     })
 }
 
-/// The unit in the format of FOCUS, what is metered, and the part of the SKU that says so.
+/// The name of the service and its subcategory. There are two services, since one should not have two subcategories (servicename.md).
+const fn service(hull: Hull) -> (&'static str, &'static str) {
+    match hull {
+        Hull::Container => ("Elastic Containers", "Containers"),
+        Hull::VirtualMachine => ("Elastic Virtual Machines", "Virtual Machines"),
+    }
+}
+
+/// The unit in the format of FOCUS (unit_format.md), what is metered, and the part of the SKU that says so.
 fn words(meter: Meter, by: Basis) -> (&'static str, &'static str, &'static str) {
     match (meter, by) {
         (Meter::Cpu, Basis::Usage) => ("Core-Hours", "CPU usage", "cpu-usage"),
@@ -235,7 +250,7 @@ mod tests {
 
     type Record = BTreeMap<String, String>;
 
-    /// Feature level "Mandatory" in FOCUS 1.2, and whether nulls are allowed.
+    /// Feature level "Mandatory" in FOCUS 1.2, and whether nulls are allowed (specification/columns/*.md, "Content constraints").
     const MANDATORY: [(&str, bool); 21] = [
         ("BilledCost", false),
         ("BillingAccountId", false),
@@ -260,8 +275,17 @@ mod tests {
         ("ServiceName", false),
     ];
 
-    /// Not null in a row of ChargeCategory Usage that is no correction.
-    const NOT_NULL_FOR_USAGE: [&str; 11] = [
+    /// May be missing or null elsewhere, not in our rows: usage, not corrected, of a resource in a sub-account, at a list price.
+    const NOT_NULL_HERE: [&str; 21] = [
+        // Where the provider names accounts, and where there is an account.
+        "BillingAccountName",
+        "BillingAccountType",
+        // A recommendation.
+        "ChargeDescription",
+        // Never null where the column is there.
+        "ChargeFrequency",
+        "ServiceSubcategory",
+        // For usage that is no correction.
         "ConsumedQuantity",
         "ConsumedUnit",
         "ContractedUnitPrice",
@@ -271,8 +295,16 @@ mod tests {
         "PricingUnit",
         "SkuId",
         "SkuPriceId",
-        "ServiceSubcategory",
-        "ChargeFrequency",
+        // A recommendation, where there is an SKU.
+        "SkuMeter",
+        // For a charge of a resource, which has a name.
+        "ResourceId",
+        "ResourceName",
+        "ResourceType",
+        // For a charge of a sub-account.
+        "SubAccountId",
+        "SubAccountName",
+        "SubAccountType",
     ];
 
     fn read(text: &str) -> (Vec<String>, Vec<Record>) {
@@ -293,20 +325,44 @@ mod tests {
             }
         }
         for record in &records {
-            row_is_valid(record).map_err(|problem| format!("{problem}: {record:?}"))?;
+            let problem = [not_null, numbers, times, values]
+                .into_iter()
+                .find_map(|rules| rules(&|column| of(record, column)).err());
+            if let Some(problem) = problem {
+                return Err(format!("{problem}: {record:?}"));
+            }
+        }
+        // Of one service there is one category (a must) and one subcategory (a should): servicename.md.
+        for column in ["ServiceCategory", "ServiceSubcategory"] {
+            let mut seen = BTreeMap::new();
+            for record in &records {
+                let (service, value) = (of(record, "ServiceName"), of(record, column));
+                if *seen.entry(service).or_insert(value) != value {
+                    return Err(format!("ServiceName {service:?} has more than one {column}"));
+                }
+            }
         }
         Ok(records.len())
     }
 
-    fn row_is_valid(record: &Record) -> Result<(), String> {
-        let of = |column: &str| record.get(column).map(String::as_str).unwrap_or_default();
-        for column in MANDATORY.iter().filter(|(_, nulls)| !nulls).map(|(column, _)| *column).chain(NOT_NULL_FOR_USAGE)
-        {
-            if of(column).is_empty() {
-                return Err(format!("{column} is null"));
-            }
+    /// The value of a column: empty if it is null, and if the column is missing.
+    fn of<'a>(record: &'a Record, column: &str) -> &'a str {
+        record.get(column).map(String::as_str).unwrap_or_default()
+    }
+
+    /// A record by its columns.
+    type Of<'a> = dyn Fn(&str) -> &'a str + 'a;
+
+    fn not_null(of: &Of<'_>) -> Result<(), String> {
+        let mandatory = MANDATORY.into_iter().filter(|(_, nulls)| !nulls).map(|(column, _)| column);
+        match mandatory.chain(NOT_NULL_HERE).find(|column| of(column).is_empty()) {
+            Some(column) => Err(format!("{column} is null")),
+            None => Ok(()),
         }
-        // Numeric Format: digits and one point, no exponent, no sign but a minus.
+    }
+
+    fn numbers(of: &Of<'_>) -> Result<(), String> {
+        // numeric_format.md: digits and one point, no sign but a minus. It has an E notation too, which we never write.
         let number = |column: &str| -> Result<Decimal, String> {
             let text = of(column);
             let plain = text.trim_start_matches('-').chars().all(|c| c.is_ascii_digit() || c == '.');
@@ -314,10 +370,15 @@ mod tests {
             if plain { Ok(number) } else { Err(format!("{column} {text:?} is no plain number")) }
         };
         let quantity = number("PricingQuantity")?;
+        // A rule of ours: where nothing was used there is no row.
         if number("ConsumedQuantity")? <= Decimal::ZERO {
             return Err("ConsumedQuantity is not positive".to_owned());
         }
+        // listunitprice.md, contractedunitprice.md, listcost.md, contractedcost.md
         for (cost, price) in [("ListCost", "ListUnitPrice"), ("ContractedCost", "ContractedUnitPrice")] {
+            if number(price)? < Decimal::ZERO {
+                return Err(format!("{price} is negative"));
+            }
             if quantity * number(price)? != number(cost)? {
                 return Err(format!("{cost} is not {price} times PricingQuantity"));
             }
@@ -327,7 +388,15 @@ mod tests {
                 return Err(format!("{cost} differs, without a discount or a commitment"));
             }
         }
-        // Date/Time Format: ISO 8601 in UTC, to the second. Starts are inclusive, ends exclusive.
+        // billedcost.md: what a third party is paid is not billed.
+        if of("ProviderName") != of("InvoiceIssuerName") && !number("BilledCost")?.is_zero() {
+            return Err("BilledCost is not 0, and another than the provider issues the invoice".to_owned());
+        }
+        Ok(())
+    }
+
+    fn times(of: &Of<'_>) -> Result<(), String> {
+        // datetime_format.md: ISO 8601 in UTC, to the second. Starts are inclusive, ends exclusive.
         let time = |column: &str| -> Result<Timestamp, String> {
             let text = of(column);
             if text.len() != "2026-03-01T00:00:00Z".len() || !text.ends_with('Z') {
@@ -337,20 +406,31 @@ mod tests {
         };
         let (start, end) = (time("ChargePeriodStart")?, time("ChargePeriodEnd")?);
         let (first, last) = (time("BillingPeriodStart")?, time("BillingPeriodEnd")?);
+        // A rule of ours: what is used is billed in the month of its use.
         if !(first <= start && start < end && end <= last) {
             return Err("the charge period is not in the billing period".to_owned());
         }
+        Ok(())
+    }
+
+    fn values(of: &Of<'_>) -> Result<(), String> {
+        // currency_format.md; a bill is not in a virtual currency (billingcurrency.md).
         let currency = of("BillingCurrency");
         if currency.len() != 3 || !currency.chars().all(|c| c.is_ascii_uppercase()) {
             return Err(format!("BillingCurrency {currency:?} is no code of ISO 4217"));
         }
         for (column, allowed) in [
             ("ChargeCategory", ["Usage"].as_slice()),
+            // Null: no correction.
             ("ChargeClass", &[""]),
+            // Null: there is no invoice to say which.
+            ("InvoiceId", &[""]),
             ("ChargeFrequency", &["One-Time", "Recurring", "Usage-Based"]),
             ("PricingCategory", &["Standard", "Dynamic", "Committed", "Other"]),
             ("ServiceCategory", &["Compute"]),
+            // Those of Compute that apply.
             ("ServiceSubcategory", &["Containers", "Virtual Machines"]),
+            // unit_format.md
             ("PricingUnit", &["Core-Hours", "GiB-Hours", "GiB"]),
             ("ConsumedUnit", &["Core-Hours", "GiB-Hours", "GiB"]),
         ] {
@@ -358,13 +438,24 @@ mod tests {
                 return Err(format!("{column} {:?} is not among the allowed values", of(column)));
             }
         }
-        // Key-Value Format: a JSON object of plain values.
+        // key_value_format.md: a JSON object of plain values.
         let tags: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(of("Tags")).map_err(|error| format!("Tags: {error}"))?;
         if tags.values().any(|value| value.is_object() || value.is_array()) {
             return Err("Tags are nested".to_owned());
         }
-        // Price identifiers do not contain what changes with time.
+        // tags.md: the provider's own have its prefix.
+        if let Some(key) = tags.keys().find(|key| !key.starts_with(&format!("{GROUP}/"))) {
+            return Err(format!("Tags: {key:?} is without the prefix"));
+        }
+        // resourcename.md
+        if of("ResourceName") == of("ResourceId") {
+            return Err("ResourceName is ResourceId".to_owned());
+        }
+        // skupriceid.md: of one SKU (ours are the same), and without what changes with time, as the price does.
+        if of("SkuPriceId") != of("SkuId") {
+            return Err("SkuPriceId is not of the SKU".to_owned());
+        }
         if of("SkuPriceId").contains(of("ListUnitPrice")) {
             return Err("SkuPriceId contains a price".to_owned());
         }
@@ -396,14 +487,19 @@ mod tests {
         let good = bill(Basis::Usage);
         for (from, to, words) in [
             ("ListCost", "Cost", "ListCost is missing"),
-            ("EUR", "Euro", "BillingCurrency"),
+            ("EUR", "Euro", "BillingCurrency \"Euro\""),
             ("2026-03-01T00:00:00Z", "2026-03-01", "no time"),
             ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", "billing period"),
-            ("Usage-Based", "Hourly", "ChargeFrequency"),
+            ("Usage-Based", "Hourly", "ChargeFrequency \"Hourly\""),
             ("0.06,", "0.07,", "times"),
-            ("1.5,Core-Hours", "1e0,Core-Hours", "1e0"),
-            ("Core-Hours", "", "null"),
-            ("Compute", "Storage", "ServiceCategory"),
+            ("1.5,Core-Hours", "1e0,Core-Hours", "PricingQuantity \"1e0\""),
+            ("Core-Hours", "", "ConsumedUnit is null"),
+            ("Compute", "Storage", "ServiceCategory \"Storage\""),
+            ("Elastic Virtual Machines", "Elastic Containers", "more than one ServiceSubcategory"),
+            (",ElasticWorkload,", ",,", "ResourceType is null"),
+            (",,Example Platform,", ",,Reseller,", "BilledCost is not 0"),
+            (",,Example Platform,", ",7,Example Platform,", "InvoiceId \"7\""),
+            (GROUP, "example.com", "prefix"),
         ] {
             let problem = validate(&good.replace(from, to)).expect_err(to);
             assert!(problem.contains(words), "{problem}");

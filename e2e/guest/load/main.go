@@ -12,7 +12,9 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -21,6 +23,10 @@ import (
 var commands = map[string]func([]string) (any, error){
 	"cpu": cpu, "memory": memory, "write": write, "fork": fork, "serve": serve,
 }
+
+// before is the CPU time that the container had used when this program began and that is not this process's: the runtime starts containers
+// within their cgroup. What this process did for the runtime before it became this program counts as its own.
+var before = usedByContainer() - used()
 
 func main() {
 	log.SetFlags(0)
@@ -52,19 +58,32 @@ func used() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
+// usedByContainer gives the CPU time of this container so far, by the kernel's count for its cgroup.
+func usedByContainer() time.Duration {
+	text, _ := os.ReadFile("/sys/fs/cgroup/cpu.stat")
+	for line := range strings.Lines(string(text)) {
+		if value, found := strings.CutPrefix(line, "usage_usec "); found {
+			if microseconds, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64); err == nil {
+				return time.Duration(microseconds) * time.Microsecond
+			}
+		}
+	}
+	return 0
+}
+
 type burnt struct {
 	CPUSeconds float64 `json:"cpuSeconds"`
 	Seconds    float64 `json:"seconds"`
 }
 
-// burn computes on so many threads until the time is over or so much CPU time is used, whichever comes first.
-func burn(threads int, during, atMost time.Duration) burnt {
-	start, before := time.Now(), used()
+// burn computes on so many threads until the time is over, so much CPU time is used or it is stopped, whichever comes first.
+func burn(threads int, during, atMost time.Duration, stopped *atomic.Bool) burnt {
+	start, at := time.Now(), used()
 	var running sync.WaitGroup
 	for range threads {
 		running.Go(func() {
 			number := uint64(1)
-			for time.Since(start) < during && used()-before < atMost {
+			for !stopped.Load() && time.Since(start) < during && used()-at < atMost {
 				// Some 100 us between two looks at the clocks.
 				for range 100_000 {
 					number ^= number << 13
@@ -76,7 +95,7 @@ func burn(threads int, during, atMost time.Duration) burnt {
 		})
 	}
 	running.Wait()
-	return burnt{CPUSeconds: (used() - before).Seconds(), Seconds: time.Since(start).Seconds()}
+	return burnt{CPUSeconds: (used() - at).Seconds(), Seconds: time.Since(start).Seconds()}
 }
 
 const forever = 1000 * time.Hour
@@ -88,7 +107,7 @@ func cpu(arguments []string) (any, error) {
 	atMost := flags.Duration("cpu-time", forever, "CPU time to use at most")
 	stay := flags.Bool("stay", false, "sleep afterwards until SIGTERM")
 	_ = flags.Parse(arguments)
-	done := burn(*threads, *during, *atMost)
+	done := burn(*threads, *during, *atMost, new(atomic.Bool))
 	return finish(done, *stay)
 }
 
@@ -180,7 +199,11 @@ func fork(arguments []string) (any, error) {
 	return finish(map[string]any{"started": started, "refused": refused}, *stay)
 }
 
-// serve answers on a port: GET /cpu?threads=1&seconds=10 computes and tells, GET / tells that it is there.
+// serve answers on a port:
+//   - GET / tells that it is there;
+//   - GET /cpu?threads=1&seconds=10&cpu-seconds=5 computes until the time is over or so much CPU time is used, and tells;
+//   - GET /start computes on one thread until GET /stop;
+//   - GET /used tells the CPU time of this program, and what its container had used before it began.
 func serve(arguments []string) (any, error) {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	address := flags.String("listen", ":8080", "address")
@@ -193,8 +216,33 @@ func serve(arguments []string) (any, error) {
 			}
 			return unset
 		}
-		during := time.Duration(number("seconds", 1) * float64(time.Second))
-		_ = json.NewEncoder(w).Encode(burn(int(number("threads", 1)), during, forever))
+		duration := func(name string, unset time.Duration) time.Duration {
+			return time.Duration(number(name, unset.Seconds()) * float64(time.Second))
+		}
+		atMost := duration("cpu-seconds", forever)
+		during := time.Second
+		if atMost < forever {
+			during = forever
+		}
+		done := burn(int(number("threads", 1)), duration("seconds", during), atMost, new(atomic.Bool))
+		_ = json.NewEncoder(w).Encode(done)
+	})
+	var stop atomic.Pointer[atomic.Bool]
+	http.HandleFunc("GET /start", func(http.ResponseWriter, *http.Request) {
+		stopped := new(atomic.Bool)
+		if stop.CompareAndSwap(nil, stopped) {
+			go burn(1, forever, forever, stopped)
+		}
+	})
+	http.HandleFunc("GET /stop", func(http.ResponseWriter, *http.Request) {
+		if stopped := stop.Swap(nil); stopped != nil {
+			stopped.Store(true)
+		}
+	})
+	http.HandleFunc("GET /used", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]float64{
+			"beforeSeconds": before.Seconds(), "programSeconds": used().Seconds(),
+		})
 	})
 	return nil, http.ListenAndServe(*address, nil)
 }

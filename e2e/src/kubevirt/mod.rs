@@ -6,6 +6,7 @@
 
 mod admission;
 mod definitions;
+mod garbage;
 mod guest;
 mod informer;
 mod instances;
@@ -31,6 +32,7 @@ use kube::{
 use serde_json::json;
 use tokio::task::JoinSet;
 
+pub use garbage::garbage_collected;
 pub use knobs::{Knobs, PREFIX};
 pub use real_node::make_schedulable;
 

@@ -1,47 +1,64 @@
-//! Load in a container that runs: one more process in its cgroup and namespaces, as by `kubectl exec`, but in its place at once and ended when it is told to.
+//! Load in a container that runs, by its own program: a process more, as by `kubectl exec`, would take seconds to start without KVM, and the runtime's work for it
+//! would count in the pod's cgroup.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
 
-use super::Node;
+use super::{Node, requests::address};
 
-/// containerd keeps the name of a process that ended, so each gets another one.
-static NEXT: AtomicU32 = AtomicU32::new(0);
+/// Where `load serve` listens.
+const PORT: u16 = 8080;
+/// How long an answer without load may take on a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// How long CPU-seconds may take, as a multiple: others want the processors, too.
+const SLOWER: u32 = 20;
 
-/// A process that computes until it is ended.
-#[derive(Debug)]
-pub struct Burning {
-    container: String,
-    name: String,
+/// CPU time of a container, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Used {
+    /// What its cgroup had used when its program began, by the kernel's count, but for that program's process: the runtime starts
+    /// containers within their cgroup.
+    pub before_seconds: f64,
+    /// What the program's process has used, by its own clock.
+    pub program_seconds: f64,
 }
 
+/// The image of the only container has to be [`LOAD`](super::LOAD), with the argument `serve`.
 impl Node {
-    /// Starts a thread that computes in the only container of a pod, whose image has to be [`LOAD`](super::LOAD). Returns when it runs.
+    /// Makes the program compute on one thread. It does when this returns.
     ///
     /// # Errors
-    /// When the container does not run.
-    pub async fn burn(&self, pod: &Pod) -> Result<Burning> {
-        let container = container(pod)?.to_owned();
-        let name = format!("burn-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        self.shell(&format!("ctr -n k8s.io task exec --detach --exec-id {name} {container} /load cpu")).await?;
-        Ok(Burning { container, name })
+    /// When it does not answer.
+    pub async fn burn(&self, pod: &Pod) -> Result<()> {
+        self.get(address(pod)?, PORT, "/start", ANSWERS_WITHIN).await.map(|_| ())
     }
 
     /// Ends that.
     ///
     /// # Errors
-    /// When it does not run.
-    pub async fn end_burning(&self, burning: &Burning) -> Result<()> {
-        let Burning { container, name } = burning;
-        self.shell(&format!("ctr -n k8s.io task kill --signal SIGKILL --exec-id {name} {container}")).await.map(|_| ())
+    /// When it does not answer.
+    pub async fn end_burning(&self, pod: &Pod) -> Result<()> {
+        self.get(address(pod)?, PORT, "/stop", ANSWERS_WITHIN).await.map(|_| ())
     }
-}
 
-/// The id of the only container of a pod.
-fn container(pod: &Pod) -> Result<&str> {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let mut ids = statuses.filter_map(|status| Some(status.container_id.as_deref()?.split_once("://")?.1));
-    ids.next().context("the pod has a container that runs")
+    /// Makes the program use CPU-seconds; returns when it has.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn burn_seconds(&self, pod: &Pod, seconds: f64) -> Result<()> {
+        let within = ANSWERS_WITHIN + Duration::from_secs_f64(seconds) * SLOWER;
+        self.get(address(pod)?, PORT, &format!("/cpu?cpu-seconds={seconds}"), within).await.map(|_| ())
+    }
+
+    /// What the container has used since it was started last.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn used(&self, pod: &Pod) -> Result<Used> {
+        Ok(serde_json::from_str(&self.get(address(pod)?, PORT, "/used", ANSWERS_WITHIN).await?)?)
+    }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -22,6 +22,8 @@ use crate::process::{Process, tail};
 pub(super) const QEMU: &str = "qemu-system-x86_64";
 /// How long a guest may take until it answers; on a busy machine without KVM it takes 10 s.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+/// What the kernel says of processors that do not come further, after some 20 s.
+const LOCKED_UP: [&str; 2] = ["rcu: INFO: rcu_preempt detected stalls", "watchdog: BUG: soft lockup"];
 /// How many lines of the console an error shows.
 const CONSOLE_LINES: usize = 30;
 
@@ -134,7 +136,11 @@ impl Parts<'_> {
             }
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        shell.run("true", &[], left).await.with_context(|| {
+        let answer = tokio::select! {
+            answer = shell.run("true", &[], left) => answer.map(|_| ()),
+            () = locked_up(&console) => Err(anyhow!("its processors have locked up")),
+        };
+        answer.with_context(|| {
             format!(
                 "the guest {} does not answer; the end of its console:\n{}",
                 self.name,
@@ -165,6 +171,13 @@ impl Machine {
         let status = self.process.wait(Duration::from_secs(60)).await?;
         anyhow::ensure!(status.success(), "{QEMU} ended with {status}:\n{}", self.console());
         Ok(())
+    }
+}
+
+/// Waits until the kernel says that its processors do not come further, as those that are emulated do in a few of a hundred starts.
+async fn locked_up(console: &Path) {
+    while !LOCKED_UP.iter().any(|words| tail(console, CONSOLE_LINES).contains(words)) {
+        sleep(Duration::from_millis(500)).await;
     }
 }
 

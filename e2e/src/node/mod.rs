@@ -24,6 +24,7 @@ mod machine;
 mod network;
 pub mod product;
 mod ramdisk;
+mod requests;
 mod shell;
 
 use std::{
@@ -48,7 +49,7 @@ use crate::{control_plane::ControlPlane, wait::eventually};
 use disk::Prepared;
 pub use disk::{lacks, prepare};
 pub use images::{BUSYBOX, HELLO, LOAD, PAUSE};
-pub use load::Burning;
+pub use load::Used;
 use machine::{Machine, Parts, empty_disk};
 use network::Addresses;
 pub use network::GATEWAY;
@@ -118,7 +119,7 @@ impl Node {
         let start = Instant::now();
         let machine = match joining.start(&prepared).await {
             Ok(machine) => machine,
-            // Seen once in some fifty starts: the emulated processors lock up before the guest's first answer.
+            // Seen in a few of a hundred starts: the emulated processors lock up before the guest's first answer.
             Err(error) => {
                 eprintln!("warning: the guest is started once more: {error:#}");
                 joining.start(&prepared).await?

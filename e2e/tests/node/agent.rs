@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL};
 use catamaran_e2e::{
-    cluster::{metric, metrics},
+    cluster::metric,
     installation::{SYSTEM, binary},
     node::{
         BUSYBOX, LOAD, Node,
@@ -239,7 +239,7 @@ pub(crate) async fn an_agent_that_goes_leaves_nothing(ground: &Ground) -> Result
 pub(crate) async fn agent_metric(ground: &Ground, name: &str, wanted: impl Fn(f64) -> bool) -> Result<()> {
     let wanted = &wanted;
     eventually(&format!("{name} of the agent"), HELD_WITHIN, || async move {
-        let text = metrics(&ground.node, &ground.agent().await?, 8081).await?;
+        let text = ground.node.metrics(&ground.agent().await?, 8081).await?;
         let value = metric(&text, name).context("the metric")?;
         Ok(wanted(value).then_some(()))
     })

@@ -27,7 +27,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::ground::{POD_WITHIN, restarts};
+use crate::ground::POD_WITHIN;
 
 const NAMESPACE: &str = "shop";
 const WORKLOAD: &str = "burner";
@@ -153,7 +153,7 @@ async fn runs_as_the_chart_says(cluster: &Cluster, settled: &Settled) -> Result<
     for (pod, container, uid) in
         settled.operators.iter().map(|pod| (pod, "operator", 65532)).chain([(&settled.agent, "agent", 0)])
     {
-        ensure!(restarts(pod) == 0, "{} was restarted", pod.name_any());
+        ensure!(workloads::restarts(pod) == 0, "{} was restarted", pod.name_any());
         let cgroup = cluster.node.cgroup_of(pod, container).await?;
         let process = cluster.node.shell(&format!("head -n 1 '{cgroup}/cgroup.procs'")).await?.trim().to_owned();
         let status = cluster.node.shell(&format!("cat /proc/{process}/status")).await?;
@@ -248,7 +248,7 @@ impl<'a> Shop<'a> {
 
     /// Uid and restarts of each replica.
     async fn replicas(&self) -> Result<BTreeSet<(String, i32)>> {
-        Ok(self.pods().await?.iter().map(|pod| (pod.uid().unwrap_or_default(), restarts(pod))).collect())
+        Ok(self.pods().await?.iter().map(|pod| (pod.uid().unwrap_or_default(), workloads::restarts(pod))).collect())
     }
 
     /// Waits until there are so many pods, and all are ready; no other is on its way out.
@@ -271,7 +271,7 @@ impl<'a> Shop<'a> {
         ensure!(resting.len() == 2);
         let started = Instant::now();
         let node = &self.cluster.node;
-        let loads = try_join_all(resting.iter().map(|pod| node.burn(pod))).await?;
+        try_join_all(resting.iter().map(|pod| node.burn(pod))).await?;
         let raised = timeout(REACTS_WITHIN, self.counts.rises(WORKLOAD, 2))
             .await
             .context("the workload does not scale out")??;
@@ -284,11 +284,11 @@ impl<'a> Shop<'a> {
                 .find(|pod| resting.iter().all(|old| old.uid() != pod.uid()) && workloads::pod_is_ready(pod)))
         })
         .await?;
-        let load = node.burn(&busy).await?;
-        try_join_all(loads.iter().map(|load| node.end_burning(load))).await?;
+        node.burn(&busy).await?;
+        try_join_all(resting.iter().map(|pod| node.end_burning(pod))).await?;
         timeout(POD_WITHIN, self.counts.is(WORKLOAD, 2)).await.context("the workload does not scale in")??;
         let left = self.running(2).await?;
         ensure!(left.contains(&(busy.uid().unwrap_or_default(), 0)), "the busy replica was taken: {left:?}");
-        node.end_burning(&load).await
+        node.end_burning(&busy).await
     }
 }

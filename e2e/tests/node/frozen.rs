@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::{
     agent::{says, used},
-    ground::{Ground, NAMESPACE, POD_WITHIN, restarts},
+    ground::{Ground, NAMESPACE, POD_WITHIN},
 };
 
 const NAME: &str = "frozen";
@@ -51,7 +51,7 @@ pub(crate) async fn containers_use_nothing_and_go_on(ground: &Ground) -> Result<
     says(ground, &cgroup, &[("cgroup.events", "frozen 0")]).await?;
     works(before).await?;
     let now = ground.pod_of(NAME).await?;
-    ensure!(now.uid() == pod.uid() && restarts(&now) == 0, "another pod, or a restart");
+    ensure!(now.uid() == pod.uid() && workloads::restarts(&now) == 0, "another pod, or a restart");
     ground.kubectl(&["delete", "elasticworkload", NAME]).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     control_plane::ControlPlane,
@@ -138,11 +138,7 @@ impl Ground {
 
     /// The one pod of a workload.
     pub(crate) async fn pod_of(&self, workload: &str) -> Result<Pod> {
-        let pods = workloads::pods(&self.client, NAMESPACE, workload).await?;
-        let mut live = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let pod = live.next().context("a pod")?;
-        ensure!(live.next().is_none(), "{workload} has more than one pod");
-        Ok(pod)
+        workloads::only_pod(&self.client, NAMESPACE, workload).await
     }
 
     /// Kills what runs in the container `main` of a workload's pod, and gives the pod once the kubelet has started it again.
@@ -150,7 +146,7 @@ impl Ground {
         let before = self.pod_of(workload).await?;
         let cgroup = self.node.cgroup_of(&before, "main").await?;
         self.node.shell(&format!("kill -9 $(cat '{cgroup}/cgroup.procs')")).await?;
-        let again = |pod: &Pod| running(pod) && restarts(pod) > restarts(&before);
+        let again = |pod: &Pod| running(pod) && workloads::restarts(pod) > workloads::restarts(&before);
         self.wait_for(&before.name_any(), "runs again", again).await
     }
 
@@ -170,13 +166,4 @@ fn running(pod: &Pod) -> bool {
         .iter()
         .flat_map(|status| status.container_statuses.iter().flatten())
         .any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
-}
-
-/// How often the containers of a pod were started again.
-pub(crate) fn restarts(pod: &Pod) -> i32 {
-    pod.status
-        .iter()
-        .flat_map(|status| status.container_statuses.iter().flatten())
-        .map(|status| status.restart_count)
-        .sum()
 }

@@ -1,6 +1,11 @@
 //! Quotas that are edited while a load runs: the kernel gets what was asked, and nothing restarts.
 
-use std::{env, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
@@ -14,7 +19,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::ground::{Ground, NAMESPACE, POD_WITHIN, restarts};
+use crate::ground::{Ground, NAMESPACE, POD_WITHIN};
 
 /// How many sequences of edits are drawn.
 const SEQUENCES: &str = "CATAMARAN_SEQUENCES";
@@ -130,17 +135,32 @@ async fn texts(ground: &Ground, cgroup: &str, files: &[&str]) -> Result<Vec<Stri
     Ok(output.lines().map(|line| line.trim_end_matches(';').to_owned()).collect())
 }
 
-/// Waits until the kernel has all of a quota.
-async fn in_effect(ground: &Ground, cgroup: &str, device: &str, drawn: &Drawn) -> Result<()> {
+/// Waits until the kernel has all of a quota. Gives how long after `since` each file had it, in seconds.
+async fn in_effect(
+    ground: &Ground,
+    cgroup: &str,
+    device: &str,
+    drawn: &Drawn,
+    since: Instant,
+) -> Result<BTreeMap<&'static str, f64>> {
     let expected = &drawn.files(device);
     let files: Vec<&str> = expected.iter().map(|(file, _)| *file).collect();
-    let files = &files;
+    let (files, right_since) = (&files, &Mutex::new(BTreeMap::new()));
     eventually(&format!("the kernel has {drawn:?}"), IN_EFFECT_WITHIN, || async move {
         let found = texts(ground, cgroup, files).await?;
+        let now = since.elapsed().as_secs_f64();
+        let mut right_since = right_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = Vec::new();
         for ((file, right), found) in expected.iter().zip(&found) {
-            ensure!(right.contains(found), "{file} says {found:?}, right is {right:?}");
+            if right.contains(found) {
+                right_since.entry(*file).or_insert(now);
+            } else {
+                right_since.remove(file);
+                wrong.push(format!("{file} says {found:?}, right is {right:?}"));
+            }
         }
-        Ok(Some(()))
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        Ok(Some(std::mem::take(&mut *right_since)))
     })
     .await
 }
@@ -174,7 +194,9 @@ pub(crate) async fn edits_under_load_restart_nothing(ground: &Ground) -> Result<
         ground.ready(&name, "Available").await?;
         let pod = ground.pod_of(&name).await?;
         let cgroup = ground.node.cgroup_of(&pod, "main").await?;
-        in_effect(ground, &cgroup, &device, &first).await.with_context(|| format!("{SEED}={seed} {sequence}"))?;
+        in_effect(ground, &cgroup, &device, &first, Instant::now())
+            .await
+            .with_context(|| format!("{SEED}={seed} {sequence}"))?;
         let mut before = first;
         for edit in 0..EDITS {
             let drawn = Drawn::new(&mut random);
@@ -182,11 +204,12 @@ pub(crate) async fn edits_under_load_restart_nothing(ground: &Ground) -> Result<
             let started = Instant::now();
             let patch = json!({"spec": {"quota": drawn.spec()}});
             workloads::patch(&ground.client, NAMESPACE, &name, &patch).await?;
-            in_effect(ground, &cgroup, &device, &drawn).await.with_context(what)?;
+            let files = in_effect(ground, &cgroup, &device, &drawn, started).await.with_context(what)?;
             took.push(started.elapsed());
+            println!("{files:.1?}");
             ground.ready(&name, "Available").await.with_context(what)?;
             let now = ground.pod_of(&name).await?;
-            ensure!(now.uid() == pod.uid() && restarts(&now) == 0, "{}: another pod, or a restart", what());
+            ensure!(now.uid() == pod.uid() && workloads::restarts(&now) == 0, "{}: another pod, or a restart", what());
             let conditions = now.status.iter().flat_map(|status| status.conditions.iter().flatten());
             let resizes: Vec<_> = conditions.filter(|condition| condition.type_.starts_with("PodResize")).collect();
             ensure!(resizes.is_empty(), "{}: {resizes:?}", what());
@@ -238,7 +261,7 @@ pub(crate) async fn what_no_node_has_rolls_and_the_plan_says_so(ground: &Ground)
     ground.ready("too-much", "Available").await?;
     let now =
         eventually("one pod is left", POD_WITHIN, || async { Ok(Some(ground.pod_of("too-much").await?)) }).await?;
-    ensure!(restarts(&now) == 0);
+    ensure!(workloads::restarts(&now) == 0);
     ground.kubectl(&["delete", "elasticworkload", "too-much"]).await?;
     Ok(())
 }

@@ -17,7 +17,7 @@ mod restarts;
 mod security;
 mod virtual_machines;
 
-use std::{env, process::ExitCode, sync::Arc};
+use std::{env, process::ExitCode, sync::Arc, thread::available_parallelism};
 
 use anyhow::{Result, anyhow};
 use futures::future::BoxFuture;
@@ -117,9 +117,10 @@ fn main() -> Result<ExitCode> {
         })
     });
     let mut arguments = Arguments::from_args();
-    // As cargo's own runner does.
+    // As cargo's own runner does; but not more than there are cores, since a guest may want them all.
     let threads = env::var("RUST_TEST_THREADS").ok().and_then(|threads| threads.parse().ok());
-    arguments.test_threads = arguments.test_threads.or(threads);
+    let cores = available_parallelism()?.get();
+    arguments.test_threads = arguments.test_threads.or(Some(threads.unwrap_or(cores).min(cores)));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     // Before this process ends, and within its runtime: QEMU and the control plane.
     let _inside = runtime.enter();

@@ -6,11 +6,12 @@ use anyhow::{Context, Result, ensure};
 use catamaran_e2e::{
     node::{BUSYBOX, LOAD},
     wait::eventually,
+    workloads::restarts,
 };
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::ground::{Ground, restarts};
+use crate::ground::Ground;
 
 pub(crate) async fn limits_are_in_the_cgroup(ground: &Ground) -> Result<()> {
     let resources = json!({"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}});

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::names::NODE_QUOTA_ANNOTATION;
 use catamaran_e2e::{node::BUSYBOX, wait::eventually, workloads};
 use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
     agent::{self, HELD, UNHELD, overwrite, says},
-    ground::{Ground, NAMESPACE, restarts},
+    ground::{Ground, NAMESPACE},
 };
 
 const NAME: &str = "restarted";
@@ -36,7 +35,7 @@ fn workload() -> String {
 /// The same processes run, and the node goes on with the pod: a command in it works. What somebody wrote meanwhile is set back.
 async fn unharmed(ground: &Ground, cgroup: &str, processes: &str) -> Result<()> {
     let pod = ground.pod_of(NAME).await?;
-    ensure!(restarts(&pod) == 0);
+    ensure!(workloads::restarts(&pod) == 0);
     ensure!(ground.node.cgroup_of(&pod, "main").await? == cgroup);
     ensure!(ground.read(cgroup, "cgroup.procs").await? == processes);
     says(ground, cgroup, &HELD).await?;
@@ -67,7 +66,7 @@ pub(crate) async fn pods_stay_and_their_knobs_are_held(ground: &Ground) -> Resul
 
     let pod = ground.restart(NAME).await?;
     let next = ground.node.cgroup_of(&pod, "main").await?;
-    ensure!(next != cgroup && restarts(&pod) == 1);
+    ensure!(next != cgroup && workloads::restarts(&pod) == 1);
     says(ground, &next, &HELD).await.context("the container that was started next")?;
 
     // It has no time for a last word; the next one knows what was there before.
@@ -76,13 +75,9 @@ pub(crate) async fn pods_stay_and_their_knobs_are_held(ground: &Ground) -> Resul
     says(ground, &next, &HELD).await.context("after a restart of the agent")?;
     agent::ready(ground).await?;
 
-    // Pods that outlive their workload are held to what they were told last, until somebody takes that away.
+    // A pod that outlives its workload is held to nothing any more.
     ground.kubectl(&["delete", "elasticworkload", NAME, "--cascade=orphan"]).await?;
-    let foreign = overwrite(ground, &next).await?;
-    ground.node.shell(&foreign).await?;
-    says(ground, &next, &HELD).await.context("after the workload")?;
-    ground.kubectl(&["annotate", "pod", &pod.name_any(), &format!("{NODE_QUOTA_ANNOTATION}-")]).await?;
-    says(ground, &next, &UNHELD).await?;
+    says(ground, &next, &UNHELD).await.context("after the workload")?;
     ensure!(ground.pod_of(NAME).await?.uid() == pod.uid());
     ground.kubectl(&["delete", "replicaset", "--selector", &format!("catamaran.dev/workload={NAME}")]).await?;
     Ok(())

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     agent::says,
-    ground::{Ground, NAMESPACE, POD_WITHIN, restarts},
+    ground::{Ground, NAMESPACE, POD_WITHIN},
 };
 
 const NAME: &str = "guests";
@@ -53,7 +53,7 @@ async fn guest(ground: &Ground, cgroup: &str) -> Result<Guest> {
     let workload = workloads::workloads(&ground.client, NAMESPACE).get(NAME).await?;
     Ok(Guest {
         instance: instance.uid(),
-        restarts: restarts(&pod),
+        restarts: workloads::restarts(&pod),
         pod: pod.uid(),
         processes: ground.read(cgroup, "cgroup.procs").await?,
         revision: workload.status.and_then(|status| status.update_revision),

@@ -1,23 +1,35 @@
 //! Beside other managers: GitOps tools, kubectl, autoscalers, and the garbage collector.
 
-use std::{io::Write, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::ElasticWorkload;
-use catamaran_e2e::{
-    wait::eventually,
-    workloads::{WITHIN, condition, wait_for, wait_ready, wait_stalled, workloads},
+use catamaran_crds::{
+    ElasticWorkload,
+    kubevirt::VirtualMachineInstanceReplicaSet,
+    names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL},
 };
-use k8s_openapi::api::{
-    apps::v1::ReplicaSet,
-    core::v1::{Pod, Service},
+use catamaran_e2e::{
+    kubevirt::{self, Knobs},
+    wait::eventually,
+    workloads::{WITHIN, condition, staying_pods, wait_for, wait_ready, wait_stalled, workloads},
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::ReplicaSet,
+        core::v1::{Pod, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, PropagationPolicy},
+    api::{DeleteParams, ListParams, PropagationPolicy},
 };
 
-use crate::support::{Ground, NAMESPACE, web};
+use crate::support::{Ground, NAMESPACE, web, web_machines};
 
 /// Runs kubectl with a manifest on standard input; gives its exit code and output.
 fn kubectl(ground: &Ground, arguments: &[&str], input: &str) -> Result<(Option<i32>, String)> {
@@ -98,7 +110,7 @@ spec:
     ensure!(workload.spec.replicas == Some(3), "by spec.replicas, through the scale subresource");
     let selector = workload.status.unwrap_or_default().selector.unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let pods = pods.list(&kube::api::ListParams::default().labels(&selector)).await?;
+    let pods = pods.list(&ListParams::default().labels(&selector)).await?;
     ensure!(pods.items.len() == 3, "the selector finds the replicas: {}", pods.items.len());
     Ok(())
 }
@@ -151,5 +163,77 @@ async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()>
     let owned = sets.list(&Default::default()).await?.items;
     let workload: ElasticWorkload = api.get("web").await?;
     ensure!(owned.len() == 1 && owned[0].owner_references()[0].uid == workload.uid().unwrap_or_default());
+    ground.quiet().await
+}
+
+/// What of an orphan has a quota for node agents: its pods and the template of its replica set.
+async fn held(ground: &Ground, workload: &str) -> Result<Vec<String>> {
+    let label = ListParams::default().labels(&format!("{WORKLOAD_LABEL}={workload}"));
+    let is_held = |metadata: Option<&ObjectMeta>| {
+        metadata
+            .and_then(|metadata| metadata.annotations.as_ref())
+            .is_some_and(|all| all.contains_key(NODE_QUOTA_ANNOTATION))
+    };
+    let mut held = Vec::new();
+    for pod in staying_pods(&ground.client, NAMESPACE, workload).await? {
+        held.extend(is_held(Some(&pod.metadata)).then(|| pod.name_any()));
+    }
+    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    for set in sets.list(&label).await? {
+        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()?.metadata.as_ref());
+        held.extend(is_held(template).then(|| set.name_any()));
+    }
+    let sets: Api<VirtualMachineInstanceReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    for set in sets.list(&label).await? {
+        let template = set.spec.template.as_ref().and_then(|template| template.metadata.as_ref());
+        held.extend(is_held(template).then(|| set.name_any()));
+    }
+    Ok(held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_agents_hold_nothing_for_orphans() -> Result<()> {
+    let mut ground = Ground::with_kubevirt(Knobs::default()).await?;
+    // Until then nothing of KubeVirt's is orphaned.
+    kubevirt::garbage_collected(&Api::namespaced(ground.client.clone(), NAMESPACE)).await?;
+    let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    let quota = |manifest: String, name: &str| {
+        manifest.replace("{name: web}", &format!("{{name: {name}}}")).replace("64Mi}}", "64Mi}, pids: 64}")
+    };
+    let names = ["containers", "machines", "late"];
+    ground.apply(&quota(web("registry.test/web:1", 2, ""), "containers")).await?;
+    ground.apply(&quota(web_machines("registry.test/disk:1", 2, ""), "machines")).await?;
+    ground.apply(&quota(web("registry.test/web:1", 2, ""), "late")).await?;
+    let mut before = BTreeMap::new();
+    for name in names {
+        wait_ready(&ground.client, NAMESPACE, name).await?;
+        ensure!(held(&ground, name).await?.len() == 3, "{name}: {:?}", held(&ground, name).await?);
+        let pods = staying_pods(&ground.client, NAMESPACE, name).await?;
+        before.insert(name, pods.iter().filter_map(ResourceExt::uid).collect::<BTreeSet<_>>());
+    }
+    let api = workloads(&ground.client, NAMESPACE);
+    for name in ["containers", "machines"] {
+        api.delete(name, &orphan).await?;
+    }
+    // One more while no operator runs.
+    ground.operator.kill()?;
+    api.delete("late", &orphan).await?;
+    eventually("the workloads are gone", WITHIN, || async {
+        Ok(api.list(&ListParams::default()).await?.items.is_empty().then_some(()))
+    })
+    .await?;
+    ground.operator = ground.replaced().await?;
+    let ground = &ground;
+    for name in names {
+        eventually(&format!("{name} are let go"), WITHIN, || async move {
+            let held = held(ground, name).await?;
+            ensure!(held.is_empty(), "{held:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        let pods = staying_pods(&ground.client, NAMESPACE, name).await?;
+        let after: BTreeSet<_> = pods.iter().filter_map(ResourceExt::uid).collect();
+        ensure!(after == before[name], "{name} were disturbed");
+    }
     ground.quiet().await
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use catamaran_crds::{NodeQuota, kubevirt::VirtualMachineInstance, names::NODE_QUOTA_ANNOTATION};
 use catamaran_e2e::{
     wait::eventually,
-    workloads::{WITHIN, condition, patch, wait_for, wait_ready},
+    workloads::{WITHIN, condition, patch, restarts, staying_pods, wait_for, wait_ready},
 };
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
@@ -19,13 +19,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Ground, NAMESPACE, web, web_machines};
 
-fn pods(ground: &Ground) -> Api<Pod> {
-    Api::namespaced(ground.client.clone(), NAMESPACE)
-}
-
 async fn live(ground: &Ground) -> Result<Vec<Pod>> {
-    let list = pods(ground).list(&ListParams::default().labels("catamaran.dev/workload=web")).await?;
-    Ok(list.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    staying_pods(&ground.client, NAMESPACE, "web").await
 }
 
 async fn uids(ground: &Ground) -> Result<BTreeSet<String>> {
@@ -79,8 +74,7 @@ async fn a_changed_quota_restarts_nothing() -> Result<()> {
             ensure!(asked == reported && asked["cpu"] == limit, "{quota}: {asked:?} {reported:?}");
             let held = node_quota(&pod)?;
             ensure!(held.as_ref().and_then(|held| held.cpu_burst_usec) == burst, "{quota}: {held:?}");
-            let restarts = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-            ensure!(restarts.map(|status| status.restart_count).sum::<i32>() == 0, "{quota}: restarts");
+            ensure!(restarts(&pod) == 0, "{quota}: restarts");
         }
         ground.quiet().await?;
     }
@@ -157,6 +151,14 @@ async fn knobs_of_the_agent_reach_the_launcher_pods_of_guests_that_run() -> Resu
     })
     .await?;
     ensure!(uids(&ground).await? == before, "the same launcher pods");
+    // Taken off again, with nothing left for the agent, and back.
+    let none = json!({"pids": null, "cpu": {"burst": null}});
+    let bare = change(&ground, &none).await?;
+    ensure!(revision(&bare) == revision(&first) && uids(&ground).await? == before, "in place");
+    for pod in live(&ground).await? {
+        ensure!(node_quota(&pod)?.is_none(), "{} keeps a quota", pod.name_any());
+    }
+    change(&ground, &json!({"pids": 2000})).await?;
     // A guest to come has it by its template.
     patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 3}})).await?;
     wait_ready(&ground.client, NAMESPACE, "web").await?;

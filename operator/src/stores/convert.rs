@@ -93,7 +93,8 @@ fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, probed: 
 fn template_quota(metadata: Option<&ObjectMeta>) -> PodQuota {
     let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
     let annotation = annotations.and_then(|annotations| annotations.get(NODE_QUOTA_ANNOTATION)).cloned();
-    PodQuota { annotation, ..PodQuota::default() }
+    let lone = annotation.is_some() && annotations.is_some_and(|annotations| annotations.len() == 1);
+    PodQuota { annotation, lone, ..PodQuota::default() }
 }
 
 impl From<&ReplicaSet> for SetEntry {

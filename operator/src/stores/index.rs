@@ -135,6 +135,12 @@ impl<T: Clone> Index<T> {
             .unwrap_or_default()
     }
 
+    /// The workloads that have children.
+    #[must_use]
+    pub fn keys(&self) -> Vec<WorkloadKey> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).children.keys().cloned().collect()
+    }
+
     /// Shows the children of each workload where they are. The index is locked meanwhile, so `see` has to be quick.
     pub fn visit(&self, mut see: impl FnMut(&WorkloadKey, &mut dyn Iterator<Item = &T>)) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);

@@ -186,6 +186,8 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
     let containers = object.spec.iter().flat_map(|spec| &spec.containers);
     PodQuota {
         annotation: object.annotations().get(NODE_QUOTA_ANNOTATION).cloned(),
+        // Of a pod that is no matter.
+        lone: false,
         containers: containers.map(container_quota).collect(),
         resize: resize(object),
         asked: None,

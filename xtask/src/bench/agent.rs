@@ -214,8 +214,7 @@ impl Ground {
         );
         let pid = self.spawn(program, &command, "").await?;
         let ready = eventually("the agent samples all pods and streams", WITHIN, || async {
-            let ask = format!("printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port}");
-            let text = self.node.shell(&ask).await?;
+            let text = self.node.get(address, port, "/metrics", WITHIN).await?;
             let is = |name: &str, value: usize| {
                 let found = metric(&text, name);
                 ensure!(found.is_some_and(|found| found as usize == value), "{name} is {found:?}");

@@ -1,5 +1,5 @@
 //! From the start of a load in a container on a real node to the write of the replica set. Agent and operators run as pods of that node, as the chart installs them;
-//! the load is a process that computes.
+//! the load is a thread of the container's program that computes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use catamaran_e2e::{
     node::LOAD,
     workloads::{self, apply},
 };
-use k8s_openapi::api::core::v1::Pod;
 use rand::RngExt;
 use serde::Serialize;
 use serde_json::json;
@@ -62,32 +61,25 @@ pub(super) async fn run() -> Result<Reactions> {
                 .is_some_and(|status| status.ready_replicas == RESTING && status.replicas == RESTING)
         })
         .await?;
-        let pod = only_pod(&cluster).await?;
+        let pod = workloads::only_pod(&client, NAMESPACE, WORKLOAD).await?;
         sleep(Duration::from_secs_f64(rand::rng().random_range(PAUSE.0..PAUSE.1))).await;
         if counts.of(WORKLOAD)? != RESTING {
             // The start of the last replica was load, too: without KVM it takes seconds of CPU time.
             eprintln!("elastic: moved without a load; waiting for rest again");
             continue;
         }
-        // Before the process is started, so its start counts as well.
+        // Before the program is asked to compute, so that the way into the guest counts as well.
         let start = Instant::now();
-        let load = cluster.node.burn(&pod).await?;
+        cluster.node.burn(&pod).await?;
         let runs = start.elapsed();
         let raised = timeout(WITHIN, counts.rises(WORKLOAD, RESTING)).await.context("no reaction")??;
-        cluster.node.end_burning(&load).await?;
+        cluster.node.end_burning(&pod).await?;
         let took = raised.duration_since(start).as_secs_f64();
-        eprintln!("elastic: {took:.2} s, of which until the process ran at most {:.2} s", runs.as_secs_f64());
+        eprintln!("elastic: {took:.2} s, of which until it computed at most {:.2} s", runs.as_secs_f64());
         seconds.push(took);
     }
     eprintln!("elastic: {:.2?}", sorted(&seconds));
     Ok(Reactions { name: "elastic", figures: distribution(&seconds) })
-}
-
-/// The replica that is left. One on its way out may still be there, and may not be loaded.
-async fn only_pod(cluster: &Cluster) -> Result<Pod> {
-    let all = workloads::pods(&cluster.control_plane.client(), NAMESPACE, WORKLOAD).await?;
-    let stays = |pod: &Pod| pod.metadata.deletion_timestamp.is_none();
-    all.into_iter().find(stays).context("a replica is there")
 }
 
 fn manifest() -> String {

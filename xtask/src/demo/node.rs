@@ -17,7 +17,7 @@ use catamaran_e2e::{
     plugin::Plugin,
     tools::{Tool, Tools},
     wait::eventually,
-    workloads::{condition, pods, wait_for},
+    workloads::{condition, only_pod, restarts, staying_pods, wait_for},
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
@@ -223,19 +223,19 @@ impl Real {
         self.screen.print(&format!("{table}\n"));
         self.ready(BURNER, 1).await?;
         let after = self.only_pod().await?;
-        let same = container(&before)? == container(&after)? && restarts(&after) == 0;
+        let same = self.cluster.node.cgroup_of(&after, "main").await? == cgroup && restarts(&after) == 0;
         promises
             .note(same, format!("another quota was in the kernel after {took:.1} s: the same container, no restart"));
         Ok(())
     }
 
-    /// A process that computes: the workload grows, is frozen and billed, goes on, and shrinks.
+    /// Its program computes: the workload grows, is frozen and billed, goes on, and shrinks.
     async fn follow_load(&self, promises: &mut Promises) -> Result<()> {
         let node = &self.cluster.node;
         let pod = self.only_pod().await?;
-        self.screen.say(&format!("a process that computes starts in {}", pod.name_any()));
+        self.screen.say(&format!("the program in {} begins to compute", pod.name_any()));
         let start = Instant::now();
-        let load = node.burn(&pod).await?;
+        node.burn(&pod).await?;
         let raised =
             timeout(WITHIN, self.counts.rises(BURNER, 1)).await.context("the workload does not scale out")??;
         let took = raised.duration_since(start);
@@ -257,7 +257,7 @@ impl Real {
 
         self.screen.say("the load ends");
         let ended = Instant::now();
-        node.end_burning(&load).await?;
+        node.end_burning(&pod).await?;
         timeout(WITHIN, self.counts.is(BURNER, 1)).await.context("the workload does not scale in")??;
         self.screen.say(&format!("scaled in {:.1} s after the end of the load", ended.elapsed().as_secs_f64()));
         self.ready(BURNER, 1).await
@@ -372,22 +372,13 @@ impl Real {
         .map(|_| ())
     }
 
-    /// All replicas that stay.
-    async fn pods(&self) -> Result<Vec<Pod>> {
-        let mut all = pods(&self.client, NAMESPACE, BURNER).await?;
-        all.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-        Ok(all)
-    }
-
     async fn only_pod(&self) -> Result<Pod> {
-        let mut all = self.pods().await?;
-        ensure!(all.len() == 1, "{} pods of {BURNER}", all.len());
-        all.pop().context("a pod")
+        only_pod(&self.client, NAMESPACE, BURNER).await
     }
 
     async fn cgroups(&self, level: Level) -> Result<Vec<String>> {
         let mut cgroups = Vec::new();
-        for pod in self.pods().await? {
+        for pod in staying_pods(&self.client, NAMESPACE, BURNER).await? {
             cgroups.push(match level {
                 Level::Pod => self.cluster.node.cgroup_of_pod(&pod).await?,
                 Level::Container => self.cluster.node.cgroup_of(&pod, "main").await?,
@@ -401,15 +392,4 @@ impl Real {
 enum Level {
     Pod,
     Container,
-}
-
-/// The id of the only container.
-fn container(pod: &Pod) -> Result<&str> {
-    let mut statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.next().and_then(|status| status.container_id.as_deref()).context("the pod has a container that runs")
-}
-
-fn restarts(pod: &Pod) -> i32 {
-    let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.map(|status| status.restart_count).sum()
 }

@@ -34,10 +34,7 @@ impl World {
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
             let quota = set.object.quota.clone();
-            let mut made =
-                Replica { id: self.next_id, created: now, ready: None, quota, paused: false, kernel_limit: None };
-            made.kernel_limit = made.asked_limit();
-            set.replicas.push(made);
+            set.replicas.push(Replica { id: self.next_id, created: now, ready: None, quota, paused: false });
             self.next_id += 1;
         }
         while set.replicas.len() > asked {
@@ -50,23 +47,16 @@ impl World {
     }
 
     /// The kubelet of a pod that was resized. A new pod is placed where there is room, so only resizes are infeasible.
-    ///
-    /// # Errors
-    /// When the kernel would refuse the limit, because the burst is above it.
-    pub(super) fn kubelet(&mut self, set: usize, replica: usize) -> Result<(), String> {
-        let Some(replica) = self.sets.get_mut(set).and_then(|set| set.replicas.get_mut(replica)) else { return Ok(()) };
+    pub(super) fn kubelet(&mut self, set: usize, replica: usize) {
+        let Some(replica) = self.sets.get_mut(set).and_then(|set| set.replicas.get_mut(replica)) else { return };
         if replica.quota.resize != Resize::InProgress {
-            return Ok(());
+            return;
         }
-        let limit = replica.asked_limit();
-        if limit.is_some_and(|limit| limit > NODE_MILLICORES) {
+        if replica.asked_limit().is_some_and(|limit| limit > NODE_MILLICORES) {
             replica.quota.resize = Resize::Infeasible("Node didn't have enough capacity: cpu".to_owned());
         } else {
-            replica.burst_fits(limit)?;
             replica.quota.resize = Resize::Settled;
-            replica.kernel_limit = limit;
         }
-        Ok(())
     }
 }
 

@@ -63,8 +63,6 @@ pub struct Replica {
     pub quota: PodQuota,
     /// A guest that KubeVirt has paused.
     pub paused: bool,
-    /// The CPU limit that the kernel has, in millicores.
-    pub kernel_limit: Option<u64>,
 }
 
 /// A replica set and what it has.
@@ -165,10 +163,11 @@ impl Replica {
         self.quota.containers.iter().next().and_then(|(_, quota)| quota.cpu_limit)
     }
 
-    /// The kernel takes no limit below the burst and no burst above the limit.
+    /// The kernel takes no limit below the burst. A burst above the limit so far is no matter: the agent holds what goes with
+    /// cpu.max, and raises it when the kubelet has raised that.
     ///
     /// # Errors
-    /// When the burst that the node agent is told does not go with `limit`.
+    /// When the burst that the node agent was told does not go with the limit that is asked for next.
     pub fn burst_fits(&self, limit: Option<u64>) -> Result<(), String> {
         let told = self.quota.annotation.as_deref().map(NodeQuota::parse).transpose();
         let burst = told.map_err(|error| error.to_string())?.and_then(|quota| quota.cpu_burst_usec).unwrap_or(0);
@@ -234,7 +233,7 @@ impl World {
             }
             Choice::Controller { set, seed } => self.controller(set, seed),
             Choice::Progress { set, replica } => self.progress(scenario, set, replica),
-            Choice::Kubelet { set, replica } => self.kubelet(set, replica)?,
+            Choice::Kubelet { set, replica } => self.kubelet(set, replica),
             Choice::Unready { set, replica } => self.lose(set, replica, false),
             Choice::Vanish { set, replica } => self.lose(set, replica, true),
             Choice::Time(seconds) => self.now += seconds,

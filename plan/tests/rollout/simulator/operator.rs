@@ -300,7 +300,6 @@ impl World {
             Write::Annotate { id, annotation } => {
                 if let Some(replica) = self.replica(*id) {
                     replica.quota.annotation.clone_from(annotation);
-                    replica.burst_fits(replica.kernel_limit)?;
                 }
             }
             Write::Resize { id, container, quota } => {
@@ -415,7 +414,7 @@ fn updated(mut object: Object, update: &SetUpdate) -> Object {
         frozen,
     } = update;
     object.template_hash = template_hash.clone().or(object.template_hash);
-    if let Some(SetQuota { container, resources, annotation }) = quota {
+    if let Some(SetQuota { container, resources, annotation, lone: _ }) = quota {
         object.quota.annotation = annotation.clone().unwrap_or(object.quota.annotation);
         if let Some(resources) = resources {
             object.quota.containers = object.quota.containers.with(container, *resources);

@@ -1,0 +1,62 @@
+//! What a workload that was deleted with `--cascade=orphan` leaves behind: replica sets and replicas that go on, and that nobody may take over (docs/adr/0006).
+//!
+//! What node agents hold for them is set back, as it is when an agent goes: a quota is a workload's, and without one nobody could edit it, or thaw a replica
+//! that is frozen. The quota that the kubelet holds stays; it is in the pods' own spec.
+
+use std::collections::HashSet;
+
+use catamaran_plan::{SetReference, objects, observed::ObservedSet};
+
+use crate::{
+    apply::{Failure, Writer},
+    stores::{SetEntry, Stores, WorkloadKey},
+};
+
+/// Of a workload that is gone, or is being deleted, what has a quota for node agents and no owner.
+struct Orphans {
+    /// Their templates have it: replicas to come would be held to it as well.
+    sets: Vec<ObservedSet>,
+    /// Name and uid of each.
+    pods: Vec<(String, String)>,
+}
+
+impl Orphans {
+    fn find(stores: &Stores, key: &WorkloadKey) -> Self {
+        let is_orphan = |entry: &SetEntry| entry.owner.is_none() && !entry.set.deleting;
+        let all = [stores.replica_sets.children(key), stores.machine_sets.children(key)].into_iter().flatten();
+        let sets: Vec<_> = all.filter(is_orphan).map(|entry| entry.set).collect();
+        let mut owners: HashSet<String> = sets.iter().map(|set| set.uid.clone()).collect();
+        if !owners.is_empty() {
+            let instances = stores.instances.children(key).into_iter();
+            let of_orphans = instances.filter(|entry| entry.owner.as_ref().is_some_and(|owner| owners.contains(owner)));
+            let instances: Vec<_> = of_orphans.map(|entry| entry.instance.uid).collect();
+            owners.extend(instances);
+        }
+        let held = stores.pods.index.children(key).into_iter().filter(|pod| {
+            pod.is_live()
+                && pod.quota.annotation.is_some()
+                && pod.owner.as_ref().is_some_and(|owner| owners.contains(owner))
+        });
+        Self {
+            pods: held.map(|pod| (pod.pod.name, pod.uid)).collect(),
+            sets: sets.into_iter().filter(|set| set.quota.annotation.is_some()).collect(),
+        }
+    }
+}
+
+/// Takes the quota for node agents off everything that a workload left behind. Does nothing where it left nothing, or had none.
+///
+/// # Errors
+/// See [`Failure`]: what is left is found again by the next call.
+pub async fn let_go(stores: &Stores, writer: &Writer, key: &WorkloadKey) -> Result<(), Failure> {
+    let Orphans { sets, pods } = Orphans::find(stores, key);
+    for set in &sets {
+        tracing::info!(namespace = key.namespace, name = key.name, set = set.name, "an orphan is let go");
+        writer.patch_set(&key.namespace, &SetReference::of(set), objects::unheld_template_patch(set)).await?;
+    }
+    for (name, uid) in &pods {
+        tracing::info!(namespace = key.namespace, name = key.name, pod = name, "an orphan is let go");
+        writer.annotate_pod(&key.namespace, name, &objects::node_quota_patch(uid, None)).await?;
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use catamaran_crds::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 use catamaran_e2e::{
     control_plane::ControlPlane,
-    kubevirt::{Knobs, StandIn, client},
+    kubevirt::{self, Knobs, StandIn, client},
     wait::eventually,
 };
 use futures::StreamExt;

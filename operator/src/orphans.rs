@@ -1,4 +1,4 @@
-//! What a workload that was deleted with `--cascade=orphan` leaves behind: replica sets and replicas that go on, and that nobody may take over (docs/adr/0006).
+//! What a workload that was deleted with `--cascade=orphan` leaves behind: replica sets and replicas that go on, and that nobody may take over (docs/adr/0006, 0015).
 //!
 //! What node agents hold for them is set back, as it is when an agent goes: a quota is a workload's, and without one nobody could edit it, or thaw a replica
 //! that is frozen. The quota that the kubelet holds stays; it is in the pods' own spec.

@@ -6,7 +6,7 @@
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use catamaran_e2e::{
     cluster::metric,
     control_plane::ControlPlane,
@@ -76,13 +76,16 @@ pub(super) async fn run() -> Result<Outcome> {
         }
         let (Some(agent), Some(plain)) = (agents.last(), loops.last()) else { continue };
         eprintln!(
-            "agent: {:.2} % of a core, the loop {:.2} %: {:.2} times",
+            "agent: {:.2} % of a core, of which {:.2} outside of the kernel; the loop {:.2} %, of which {:.2}: {:.2} times",
             agent.cores * 100.0,
+            agent.user * 100.0,
             plain.cores * 100.0,
+            plain.user * 100.0,
             agent.cores / plain.cores
         );
     }
     ground.node.shell("kill -CONT $(pidof kubelet)").await?;
+    ground.told_again().await?;
     let (scraped, every) = ground.scraped().await?;
     let middle = |of: &[Run], figure: fn(&Run) -> f64| median(of.iter().map(figure));
     let ratios = agents.iter().zip(&loops).map(|(agent, plain)| plain.cores / agent.cores);
@@ -118,6 +121,8 @@ pub(super) async fn run() -> Result<Outcome> {
 struct Run {
     /// A share of one core.
     cores: f64,
+    /// The part of it outside of the kernel.
+    user: f64,
     mebibytes: f64,
     /// The files that it had open.
     files: Vec<String>,
@@ -126,6 +131,19 @@ struct Run {
 /// Shares of one core.
 struct Cores {
     own: f64,
+    /// The part of it outside of the kernel.
+    user: f64,
+    kubelet: f64,
+}
+
+/// Seconds of CPU time so far.
+struct Used {
+    /// Seconds since the guest's start.
+    at: f64,
+    /// Of what is measured.
+    own: f64,
+    /// The part of it outside of the kernel.
+    user: f64,
     kubelet: f64,
 }
 
@@ -261,13 +279,13 @@ impl Ground {
     /// Measures a process, and ends it.
     async fn watch(&self, pid: &str) -> Result<Run> {
         sleep(SETTLE).await;
-        let cores = self.measure().await?.own;
+        let Cores { own: cores, user, kubelet: _ } = self.measure().await?;
         let mebibytes = self.resident(pid).await?;
         let open = self.node.shell(&format!("ls -l /proc/{pid}/fd")).await?;
         let files = open.lines().filter_map(|line| line.rsplit_once(" -> ")).map(|(_, path)| path.to_owned());
         let files = files.filter(|path| path.starts_with(ROOT)).collect();
         self.node.shell(&format!("kill {pid}; while kill -0 {pid} 2>/dev/null; do sleep 0.1; done")).await?;
-        Ok(Run { cores, mebibytes, files })
+        Ok(Run { cores, user, mebibytes, files })
     }
 
     /// What is used from now on, by the guest's own clock.
@@ -275,17 +293,20 @@ impl Ground {
         let before = self.used().await?;
         sleep(MEASURED).await;
         let after = self.used().await?;
-        let seconds = after[0] - before[0];
-        Ok(Cores { own: (after[1] - before[1]) / 1e6 / seconds, kubelet: (after[2] - before[2]) / 1e6 / seconds })
+        let share = |of: fn(&Used) -> f64| (of(&after) - of(&before)) / (after.at - before.at);
+        Ok(Cores { own: share(|used| used.own), user: share(|used| used.user), kubelet: share(|used| used.kubelet) })
     }
 
-    /// Seconds since the guest's start; microseconds of CPU time of what is measured, and of the kubelet.
-    async fn used(&self) -> Result<[f64; 3]> {
+    async fn used(&self) -> Result<Used> {
         let text = self.node.shell(&format!("cat /proc/uptime {OWN}/cpu.stat {KUBELET}/cpu.stat")).await?;
-        let uptime = text.split_whitespace().next().context("the uptime")?.parse()?;
-        let mut used = text.lines().filter_map(|line| line.strip_prefix("usage_usec "));
-        let mut next = || anyhow::Ok(used.next().context("usage_usec")?.parse()?);
-        Ok([uptime, next()?, next()?])
+        let at = text.split_whitespace().next().context("the uptime")?.parse()?;
+        let all = |name: &str| -> Result<Vec<f64>> {
+            let values = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            values.map(|microseconds| Ok(microseconds.parse::<f64>()? / 1e6)).collect()
+        };
+        let (usage, user) = (all("usage_usec")?, all("user_usec")?);
+        let (&[own, kubelet], &[user, _]) = (usage.as_slice(), user.as_slice()) else { bail!("{text}") };
+        Ok(Used { at, own, user, kubelet })
     }
 
     /// Resident memory of a process in MiB.
@@ -294,6 +315,15 @@ impl Ground {
         let line = self.node.shell(&format!("grep Rss: /proc/{pid}/smaps_rollup")).await?;
         let kibibytes: f64 = line.split_whitespace().nth(1).context("Rss has a value")?.parse()?;
         Ok(kibibytes / 1024.0)
+    }
+
+    /// Waits until cAdvisor tells of the pods after it was stopped.
+    async fn told_again(&self) -> Result<()> {
+        let (_, id) = self.pods.first().context("there are pods")?;
+        eventually("cAdvisor tells of the pods again", WITHIN, || async {
+            Ok(read_at(&self.node.kubelet("/metrics/cadvisor").await?, id).map(|_| ()))
+        })
+        .await
     }
 
     /// What the kubelet takes while /metrics/cadvisor is asked for each second, and the seconds between two readings that it tells of one container.
@@ -316,7 +346,7 @@ impl Ground {
         let after = self.used().await?;
         told.dedup();
         let gaps = told.windows(2).filter_map(|two| Some((two.last()? - two.first()?) / 1000.0));
-        Ok(((after[2] - before[2]) / 1e6 / (after[0] - before[0]), median(gaps)))
+        Ok(((after.kubelet - before.kubelet) / (after.at - before.at), median(gaps)))
     }
 }
 

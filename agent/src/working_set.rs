@@ -5,8 +5,11 @@
 
 use std::time::Duration;
 
-/// memory.stat is read at least so often.
+/// memory.stat is read at least so often while memory.current moves.
 const OLDEST: Duration = Duration::from_secs(10);
+/// And so often while memory.current stays the same to the byte: then nothing was cached or reclaimed, and no more than the kernel's
+/// opinion of what is inactive can have changed.
+const OLDEST_AT_REST: Duration = Duration::from_secs(60);
 /// It is not read more often than this.
 const YOUNGEST: Duration = Duration::from_secs(2);
 /// It is read early when memory.current moved by more than one part in so many.
@@ -32,7 +35,8 @@ impl WorkingSet {
         let Some(last) = self.last else { return true };
         let age = now.saturating_sub(last.read);
         let moved = current.abs_diff(last.current) > last.current / MOVED;
-        age >= OLDEST || (moved && age >= YOUNGEST)
+        let oldest = if current == last.current { OLDEST_AT_REST } else { OLDEST };
+        age >= oldest || (moved && age >= YOUNGEST)
     }
 
     /// memory.stat was read.

@@ -62,6 +62,7 @@ pub(super) async fn run() -> Result<Outcome> {
     let alone = ground.measure().await?.kubelet;
     ground.make_cgroups().await?;
     let with_pods = ground.measure().await?.kubelet;
+    let (scraped, every) = ground.scraped().await?;
     let (mut agents, mut loops) = (Vec::new(), Vec::new());
     // cAdvisor reads the same files, and without KVM it is at it all the time: who else reads would wait for its locks.
     ground.node.shell("kill -STOP $(pidof kubelet)").await?;
@@ -85,8 +86,6 @@ pub(super) async fn run() -> Result<Outcome> {
         );
     }
     ground.node.shell("kill -CONT $(pidof kubelet)").await?;
-    ground.told_again().await?;
-    let (scraped, every) = ground.scraped().await?;
     let middle = |of: &[Run], figure: fn(&Run) -> f64| median(of.iter().map(figure));
     let ratios = agents.iter().zip(&loops).map(|(agent, plain)| plain.cores / agent.cores);
     let ratio = median(ratios);
@@ -315,15 +314,6 @@ impl Ground {
         let line = self.node.shell(&format!("grep Rss: /proc/{pid}/smaps_rollup")).await?;
         let kibibytes: f64 = line.split_whitespace().nth(1).context("Rss has a value")?.parse()?;
         Ok(kibibytes / 1024.0)
-    }
-
-    /// Waits until cAdvisor tells of the pods after it was stopped.
-    async fn told_again(&self) -> Result<()> {
-        let (_, id) = self.pods.first().context("there are pods")?;
-        eventually("cAdvisor tells of the pods again", WITHIN, || async {
-            Ok(read_at(&self.node.kubelet("/metrics/cadvisor").await?, id).map(|_| ()))
-        })
-        .await
     }
 
     /// What the kubelet takes while /metrics/cadvisor is asked for each second, and the seconds between two readings that it tells of one container.

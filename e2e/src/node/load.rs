@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 
 use super::{Node, requests::address};
+use crate::wait::eventually;
 
 /// Where `load serve` listens.
 const PORT: u16 = 8080;
@@ -29,11 +30,12 @@ pub struct Used {
 
 /// The image of the only container has to be [`LOAD`](super::LOAD), with the argument `serve`.
 impl Node {
-    /// Makes the program compute on one thread. It does when this returns.
+    /// Makes the program compute on one thread, once it listens. It does when this returns.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn burn(&self, pod: &Pod) -> Result<()> {
+        self.listens(pod).await?;
         self.get(address(pod)?, PORT, "/start", ANSWERS_WITHIN).await.map(|_| ())
     }
 
@@ -45,13 +47,24 @@ impl Node {
         self.get(address(pod)?, PORT, "/stop", ANSWERS_WITHIN).await.map(|_| ())
     }
 
-    /// Makes the program use CPU-seconds; returns when it has.
+    /// Makes the program use CPU-seconds, once it listens; returns when it has.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn burn_seconds(&self, pod: &Pod, seconds: f64) -> Result<()> {
+        self.listens(pod).await?;
         let within = ANSWERS_WITHIN + Duration::from_secs_f64(seconds) * SLOWER;
         self.get(address(pod)?, PORT, &format!("/cpu?cpu-seconds={seconds}"), within).await.map(|_| ())
+    }
+
+    /// A container without a probe is ready as soon as it runs, which is before its program listens.
+    async fn listens(&self, pod: &Pod) -> Result<()> {
+        let address = address(pod)?;
+        eventually("the load listens", ANSWERS_WITHIN, || async {
+            self.get(address, PORT, "/", ANSWERS_WITHIN).await.map(Some)
+        })
+        .await
+        .map(|_| ())
     }
 
     /// What the container has used since it was started last.

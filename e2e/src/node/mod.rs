@@ -210,7 +210,8 @@ impl Node {
     }
 
     async fn cgroup(&self, name: &str) -> Result<String> {
-        let found = self.shell(&format!("find /sys/fs/cgroup -type d -name '{name}'")).await?;
+        // It fails where a cgroup goes while it looks, after it has told of the others.
+        let found = self.shell(&format!("find /sys/fs/cgroup -type d -name '{name}' 2>/dev/null || true")).await?;
         let mut lines = found.lines();
         match (lines.next(), lines.next()) {
             (Some(only), None) => Ok(only.to_owned()),

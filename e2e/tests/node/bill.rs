@@ -231,11 +231,9 @@ async fn sandbox(ground: &Ground) -> Result<f64> {
     Ok((used(ground, &all).await? - used(ground, &container).await?) / 1e6)
 }
 
-/// Burns CPU-seconds in the container, once its program listens.
+/// Burns CPU-seconds in the container.
 async fn burn(ground: &Ground, seconds: f64) -> Result<()> {
-    let pod = &ground.pod_of(NAME).await?;
-    eventually("the program answers", POD_WITHIN, || async { ground.node.used(pod).await.map(Some) }).await?;
-    ground.node.burn_seconds(pod, seconds).await
+    ground.node.burn_seconds(&ground.pod_of(NAME).await?, seconds).await
 }
 
 /// Kills the agent's pod without a last word, and waits for the next one.

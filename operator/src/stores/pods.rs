@@ -78,10 +78,13 @@ impl PodEntry {
         self.pod.ready.filter(|ready| ready.status == ConditionStatus::True).map(|ready| ready.since)
     }
 
-    /// Keeps the limit at which it was killed: it may have been raised since.
+    /// Keeps the limit at which it was killed: it may have been raised since. While a pod is resized the kernel may have the limit of
+    /// before, and who was killed just now was killed by that.
     fn keep_oom_limit(&mut self, before: &Self) {
+        let settled = |entry: &Self| entry.quota.resize == Resize::Settled;
+        let resizing = !settled(self) || !settled(before);
         let (Some(kill), Some(before)) = (self.oom_kill.as_mut(), before.oom_kill.as_ref()) else { return };
-        if (&kill.container, kill.at) == (&before.container, before.at) {
+        if kill.container == before.container && (kill.at == before.at || resizing) {
             kill.limit = before.limit;
         }
     }
@@ -457,6 +460,11 @@ mod tests {
         assert_eq!(enter("6", "64Mi", killed(first)), (true, kill(first, 64)));
         assert_eq!(enter("7", "96Mi", killed(first)).1, kill(first, 64), "the limit was raised after it");
         assert_eq!(enter("8", "96Mi", killed(later)), (true, kill(later, 96)), "and it happened again");
+        let last = "2026-11-02T10:06:00Z";
+        let mut resizing = killed(last);
+        resizing["conditions"] = json!([{"type": "PodResizeInProgress", "status": "True"}]);
+        assert_eq!(enter("9", "128Mi", resizing), (true, kill(last, 96)), "the kernel has yet to get the new limit");
+        assert_eq!(enter("10", "128Mi", killed(last)).1, kill(last, 96));
     }
 
     #[test]

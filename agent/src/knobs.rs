@@ -260,9 +260,9 @@ pub fn wanted(quota: &NodeQuota, container: &str, facts: &Facts<'_>) -> Wanted {
     }
     if let Some(asked) = cpu_burst_usec {
         match burst(*asked, facts) {
-            Ok(Burst { usec, may_rise }) => {
+            Ok(Burst { usec, above_limit }) => {
                 wanted.slots.insert(Slot::CpuBurst, Limit::At(usec));
-                if usec < *asked && !may_rise {
+                if above_limit {
                     let reason = format!("{asked} us are above the CPU limit; held at {usec} us");
                     wanted.impossible.push((Knob::CpuBurst, reason));
                 }
@@ -290,8 +290,8 @@ pub fn wanted(quota: &NodeQuota, container: &str, facts: &Facts<'_>) -> Wanted {
 /// How much burst the kernel takes now.
 struct Burst {
     usec: u64,
-    /// The pod asks for a limit that has room for all of it, and the kubelet has yet to set that.
-    may_rise: bool,
+    /// More is asked for than the limit that the pod asks for. Otherwise what is missing comes with the kubelet's next cpu.max.
+    above_limit: bool,
 }
 
 /// The burst that the kernel takes: not above the quota in cpu.max. And not above what the pod asks for, either, because a
@@ -301,7 +301,7 @@ fn burst(asked: u64, facts: &Facts<'_>) -> Result<Burst, &'static str> {
     let quota = cpu_max.quota_usec.ok_or("without a CPU limit there is no burst")?;
     let asked_limit = facts.cpu_limit_millicores.map(|limit| limit.saturating_mul(cpu_max.period_usec) / 1000);
     let limit = asked_limit.unwrap_or(quota);
-    Ok(Burst { usec: asked.min(quota).min(limit), may_rise: asked <= limit })
+    Ok(Burst { usec: asked.min(quota).min(limit), above_limit: asked > limit })
 }
 
 /// cpu.max.burst of the pod's own cgroup. The kubelet gives the pod the sum of its containers' limits as its cpu.max, and

@@ -8,7 +8,7 @@ use clap::Parser;
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    // It opens a span of its own around each reconcile; ours says the same.
+    // kube-runtime opens a span of its own around each reconcile; ours says the same.
     settings.log.start(Some("kube_runtime=warn"));
     match run::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,

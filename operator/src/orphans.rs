@@ -25,18 +25,22 @@ impl Orphans {
         let is_orphan = |entry: &SetEntry| entry.owner.is_none() && !entry.set.deleting;
         let all = [stores.replica_sets.children(key), stores.machine_sets.children(key)].into_iter().flatten();
         let sets: Vec<_> = all.filter(is_orphan).map(|entry| entry.set).collect();
-        let mut owners: HashSet<String> = sets.iter().map(|set| set.uid.clone()).collect();
-        if !owners.is_empty() {
-            let instances = stores.instances.children(key).into_iter();
-            let of_orphans = instances.filter(|entry| entry.owner.as_ref().is_some_and(|owner| owners.contains(owner)));
-            let instances: Vec<_> = of_orphans.map(|entry| entry.instance.uid).collect();
-            owners.extend(instances);
+        // The rule for a workload that takes everything along: each replica that goes would be a look at all that are left.
+        if sets.is_empty() {
+            return Self { sets, pods: Vec::new() };
         }
-        let held = stores.pods.index.children(key).into_iter().filter(|pod| {
-            pod.is_live()
-                && pod.quota.annotation.is_some()
-                && pod.owner.as_ref().is_some_and(|owner| owners.contains(owner))
-        });
+        let owned =
+            |owner: Option<&String>, owners: &HashSet<String>| owner.is_some_and(|owner| owners.contains(owner));
+        let mut owners: HashSet<String> = sets.iter().map(|set| set.uid.clone()).collect();
+        let mut instances = stores.instances.children(key);
+        instances.retain(|entry| owned(entry.owner.as_ref(), &owners));
+        owners.extend(instances.into_iter().map(|entry| entry.instance.uid));
+        let held = stores
+            .pods
+            .index
+            .children(key)
+            .into_iter()
+            .filter(|pod| pod.is_live() && pod.quota.annotation.is_some() && owned(pod.owner.as_ref(), &owners));
         Self {
             pods: held.map(|pod| (pod.pod.name, pod.uid)).collect(),
             sets: sets.into_iter().filter(|set| set.quota.annotation.is_some()).collect(),

@@ -85,6 +85,11 @@ impl Queue {
         self.send(key, Duration::ZERO);
     }
 
+    /// Something is to be tried again.
+    pub(crate) fn wake_after(&self, key: WorkloadKey, delay: Duration) {
+        self.send(key, delay);
+    }
+
     fn send(&self, key: WorkloadKey, delay: Duration) {
         let mut inner = self.lock();
         let Some(sender) = inner.sender.clone() else { return };

@@ -30,8 +30,8 @@ use crate::{
 /// How soon a plan that met a conflict is made again: the other write is on its way by the watch.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
 
-/// How soon it is tried again to let go of orphans.
-const AFTER_ORPHANS: Duration = Duration::from_secs(1);
+/// How soon it is tried again to let go of orphans, and how late at most: what waits for minutes would look like a wedge.
+const AFTER_ORPHANS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// What a reconcile works with.
 pub struct Context {
@@ -88,15 +88,26 @@ impl Context {
 
     /// Forgets a workload that is gone, and lets go what it left behind.
     pub async fn gone(&self, key: &WorkloadKey) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.queue.gone(key);
         self.autoscaler.forget(key);
-        if let Err(failure) = let_go(&self.stores, &self.writer, key).await {
-            self.metrics.failed(failure.class());
-            tracing::warn!(namespace = key.namespace, name = key.name, %failure, "orphans are not let go yet");
-            tokio::time::sleep(AFTER_ORPHANS).await;
-            self.queue.wake_now(key.clone());
-        }
+        let Err(failure) = let_go(&self.stores, &self.writer, key).await else {
+            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            return;
+        };
+        self.metrics.failed(failure.class());
+        let failures = self.failed_again(key, None);
+        let [first, longest] = AFTER_ORPHANS;
+        let pause = backoff(first, failures, longest);
+        tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "orphans are not let go yet");
+        self.queue.wake_after(key.clone(), pause);
+    }
+
+    /// Counts a failed pass; how many there were since the last good one.
+    fn failed_again(&self, key: &WorkloadKey, uid: Option<String>) -> u32 {
+        self.with_memory(key, uid, |memory| {
+            memory.failures = memory.failures.saturating_add(1);
+            memory.failures
+        })
     }
 }
 
@@ -226,10 +237,7 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<Context>) -> Action {
     let key = WorkloadKey { namespace: stored.namespace().unwrap_or_default(), name: stored.name_any() };
     context.metrics.failed(failure.class());
-    let failures = context.with_memory(&key, stored.uid(), |memory| {
-        memory.failures = memory.failures.saturating_add(1);
-        memory.failures
-    });
+    let failures = context.failed_again(&key, stored.uid());
     let pause = match failure {
         Failure::Conflict { .. } if failures <= 5 => AFTER_CONFLICT,
         Failure::Conflict { .. } | Failure::Transient { .. } => {

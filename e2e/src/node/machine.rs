@@ -176,7 +176,11 @@ impl Machine {
 
 /// Waits until the kernel says that its processors do not come further, as those that are emulated do in a few of a hundred starts.
 async fn locked_up(console: &Path) {
-    while !LOCKED_UP.iter().any(|words| tail(console, CONSOLE_LINES).contains(words)) {
+    loop {
+        let said = tail(console, CONSOLE_LINES);
+        if LOCKED_UP.iter().any(|words| said.contains(words)) {
+            return;
+        }
         sleep(Duration::from_millis(500)).await;
     }
 }

@@ -139,7 +139,7 @@ fn out_of_memory(entry: &PodEntry, findings: &Findings) -> Option<OomKill> {
     let kills = findings.kills(&entry.uid);
     let peak = kills.and_then(|kills| kills.peak);
     let pod = entry.pod.name.clone();
-    let of_kubelet = entry.oom_kill.as_deref().map(|OomKilled { container, at, limit }| OomKill {
+    let of_kubelet = entry.oom_kill.as_deref().map(|OomKilled { container, began: _, at, limit }| OomKill {
         pod: pod.clone(),
         container: Some(container.clone()),
         at: *at,
@@ -150,7 +150,7 @@ fn out_of_memory(entry: &PodEntry, findings: &Findings) -> Option<OomKill> {
         pod,
         container: None,
         at,
-        limit: entry.memory_limit.and_then(|limit| u64::try_from(limit).ok()),
+        limit: entry.memory_limit_at(at),
         peak,
     });
     of_kubelet.or(of_agent)

@@ -3,6 +3,7 @@
 mod convert;
 mod crashes;
 mod index;
+mod out_of_memory;
 mod pods;
 mod resize;
 mod watch;
@@ -18,7 +19,8 @@ pub(crate) use convert::controller;
 pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
 pub use index::{Index, WorkloadKey};
-pub use pods::{GUEST_CONTAINER, OomKilled, PodEntry, Pods};
+pub use out_of_memory::{LimitsBefore, OomKilled};
+pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
 pub(crate) use watch::start;
 
 use crate::queue::Queue;

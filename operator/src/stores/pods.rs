@@ -24,6 +24,7 @@ use kube::ResourceExt;
 use super::{
     convert::controller,
     index::{Index, WorkloadKey},
+    out_of_memory::{LimitsBefore, OomKilled, oom_kill},
 };
 use crate::intake::hooks::{Placed, Placement};
 
@@ -56,19 +57,10 @@ pub struct PodEntry {
     pub node: Option<Box<str>>,
     /// The last time that the kernel killed one of its containers for want of memory, as the kubelet tells it.
     pub oom_kill: Option<Box<OomKilled>>,
+    /// The memory limits that it had before, if they became others while it was watched.
+    pub limits_before: Option<Box<LimitsBefore>>,
     /// What a decision looks at. Of a launcher pod that is the container of the guest alone.
     pub pod: Pod,
-}
-
-/// A container that was killed for want of memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OomKilled {
-    /// The container.
-    pub container: String,
-    /// When.
-    pub at: Timestamp,
-    /// Its limit, in bytes, when that was first seen.
-    pub limit: Option<u64>,
 }
 
 impl PodEntry {
@@ -76,17 +68,6 @@ impl PodEntry {
     #[must_use]
     pub fn ready_since(&self) -> Option<Timestamp> {
         self.pod.ready.filter(|ready| ready.status == ConditionStatus::True).map(|ready| ready.since)
-    }
-
-    /// Keeps the limit at which it was killed: it may have been raised since. While a pod is resized the kernel may have the limit of
-    /// before, and who was killed just now was killed by that.
-    fn keep_oom_limit(&mut self, before: &Self) {
-        let settled = |entry: &Self| entry.quota.resize == Resize::Settled;
-        let resizing = !settled(self) || !settled(before);
-        let (Some(kill), Some(before)) = (self.oom_kill.as_mut(), before.oom_kill.as_ref()) else { return };
-        if kill.container == before.container && (kill.at == before.at || resizing) {
-            kill.limit = before.limit;
-        }
     }
 
     /// Whether it is neither terminating nor ended.
@@ -105,16 +86,18 @@ impl From<&core::Pod> for PodEntry {
             pod.containers.retain(|container| container.name == GUEST_CONTAINER);
             pod.init_containers.clear();
         }
+        let quota = pod_quota(object);
         Self {
             owner: controller(&object.metadata),
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             marked: object.annotations().get(POD_DELETION_COST_ANNOTATION).is_some_and(|cost| cost == VICTIM_COST),
             memory_limit: (!launcher).then(|| memory_limit(object)).flatten(),
-            quota: pod_quota(object),
+            oom_kill: oom_kill(object, &quota.containers).map(Box::new),
+            quota,
+            limits_before: None,
             instance: launcher.then(|| labels.get(INSTANCE_LABEL).cloned()).flatten(),
             node: object.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(Into::into),
-            oom_kill: oom_kill(object).map(Box::new),
             pod,
         }
     }
@@ -125,21 +108,6 @@ fn memory_limit(object: &core::Pod) -> Option<i64> {
         let limits = container.resources.as_ref()?.limits.as_ref();
         Some(sum.saturating_add(of(limits).memory?))
     })
-}
-
-fn oom_kill(object: &core::Pod) -> Option<OomKilled> {
-    let statuses = object.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let ends = statuses.flat_map(|status| {
-        let states = [&status.state, &status.last_state].into_iter().flatten();
-        states.filter_map(|state| state.terminated.as_ref()).map(|end| (&status.name, end))
-    });
-    let kills = ends.filter(|(_, end)| end.reason.as_deref() == Some("OOMKilled"));
-    let (name, at) =
-        kills.filter_map(|(name, end)| Some((name, end.finished_at.as_ref()?.0))).max_by_key(|(_, at)| *at)?;
-    let mut containers = object.spec.iter().flat_map(|spec| &spec.containers);
-    let limit =
-        containers.find(|container| container.name == *name).and_then(|found| container_quota(found).1.memory_limit);
-    Some(OomKilled { container: name.clone(), at, limit })
 }
 
 fn view(object: &core::Pod) -> Pod {
@@ -309,6 +277,10 @@ impl Pods {
     /// Enters a pod. Returns its workload when that has to plan: a mark came or went, the pod's quota is another one, it began to
     /// run and is to be held, or it was killed for want of memory.
     pub(super) fn enter(&self, object: &core::Pod) -> Option<WorkloadKey> {
+        self.enter_at(object, Timestamp::now())
+    }
+
+    pub(super) fn enter_at(&self, object: &core::Pod, now: Timestamp) -> Option<WorkloadKey> {
         let mut entry = PodEntry::from(object);
         let workload = WorkloadKey::of(&object.metadata)?;
         let place = Place { uid: entry.uid.clone(), node: entry.node.clone(), workload: workload.clone() };
@@ -318,6 +290,7 @@ impl Pods {
         match before {
             None => concerns = true,
             Some(before) => {
+                entry.limits_before = LimitsBefore::of(&before, &entry, object, now);
                 entry.keep_oom_limit(&before);
                 let began = entry.quota.annotation.is_some() && entry.pod.phase != before.pod.phase;
                 concerns |= began || entry.quota != before.quota || entry.oom_kill != before.oom_kill;
@@ -429,42 +402,6 @@ mod tests {
         assert!(enter("7", "2", json!({"phase": "Running"})), "resized");
         assert!(enter("8", "2", condition("PodResizeInProgress", None)), "under way");
         assert!(enter("9", "2", json!({})), "done");
-    }
-
-    #[test]
-    fn a_kill_for_want_of_memory_wakes_and_keeps_the_limit_at_which_it_was() {
-        let killed = |at: &str| {
-            let end = json!({"exitCode": 137, "reason": "OOMKilled", "finishedAt": at});
-            json!({"containerStatuses": [{
-                "name": "main", "image": "a", "imageID": "", "ready": true, "restartCount": 1,
-                "state": {"running": {}}, "lastState": {"terminated": end},
-            }]})
-        };
-        let pods = Pods::default();
-        let enter = |version: &str, limit: &str, status: Value| {
-            let mut pod = pod(status, "1");
-            pod.metadata.resource_version = Some(version.to_owned());
-            let container = pod.spec.as_mut().and_then(|spec| spec.containers.first_mut()).expect("a container");
-            let limits = container.resources.as_mut().and_then(|resources| resources.limits.as_mut()).expect("limits");
-            limits
-                .insert("memory".to_owned(), k8s_openapi::apimachinery::pkg::api::resource::Quantity(limit.to_owned()));
-            let woken = pods.enter(&pod).is_some();
-            (woken, pods.index.find(&pod.metadata).and_then(|entry| entry.oom_kill))
-        };
-        assert_eq!(enter("5", "64Mi", json!({})).1, None);
-        let (first, later) = ("2026-11-02T10:00:00Z", "2026-11-02T10:05:00Z");
-        let kill = |at: &str, limit: u64| {
-            let at = at.parse().expect("a time");
-            Some(Box::new(OomKilled { container: "main".to_owned(), at, limit: Some(limit << 20) }))
-        };
-        assert_eq!(enter("6", "64Mi", killed(first)), (true, kill(first, 64)));
-        assert_eq!(enter("7", "96Mi", killed(first)).1, kill(first, 64), "the limit was raised after it");
-        assert_eq!(enter("8", "96Mi", killed(later)), (true, kill(later, 96)), "and it happened again");
-        let last = "2026-11-02T10:06:00Z";
-        let mut resizing = killed(last);
-        resizing["conditions"] = json!([{"type": "PodResizeInProgress", "status": "True"}]);
-        assert_eq!(enter("9", "128Mi", resizing), (true, kill(last, 96)), "the kernel has yet to get the new limit");
-        assert_eq!(enter("10", "128Mi", killed(last)).1, kill(last, 96));
     }
 
     #[test]

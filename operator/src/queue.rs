@@ -7,7 +7,7 @@ use std::{
 };
 
 use catamaran_crds::ElasticWorkload;
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::mpsc;
 
 use crate::stores::{StoredWorkload, WorkloadKey};
@@ -30,8 +30,6 @@ struct Inner {
     waiting: HashMap<WorkloadKey, Instant>,
     /// Since when each reconcile runs.
     running: HashMap<WorkloadKey, Instant>,
-    /// The version that our own last status write made of each workload: its echo wakes nobody.
-    written: HashMap<WorkloadKey, String>,
 }
 
 /// How much is waiting.
@@ -51,28 +49,6 @@ impl Queue {
         receiver
     }
 
-    /// A workload changed by somebody else than us.
-    pub(crate) fn changed(&self, workload: &StoredWorkload) {
-        let key = WorkloadKey { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() };
-        let version = workload.meta().resource_version.clone().unwrap_or_default();
-        if self.lock().written.get(&key) != Some(&version) {
-            self.send(key, Duration::ZERO);
-        }
-    }
-
-    /// A workload is gone.
-    pub(crate) fn forget(&self, workload: &StoredWorkload) {
-        let key = WorkloadKey { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() };
-        self.gone(&key);
-    }
-
-    /// Notes the version that our own status write made.
-    pub(crate) fn wrote(&self, key: &WorkloadKey, version: Option<String>) {
-        if let Some(version) = version {
-            self.lock().written.insert(key.clone(), version);
-        }
-    }
-
     /// Something that these workloads depend on changed.
     pub fn wake_all(&self, keys: impl IntoIterator<Item = WorkloadKey>) {
         for key in keys {
@@ -80,7 +56,7 @@ impl Queue {
         }
     }
 
-    /// A decision of scaling is to be written.
+    /// A workload itself changed, or a decision of scaling is to be written.
     pub fn wake_now(&self, key: WorkloadKey) {
         self.send(key, Duration::ZERO);
     }
@@ -121,9 +97,7 @@ impl Queue {
 
     /// A workload that was queued is not there any more.
     pub(crate) fn gone(&self, key: &WorkloadKey) {
-        let mut inner = self.lock();
-        inner.waiting.remove(key);
-        inner.written.remove(key);
+        self.lock().waiting.remove(key);
     }
 
     /// How much is waiting.
@@ -146,6 +120,12 @@ impl WorkloadKey {
     #[must_use]
     pub fn reference(&self) -> ObjectRef<StoredWorkload> {
         ObjectRef::new(&self.name).within(&self.namespace)
+    }
+
+    /// The key of a workload as stored.
+    #[must_use]
+    pub fn of_stored(workload: &StoredWorkload) -> Self {
+        Self { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
     }
 
     /// The key of a workload.

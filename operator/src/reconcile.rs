@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -49,21 +49,12 @@ pub struct Context {
     pub autoscaler: Autoscaler,
     /// What agents found at pods.
     pub findings: Findings,
-    memory: Mutex<HashMap<WorkloadKey, Memory>>,
-}
-
-/// What is remembered of a workload between two passes, and may be lost with the process.
-#[derive(Clone, Default)]
-struct Memory {
-    uid: Option<String>,
-    /// The status as last written, and the version that it made.
-    status: Option<(u64, ElasticWorkloadStatus)>,
-    /// Passes that failed since the last good one.
-    failures: u32,
+    /// Passes that failed since the last good one, of workloads that have any.
+    failures: Mutex<HashMap<WorkloadKey, u32>>,
 }
 
 impl Context {
-    /// A context with an empty memory.
+    /// A context in which nothing has failed yet.
     #[must_use]
     pub fn new(
         stores: Stores,
@@ -74,28 +65,20 @@ impl Context {
         autoscaler: Autoscaler,
         findings: Findings,
     ) -> Self {
-        Self { stores, writer, announcer, metrics, queue, autoscaler, findings, memory: Mutex::default() }
-    }
-
-    fn with_memory<T>(&self, key: &WorkloadKey, uid: Option<String>, use_it: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = memory.entry(key.clone()).or_default();
-        if entry.uid != uid {
-            *entry = Memory { uid, ..Memory::default() };
-        }
-        use_it(entry)
+        Self { stores, writer, announcer, metrics, queue, autoscaler, findings, failures: Mutex::default() }
     }
 
     /// Forgets a workload that is gone, and lets go what it left behind.
     pub async fn gone(&self, key: &WorkloadKey) {
         self.queue.gone(key);
+        self.stores.written.forget(key);
         self.autoscaler.forget(key);
         let Err(failure) = let_go(&self.stores, &self.writer, key).await else {
-            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            self.succeeded(key);
             return;
         };
         self.metrics.failed(failure.class());
-        let failures = self.failed_again(key, None);
+        let failures = self.failed_again(key);
         let [first, longest] = AFTER_ORPHANS;
         let pause = backoff(first, failures, longest);
         tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "orphans are not let go yet");
@@ -103,11 +86,20 @@ impl Context {
     }
 
     /// Counts a failed pass; how many there were since the last good one.
-    fn failed_again(&self, key: &WorkloadKey, uid: Option<String>) -> u32 {
-        self.with_memory(key, uid, |memory| {
-            memory.failures = memory.failures.saturating_add(1);
-            memory.failures
-        })
+    fn failed_again(&self, key: &WorkloadKey) -> u32 {
+        let mut failures = self.failures();
+        let count = failures.entry(key.clone()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// A pass went well.
+    fn succeeded(&self, key: &WorkloadKey) {
+        self.failures().remove(key);
+    }
+
+    fn failures(&self) -> MutexGuard<'_, HashMap<WorkloadKey, u32>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,7 +129,7 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
         // Enough of it can be read to say so in its status.
         Err(error) => ElasticWorkload { metadata: error.metadata.clone(), ..ElasticWorkload::default() },
     };
-    let status = last_status(context, key, &workload);
+    let status = context.stores.written.newest_status(key, &workload);
     let class = workload.spec.class_name.as_ref().and_then(|name| context.stores.classes.get(&ObjectRef::new(name)));
     let desired = match &stored.0 {
         Ok(_) => resolve(&workload, class.as_deref()),
@@ -183,19 +175,17 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
     }
     let requeue_at = plan.requeue_at;
     finish(context, key, &workload, &status, plan).await?;
-    let failures = context.with_memory(key, workload.uid(), |memory| {
-        memory.failures = if refused.is_some() { memory.failures.saturating_add(1) } else { 0 };
-        memory.failures
-    });
     let again = requeue_at.map(|at| until(at, now));
     Ok(match (refused, again) {
         (Some(_), again) => {
-            let pause = backoff(Duration::from_secs(5), failures, Duration::from_secs(300));
+            let pause = backoff(Duration::from_secs(5), context.failed_again(key), Duration::from_secs(300));
             context.autoscaler.refused(key, pause);
             Action::requeue(again.map_or(pause, |again| again.min(pause)))
         }
-        (None, Some(again)) => Action::requeue(again),
-        (None, None) => Action::await_change(),
+        (None, again) => {
+            context.succeeded(key);
+            again.map_or_else(Action::await_change, Action::requeue)
+        }
     })
 }
 
@@ -211,21 +201,11 @@ async fn finish(
         return Ok(());
     }
     let version = context.writer.write_status(workload, &plan.status).await?;
-    context.queue.wrote(key, version.clone());
-    let number = version.and_then(|version| version.parse().ok()).unwrap_or(0);
-    context.with_memory(key, workload.uid(), |memory| memory.status = Some((number, plan.status)));
+    if let Some(version) = version.and_then(|version| version.parse().ok()) {
+        context.stores.written.wrote(key, version, plan.status);
+    }
     context.announcer.publish(workload, &plan.announcements).await;
     Ok(())
-}
-
-/// The status as the store has it, or as we wrote it if that is newer.
-fn last_status(context: &Context, key: &WorkloadKey, workload: &ElasticWorkload) -> ElasticWorkloadStatus {
-    let stored =
-        workload.metadata.resource_version.as_deref().and_then(|version| version.parse::<u64>().ok()).unwrap_or(0);
-    context.with_memory(key, workload.uid(), |memory| match &memory.status {
-        Some((written, status)) if *written > stored => status.clone(),
-        Some(_) | None => workload.status.clone().unwrap_or_default(),
-    })
 }
 
 fn until(at: Timestamp, now: Timestamp) -> Duration {
@@ -237,7 +217,7 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<Context>) -> Action {
     let key = WorkloadKey { namespace: stored.namespace().unwrap_or_default(), name: stored.name_any() };
     context.metrics.failed(failure.class());
-    let failures = context.failed_again(&key, stored.uid());
+    let failures = context.failed_again(&key);
     let pause = match failure {
         Failure::Conflict { .. } if failures <= 5 => AFTER_CONFLICT,
         Failure::Conflict { .. } | Failure::Transient { .. } => {

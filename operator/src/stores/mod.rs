@@ -7,6 +7,7 @@ mod out_of_memory;
 mod pods;
 mod resize;
 mod watch;
+mod written;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use index::{Index, WorkloadKey};
 pub use out_of_memory::{LimitsBefore, OomKilled};
 pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
 pub(crate) use watch::start;
+pub use written::Written;
 
 use crate::queue::Queue;
 
@@ -33,6 +35,8 @@ pub type StoredWorkload = DeserializeGuard<ElasticWorkload>;
 pub struct Stores {
     /// Workloads.
     pub workloads: Store<StoredWorkload>,
+    /// The status of workloads that was written and may not be in the store yet.
+    pub written: Arc<Written>,
     /// Classes.
     pub classes: Store<WorkloadClass>,
     /// Replica sets of both hulls.

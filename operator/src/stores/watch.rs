@@ -30,7 +30,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Crashes, Index, Pods, Source, StoredWorkload, Stores, WorkloadKey, convert, pods, resize};
+use super::{Crashes, Index, Pods, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, pods, resize};
 use crate::queue::Queue;
 
 /// How long an absent kind is left alone before it is looked for again.
@@ -47,6 +47,7 @@ pub(crate) fn start(source: &Source) -> Stores {
     let (resize_writer, resize) = watch::channel(None);
     let stores = Stores {
         workloads,
+        written: Arc::default(),
         classes,
         replica_sets: Arc::default(),
         machine_sets: Arc::default(),
@@ -58,7 +59,7 @@ pub(crate) fn start(source: &Source) -> Stores {
         resize,
     };
     tokio::spawn(resize::find_out(source.client.clone(), resize_writer));
-    tokio::spawn(watch_workloads(source.api(), workloads_writer, source.queue.clone()));
+    tokio::spawn(watch_workloads(source.api(), workloads_writer, stores.written.clone(), source.queue.clone()));
     tokio::spawn(watch_classes(Api::all(source.client.clone()), classes_writer, stores.clone(), source.queue.clone()));
     tokio::spawn(watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), source.queue.clone()));
     tokio::spawn(watch_children(source.api::<Service>(), stores.services.clone(), source.queue.clone()));
@@ -95,7 +96,12 @@ fn ours() -> watcher::Config {
     watcher::Config::default().labels(WORKLOAD_LABEL)
 }
 
-async fn watch_workloads(api: Api<StoredWorkload>, mut writer: Writer<StoredWorkload>, queue: Queue) {
+async fn watch_workloads(
+    api: Api<StoredWorkload>,
+    mut writer: Writer<StoredWorkload>,
+    written: Arc<Written>,
+    queue: Queue,
+) {
     let stream = events(api, watcher::Config::default());
     let mut stream = std::pin::pin!(stream);
     while let Some(mut event) = stream.next().await {
@@ -107,16 +113,22 @@ async fn watch_workloads(api: Api<StoredWorkload>, mut writer: Writer<StoredWork
         }
         writer.apply_watcher_event(&event);
         match &event {
-            Event::Apply(workload) | Event::InitApply(workload) => queue.changed(workload),
-            Event::Delete(workload) => queue.forget(workload),
-            Event::InitDone => queue.wake_all(writer.as_reader().state().iter().map(|w| key(w.as_ref()))),
+            Event::Apply(workload) | Event::InitApply(workload) => {
+                if written.shown(workload) {
+                    queue.wake_now(WorkloadKey::of_stored(workload));
+                }
+            }
+            Event::Delete(workload) => {
+                let key = WorkloadKey::of_stored(workload);
+                written.forget(&key);
+                queue.gone(&key);
+            }
+            Event::InitDone => {
+                queue.wake_all(writer.as_reader().state().iter().map(|w| WorkloadKey::of_stored(w.as_ref())))
+            }
             Event::Init => {}
         }
     }
-}
-
-fn key(workload: &StoredWorkload) -> WorkloadKey {
-    WorkloadKey { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
 }
 
 async fn watch_classes(api: Api<WorkloadClass>, mut writer: Writer<WorkloadClass>, stores: Stores, queue: Queue) {
@@ -132,7 +144,7 @@ async fn watch_classes(api: Api<WorkloadClass>, mut writer: Writer<WorkloadClass
                 Ok(workload) => workload.spec.class_name.as_deref().is_some_and(concerned),
                 Err(_) => false,
             });
-            queue.wake_all(users.iter().map(|workload| key(workload)));
+            queue.wake_all(users.iter().map(|workload| WorkloadKey::of_stored(workload)));
         };
         match &event {
             Event::Apply(class) | Event::Delete(class) => wake(&|name| name == class.name_any()),
@@ -225,7 +237,7 @@ async fn watch_kubevirt(
                 Ok(()) if sets_listed && instances_listed && *state.borrow() != Some(KubeVirt::Installed) => {
                     tracing::info!("KubeVirt is installed");
                     state.send_replace(Some(KubeVirt::Installed));
-                    queue.wake_all(stores.workloads.state().iter().map(|workload| key(workload)));
+                    queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_stored(workload)));
                 }
                 Ok(()) => {}
                 Err(error) if is_absent(&error) => break None,
@@ -245,7 +257,7 @@ async fn watch_kubevirt(
             stores.machine_sets.clear();
             stores.instances.clear();
             state.send_replace(Some(KubeVirt::Absent));
-            queue.wake_all(stores.workloads.state().iter().map(|workload| key(workload)));
+            queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_stored(workload)));
         }
         tokio::time::sleep(pause).await;
     }

@@ -9,10 +9,11 @@ use kube::{
 
 use crate::metrics::{Metrics, Verb};
 
-/// Publishes what a plan announces; equal Events become a series.
+/// Publishes what a plan announces.
 #[derive(Clone)]
 pub struct Announcer {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     metrics: Metrics,
 }
 
@@ -22,11 +23,14 @@ impl Announcer {
     pub fn new(client: Client, instance: &str, metrics: Metrics) -> Self {
         let reporter =
             Reporter { controller: "catamaran.dev/operator".to_owned(), instance: Some(instance.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter), metrics }
+        Self { client, reporter, metrics }
     }
 
     /// Publishes announcements. An Event that cannot be written is logged: it must not hold up the workload.
     pub async fn publish(&self, workload: &ElasticWorkload, announcements: &[Announcement]) {
+        // One for each time: what a recorder remembers makes a series of Events with equal reasons and shows the first one's note for
+        // all, as if a second rescale had not been; and it keeps every Event for minutes.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         let reference = workload.object_ref(&());
         for announcement in announcements {
             let Announcement { warning, reason, note } = announcement;
@@ -39,7 +43,7 @@ impl Announcer {
                 secondary: None,
             };
             self.metrics.write(Verb::Create, "Event");
-            if let Err(error) = self.recorder.publish(&event, &reference).await {
+            if let Err(error) = recorder.publish(&event, &reference).await {
                 tracing::warn!(%error, %reason, "an Event could not be written");
             }
         }

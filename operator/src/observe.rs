@@ -24,9 +24,9 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
     let entries = stores.replica_sets.children(&key).into_iter().chain(stores.machine_sets.children(&key));
     for entry in entries {
         if entry.owner.is_some() && entry.owner == uid {
-            sets.push(entry.set);
+            sets.push(entry.set.clone());
         } else {
-            foreign_sets.push((entry.set.hull(), entry.set.name));
+            foreign_sets.push((entry.set.hull(), entry.set.name.clone()));
         }
     }
     let instances = stores.instances.children(&key);
@@ -45,7 +45,7 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
     let service = stores.services.children(&key).into_iter().find(|entry| entry.name == key.name);
     let service = match service {
         None => ObservedService::Absent,
-        Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service,
+        Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service.clone(),
         Some(_) => ObservedService::Foreign,
     };
     Observed {
@@ -108,7 +108,7 @@ pub fn add_pods(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, age
             }
             Members::Instances(instances) => {
                 for instance in &mut instances.instances {
-                    instance.usage = of(&instance.uid).next().and_then(&usage);
+                    instance.usage = of(&instance.uid).next().and_then(|entry| usage(entry));
                     instance.launchers = of(&instance.uid)
                         .map(|entry| Launcher {
                             name: entry.pod.name.clone(),

@@ -3,7 +3,7 @@
 //! What node agents hold for them is set back, as it is when an agent goes: a quota is a workload's, and without one nobody could edit it, or thaw a replica
 //! that is frozen. The quota that the kubelet holds stays; it is in the pods' own spec.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use catamaran_plan::{SetReference, objects, observed::ObservedSet};
 
@@ -22,9 +22,9 @@ struct Orphans {
 
 impl Orphans {
     fn find(stores: &Stores, key: &WorkloadKey) -> Self {
-        let is_orphan = |entry: &SetEntry| entry.owner.is_none() && !entry.set.deleting;
+        let is_orphan = |entry: &Arc<SetEntry>| entry.owner.is_none() && !entry.set.deleting;
         let all = [stores.replica_sets.children(key), stores.machine_sets.children(key)].into_iter().flatten();
-        let sets: Vec<_> = all.filter(is_orphan).map(|entry| entry.set).collect();
+        let sets: Vec<_> = all.filter(is_orphan).map(|entry| entry.set.clone()).collect();
         // The rule for a workload that takes everything along: each replica that goes would be a look at all that are left.
         if sets.is_empty() {
             return Self { sets, pods: Vec::new() };
@@ -34,7 +34,7 @@ impl Orphans {
         let mut owners: HashSet<String> = sets.iter().map(|set| set.uid.clone()).collect();
         let mut instances = stores.instances.children(key);
         instances.retain(|entry| owned(entry.owner.as_ref(), &owners));
-        owners.extend(instances.into_iter().map(|entry| entry.instance.uid));
+        owners.extend(instances.into_iter().map(|entry| entry.instance.uid.clone()));
         let held = stores
             .pods
             .index
@@ -42,7 +42,7 @@ impl Orphans {
             .into_iter()
             .filter(|pod| pod.is_live() && pod.quota.annotation.is_some() && owned(pod.owner.as_ref(), &owners));
         Self {
-            pods: held.map(|pod| (pod.pod.name, pod.uid)).collect(),
+            pods: held.map(|pod| (pod.pod.name.clone(), pod.uid.clone())).collect(),
             sets: sets.into_iter().filter(|set| set.quota.annotation.is_some()).collect(),
         }
     }

@@ -67,7 +67,7 @@ impl Autoscaler {
         let quota = Quota::resolve(workload.spec.quota.as_ref(), class.as_ref().map(|class| &class.spec));
         let quota = quota.unwrap_or_default();
         let mut entries = stores.pods.index.children(key);
-        entries.retain(PodEntry::is_live);
+        entries.retain(|entry| entry.is_live());
         let asked = self.shared.memories().get(key).and_then(|memory| lock(memory).asked).unwrap_or(false);
         let answers: Vec<(Query, Answer)> = match asked {
             true => samples::queries(workload, true).into_iter().zip(self.shared.sources.answers(key)).collect(),

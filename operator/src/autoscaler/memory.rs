@@ -174,20 +174,21 @@ impl Memory {
     }
 
     /// See [`with_quota`].
-    pub(super) fn with_quota(&self, entry: &mut PodEntry) {
+    pub(super) fn with_quota(&self, entry: &mut Arc<PodEntry>) {
         with_quota(entry, &self.quota);
     }
 }
 
 /// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of scaling.
-pub(super) fn with_quota(entry: &mut PodEntry, quota: &Quota) {
+pub(super) fn with_quota(entry: &mut Arc<PodEntry>, quota: &Quota) {
     if entry.instance.is_none() {
         return;
     }
     let signed = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
     let cpu = signed(quota.cpu_request.or(quota.cpu_limit));
     let memory = signed(quota.memory_request.or(quota.memory_limit));
-    for container in entry.pod.containers.iter_mut().filter(|container| container.name == GUEST_CONTAINER) {
+    let containers = &mut Arc::make_mut(entry).pod.containers;
+    for container in containers.iter_mut().filter(|container| container.name == GUEST_CONTAINER) {
         container.requests.cpu = cpu.or(container.requests.cpu);
         container.requests.memory = memory.or(container.requests.memory);
     }

@@ -1,6 +1,6 @@
 //! What metrics of a workload are answered with: from the agents' usage, else from the sources.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use catamaran_crds::{ElasticWorkload, MetricType, ScalingMetric, names::WORKLOAD_LABEL};
 use catamaran_plan::autoscale::{
@@ -73,15 +73,15 @@ pub(super) fn needs_sources(policy: &Policy) -> bool {
 
 /// What agents report of the pods of one workload.
 pub(super) struct Usage<'a> {
-    pods: &'a [PodEntry],
+    pods: &'a [Arc<PodEntry>],
     known: Vec<(&'a PodEntry, PodUsage)>,
 }
 
 impl<'a> Usage<'a> {
-    pub(super) fn of(store: &UsageStore, namespace: &str, pods: &'a [PodEntry]) -> Self {
+    pub(super) fn of(store: &UsageStore, namespace: &str, pods: &'a [Arc<PodEntry>]) -> Self {
         let usage =
             |entry: &PodEntry| store.pod(namespace, &entry.pod.name).filter(|usage| usage.pod.uid() == entry.uid);
-        Self { pods, known: pods.iter().filter_map(|entry| Some((entry, usage(entry)?))).collect() }
+        Self { pods, known: pods.iter().filter_map(|entry| Some((&**entry, usage(entry)?))).collect() }
     }
 
     /// Whether agents report all pods that live. Then nobody else has to be asked for usage.
@@ -137,7 +137,7 @@ fn pressure(rates: &Rates, resource: PressureResource, stall: Stall) -> Option<S
 fn resource_samples(
     resource: &Resource,
     usage: &[(&PodEntry, PodUsage)],
-    pods: &[PodEntry],
+    pods: &[Arc<PodEntry>],
     answer: Option<Result<Samples, NoSamples>>,
     now: Timestamp,
 ) -> Result<Samples, NoSamples> {

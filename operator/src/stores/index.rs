@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use catamaran_crds::names::WORKLOAD_LABEL;
@@ -38,7 +38,8 @@ struct Entries<T> {
 struct Entry<T> {
     version: u64,
     listing: u64,
-    value: T,
+    /// Shared with whoever looks at it. Apart, since most workloads have one child of a kind: the rest of a map's room is empty.
+    value: Arc<T>,
 }
 
 impl<T> Default for Index<T> {
@@ -59,7 +60,7 @@ impl WorkloadKey {
     }
 }
 
-impl<T: Clone> Index<T> {
+impl<T> Index<T> {
     /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workload that it belongs to,
     /// when this is news.
     pub fn apply(&self, meta: &ObjectMeta, value: T) -> Option<WorkloadKey> {
@@ -126,7 +127,7 @@ impl<T: Clone> Index<T> {
 
     /// The children of a workload, of whoever owns them.
     #[must_use]
-    pub fn children(&self, key: &WorkloadKey) -> Vec<T> {
+    pub fn children(&self, key: &WorkloadKey) -> Vec<Arc<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries
             .children
@@ -145,13 +146,13 @@ impl<T: Clone> Index<T> {
     pub fn visit(&self, mut see: impl FnMut(&WorkloadKey, &mut dyn Iterator<Item = &T>)) {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         for (key, slot) in &entries.children {
-            see(key, &mut slot.values().map(|entry| &entry.value));
+            see(key, &mut slot.values().map(|entry| &*entry.value));
         }
     }
 
     /// An object as it is known.
     #[must_use]
-    pub fn find(&self, meta: &ObjectMeta) -> Option<T> {
+    pub fn find(&self, meta: &ObjectMeta) -> Option<Arc<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let slot = entries.children.get(&WorkloadKey::of(meta)?)?;
         slot.get(meta.name.as_deref()?).map(|entry| entry.value.clone())
@@ -176,7 +177,7 @@ impl<T> Entries<T> {
                 false
             }
             Some(_) | None => {
-                slot.insert(name, Entry { version, listing, value });
+                slot.insert(name, Entry { version, listing, value: Arc::new(value) });
                 true
             }
         }
@@ -203,7 +204,8 @@ mod tests {
     }
 
     fn children(index: &Index<u32>) -> Vec<u32> {
-        let mut children = index.children(&WorkloadKey { namespace: "shop".to_owned(), name: "web".to_owned() });
+        let key = WorkloadKey { namespace: "shop".to_owned(), name: "web".to_owned() };
+        let mut children: Vec<u32> = index.children(&key).iter().map(|child| **child).collect();
         children.sort_unstable();
         children
     }

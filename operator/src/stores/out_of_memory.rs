@@ -134,6 +134,8 @@ pub(super) fn oom_kill(object: &core::Pod, containers: &Containers) -> Option<Oo
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     use super::*;
@@ -168,7 +170,7 @@ mod tests {
     }
 
     impl Seen {
-        fn at(&mut self, now: u8, limit: &str, status: Value) -> (bool, PodEntry) {
+        fn at(&mut self, now: u8, limit: &str, status: Value) -> (bool, Arc<PodEntry>) {
             self.version += 1;
             let pod: core::Pod = serde_json::from_value(json!({
                 "metadata": {
@@ -184,7 +186,7 @@ mod tests {
         }
 
         fn kill(&mut self, now: u8, limit: &str, status: Value) -> Option<(Timestamp, u64)> {
-            self.at(now, limit, status).1.oom_kill.and_then(|kill| Some((kill.at, kill.limit? >> 20)))
+            self.at(now, limit, status).1.oom_kill.as_ref().and_then(|kill| Some((kill.at, kill.limit? >> 20)))
         }
     }
 

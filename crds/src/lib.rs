@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod class;
 pub mod container;
+pub mod history;
 pub mod kubevirt;
 pub mod names;
 pub mod node_quota;
@@ -25,6 +26,7 @@ pub mod workload;
 
 pub use class::{Price, WorkloadClass, WorkloadClassSpec};
 pub use container::ContainerHull;
+pub use history::StoredHistory;
 pub use node_quota::NodeQuota;
 pub use placement::Placement;
 pub use quota::{CpuQuota, IoQuota, MemoryQuota, Quota};

@@ -92,6 +92,7 @@ pub enum ScalingMode {
         .message("activation needs a metric of type Object, External or Prometheus; leave it out"),
 )]
 pub struct ScalingMetric {
+    // A metric has one of these and there is one metric in memory for each workload: boxes keep the room for the others small.
     /// What kind of metric: the field of the same name describes it.
     #[serde(rename = "type")]
     pub type_: MetricType,
@@ -102,19 +103,19 @@ pub struct ScalingMetric {
     /// CPU or memory of one container of each replica, averaged over the replicas. A virtual machine's is called compute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<ContainerResourceMetricSource>")]
-    pub container_resource: Option<ContainerResourceMetricSource>,
+    pub container_resource: Option<Box<ContainerResourceMetricSource>>,
     /// A metric of custom.metrics.k8s.io that each replica has, averaged over the replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<PodsMetricSource>")]
-    pub pods: Option<PodsMetricSource>,
+    pub pods: Option<Box<PodsMetricSource>>,
     /// A metric of custom.metrics.k8s.io that describes one other object of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<ObjectMetricSource>")]
-    pub object: Option<ObjectMetricSource>,
+    pub object: Option<Box<ObjectMetricSource>>,
     /// A metric of external.metrics.k8s.io.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<ExternalMetricSource>")]
-    pub external: Option<ExternalMetricSource>,
+    pub external: Option<Box<ExternalMetricSource>>,
     /// The share of time in which tasks of a replica waited for a resource (pressure stall information, PSI), averaged over the
     /// replicas. Needs the node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +125,7 @@ pub struct ScalingMetric {
     pub throttling: Option<ThrottlingMetricSource>,
     /// The answer of a Prometheus server to a query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prometheus: Option<PrometheusMetricSource>,
+    pub prometheus: Option<Box<PrometheusMetricSource>>,
     /// With minReplicas 0: no replica is needed while no metric is above its activation (strictly). When any metric has one, it is 0
     /// for those without.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+
+use crate::history::StoredHistory;
 
 /// What replicas are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -98,9 +99,9 @@ pub struct ScalingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_decision: Option<DecisionStatus>,
     /// What an operator that starts anew has to know of the past, so that no window is cut short. Its form may change.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(default, skip_serializing_if = "StoredHistory::is_empty")]
     #[schemars(schema_with = "crate::schema::any_object")]
-    pub history: Map<String, Value>,
+    pub history: StoredHistory,
 }
 
 /// One decision, with its reasons.

@@ -3,7 +3,7 @@
 //! A decision is made every second and hardly ever changes anything. So it is written when it changes the count; when it only
 //! changes the conditions, at most every [`CONDITIONS_EVERY`] seconds, since they may go back and forth with a load at an edge.
 
-use catamaran_crds::{DecisionStatus, ElasticWorkloadStatus, MetricStatus, ScalingStatus};
+use catamaran_crds::{DecisionStatus, ElasticWorkloadStatus, MetricStatus, ScalingStatus, StoredHistory};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -101,10 +101,7 @@ pub(crate) fn status(
         desired_replicas: decision.to,
         last_scale_time: scale_time,
         last_decision: Some(told(decision)),
-        history: match serde_json::to_value(history) {
-            Ok(serde_json::Value::Object(history)) => history,
-            Ok(_) | Err(_) => serde_json::Map::new(),
-        },
+        history: StoredHistory::of(history),
     };
     (Some(scaling), conditions.collect())
 }

@@ -80,10 +80,10 @@ fn resolve_metric(index: usize, metric: &crds::ScalingMetric) -> Result<Metric, 
             let spec = MetricSpec {
                 type_: format!("{:?}", metric.type_),
                 resource: metric.resource.clone(),
-                container_resource: metric.container_resource.clone(),
-                pods: metric.pods.clone(),
-                object: metric.object.clone(),
-                external: metric.external.clone(),
+                container_resource: metric.container_resource.as_deref().cloned(),
+                pods: metric.pods.as_deref().cloned(),
+                object: metric.object.as_deref().cloned(),
+                external: metric.external.as_deref().cloned(),
             };
             v2::metric(&spec, activation)
                 .map_err(|error| Invalid::field(&format!("spec.scaling.metrics[{index}]"), error.to_string()))?

@@ -149,8 +149,7 @@ impl Memory {
         let count = present_count(workload, observed, policy);
         self.count = Some(count);
         if self.history.is_empty() {
-            let stored = observed.status.scaling.as_ref().map(|scaling| scaling.history.clone());
-            let stored = stored.and_then(|history| serde_json::from_value(serde_json::Value::Object(history)).ok());
+            let stored = observed.status.scaling.as_ref().and_then(|scaling| scaling.history.read());
             self.history = match stored {
                 Some(stored) => History::restored(stored, count, now),
                 None => History::new(count, now),

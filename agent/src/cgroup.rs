@@ -51,6 +51,13 @@ pub struct Folder(OwnedFd);
 #[derive(Debug)]
 pub struct Kept(OwnedFd);
 
+/// An open file, and what its text came to: most containers rest, and what says the same need not be parsed again.
+#[derive(Debug)]
+pub struct Parsed<T> {
+    file: Kept,
+    last: Option<(Vec<u8>, T)>,
+}
+
 /// A place for the text of one file after the other.
 #[derive(Debug, Default)]
 pub struct Buffer(Vec<u8>);
@@ -165,6 +172,10 @@ impl Kept {
     /// # Errors
     /// As the kernel says; `ENODEV` once the cgroup is gone.
     pub fn read<'a>(&self, buffer: &'a mut Buffer) -> io::Result<&'a str> {
+        text(self.bytes(buffer)?)
+    }
+
+    fn bytes<'a>(&self, buffer: &'a mut Buffer) -> io::Result<&'a [u8]> {
         let Buffer(bytes) = buffer;
         if bytes.is_empty() {
             bytes.resize(8 * 1024, 0);
@@ -183,9 +194,39 @@ impl Kept {
             }
             bytes.resize(length.saturating_mul(2), 0);
         }
-        let text = std::str::from_utf8(bytes.get(..length).unwrap_or_default());
-        text.map_err(|_| io::ErrorKind::InvalidData.into())
+        Ok(bytes.get(..length).unwrap_or_default())
     }
+}
+
+impl<T: Copy> Parsed<T> {
+    /// What the file says now, by `parse`.
+    ///
+    /// # Errors
+    /// As [`Kept::read`].
+    pub fn read(&mut self, buffer: &mut Buffer, parse: impl FnOnce(&str) -> T) -> io::Result<T> {
+        let bytes = self.file.bytes(buffer)?;
+        match &self.last {
+            Some((known, value)) if known == bytes => Ok(*value),
+            Some(_) | None => {
+                let value = parse(text(bytes)?);
+                let (known, last) = self.last.get_or_insert((Vec::with_capacity(bytes.len()), value));
+                known.clear();
+                known.extend_from_slice(bytes);
+                *last = value;
+                Ok(value)
+            }
+        }
+    }
+}
+
+impl<T> From<Kept> for Parsed<T> {
+    fn from(file: Kept) -> Self {
+        Self { file, last: None }
+    }
+}
+
+fn text(bytes: &[u8]) -> io::Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// What is not there, is no folder or is a symbolic link is absent.

@@ -110,6 +110,13 @@ impl Enforcer {
         round
     }
 
+    /// Whether all of these are pods as they were when nothing was to be done with them, and there are no others.
+    #[must_use]
+    pub fn is_idle(&self, pods: &[Arc<Pod>]) -> bool {
+        self.pods.len() == pods.len()
+            && pods.iter().all(|pod| self.pods.get(&pod.uid).is_some_and(|held| held.is_idle(pod)))
+    }
+
     /// Sets everything back.
     pub fn release(&mut self) -> Round {
         let mut round = Round::default();
@@ -134,7 +141,7 @@ impl Enforcer {
 
     /// One pod; whether its cgroup was found, or nothing is to be done with it.
     fn pod(&mut self, pod: &Arc<Pod>, round: &mut Round) -> bool {
-        if self.pods.get(&pod.uid).is_some_and(|held| held.idle.as_ref().is_some_and(|idle| Arc::ptr_eq(idle, pod))) {
+        if self.pods.get(&pod.uid).is_some_and(|held| held.is_idle(pod)) {
             return true;
         }
         let quota = pod.annotation.as_ref().and_then(|annotation| annotation.quota.as_ref().ok());
@@ -171,6 +178,10 @@ impl Enforcer {
 }
 
 impl HeldPod {
+    fn is_idle(&self, pod: &Arc<Pod>) -> bool {
+        self.idle.as_ref().is_some_and(|idle| Arc::ptr_eq(idle, pod))
+    }
+
     fn held(&self) -> usize {
         self.containers.values().chain(&self.own).map(Held::held).sum()
     }

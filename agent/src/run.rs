@@ -110,7 +110,6 @@ pub async fn serve(
         () = stop.cancelled() => return Ok(()),
     }
     let states = States::default();
-    // Each on a thread of its own: a write to memory.high can take seconds, and samples go on meanwhile.
     let enforcing = enforce(&settings, pods.clone(), states.clone(), &probes, stop.clone());
     let sampling = sample(&settings, pods, states, reporter, &probes, stop.clone());
     // Both end when asked to stop, and the enforcing one not before everything is set back.
@@ -182,12 +181,9 @@ async fn sample(
         let late = due.elapsed() > EVERY / 2;
         let (all, quotas) = (pods.all(), states.get());
         let (count, started) = (all.len(), Instant::now());
-        let (returned, sampled) = spawn_blocking(move || {
-            let sampled = sampler.sample(&all, &quotas, node::monotonic(), node::unix_usec());
-            (sampler, sampled)
-        })
-        .await?;
-        sampler = returned;
+        // Not on another thread: the kernel makes these texts in milliseconds and never waits, to be woken would cost as much as many
+        // a read, and a process of one thread reads without counting who else has the file.
+        let sampled = sampler.sample(&all, &quotas, node::monotonic(), node::unix_usec());
         probes.metrics.sampled(count, &sampled, started.elapsed(), late);
         let now = Instant::now();
         probes.set(if sampled.bases > 0 { Sampling::Going(now) } else { Sampling::NoKubelet(now) });
@@ -228,6 +224,10 @@ async fn enforce(
         }
         last = Instant::now();
         let all = pods.all();
+        if enforcer.is_idle(&all) {
+            continue;
+        }
+        // On another thread: a write to memory.high can take seconds, and samples go on meanwhile.
         let (returned, round) = spawn_blocking(move || {
             let round = enforcer.round(&all, node::monotonic());
             (enforcer, round)

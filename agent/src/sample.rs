@@ -17,8 +17,8 @@ use catamaran_usage::{
 use rustix::io::Errno;
 
 use crate::{
-    cgroup::{Buffer, Folder, Kept},
-    files,
+    cgroup::{Buffer, Folder, Kept, Parsed},
+    files::{self, CpuStat, IoStat, Stall},
     find::{self, Finder},
     layout::{ContainerId, Uid},
     pods::Pod,
@@ -63,10 +63,10 @@ struct SampledPod {
 #[derive(Debug)]
 struct OwnFiles {
     folder: Folder,
-    cpu_stat: Option<Kept>,
+    cpu_stat: Option<Parsed<Option<CpuStat>>>,
     memory_current: Option<Kept>,
-    memory_events: Option<Kept>,
-    io_stat: Option<Kept>,
+    memory_events: Option<Parsed<Option<u64>>>,
+    io_stat: Option<Parsed<IoStat>>,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ struct SampledContainer {
     id: ContainerId,
     identity: ContainerIdentity,
     has_cpu_limit: bool,
-    cpu_stat: Kept,
+    cpu_stat: Parsed<Option<CpuStat>>,
     memory_current: Kept,
     memory_stat: Option<Kept>,
     pressure: Option<PressureFiles>,
@@ -83,9 +83,9 @@ struct SampledContainer {
 
 #[derive(Debug)]
 struct PressureFiles {
-    cpu: Kept,
-    memory: Kept,
-    io: Kept,
+    cpu: Parsed<Option<Stall>>,
+    memory: Parsed<Option<Stall>>,
+    io: Parsed<Option<Stall>>,
 }
 
 impl Sampler {
@@ -243,20 +243,21 @@ impl SampledPod {
 impl OwnFiles {
     fn open(folder: Folder) -> io::Result<Self> {
         Ok(Self {
-            cpu_stat: folder.file("cpu.stat")?,
+            cpu_stat: folder.file("cpu.stat")?.map(Parsed::from),
             memory_current: folder.file("memory.current")?,
-            memory_events: folder.file("memory.events")?,
-            io_stat: folder.file("io.stat")?,
+            memory_events: folder.file("memory.events")?.map(Parsed::from),
+            io_stat: folder.file("io.stat")?.map(Parsed::from),
             folder,
         })
     }
 
     /// What can be read; the rest is absent.
-    fn read(&self, buffer: &mut Buffer) -> PodTotals {
-        let cpu = text(self.cpu_stat.as_ref(), buffer).and_then(files::cpu_stat);
+    fn read(&mut self, buffer: &mut Buffer) -> PodTotals {
+        let cpu = parsed(self.cpu_stat.as_mut(), buffer, files::cpu_stat).flatten();
         let memory_current_bytes = text(self.memory_current.as_ref(), buffer).and_then(files::single);
-        let oom_kills = text(self.memory_events.as_ref(), buffer).and_then(|text| files::value(text, "oom_kill"));
-        let io = text(self.io_stat.as_ref(), buffer).map(files::io_stat);
+        let oom_kill = |text: &str| files::value(text, "oom_kill");
+        let oom_kills = parsed(self.memory_events.as_mut(), buffer, oom_kill).flatten();
+        let io = parsed(self.io_stat.as_mut(), buffer, files::io_stat);
         // Of interest to whom a process was killed; nobody pays for it otherwise.
         let memory_peak_bytes = oom_kills.filter(|kills| *kills > 0).and_then(|_| {
             let peak = self.folder.file("memory.peak").ok().flatten();
@@ -285,14 +286,16 @@ impl SampledContainer {
         };
         let pressure = [folder.file("cpu.pressure")?, folder.file("memory.pressure")?, folder.file("io.pressure")?];
         let pressure = match pressure {
-            [Some(cpu), Some(memory), Some(io)] => Some(PressureFiles { cpu, memory, io }),
+            [Some(cpu), Some(memory), Some(io)] => {
+                Some(PressureFiles { cpu: cpu.into(), memory: memory.into(), io: io.into() })
+            }
             _ => None,
         };
         Ok(Some(Self {
             id: container.id.clone(),
             identity,
             has_cpu_limit: container.cpu_limit_millicores.is_some(),
-            cpu_stat,
+            cpu_stat: cpu_stat.into(),
             memory_current,
             memory_stat: folder.file("memory.stat")?,
             pressure,
@@ -302,13 +305,13 @@ impl SampledContainer {
 
     fn read(&mut self, buffer: &mut Buffer, now: Duration) -> io::Result<Counters> {
         let wrong = |file: &str| io::Error::new(io::ErrorKind::InvalidData, format!("{file} is of another form"));
-        let cpu = files::cpu_stat(self.cpu_stat.read(buffer)?).ok_or_else(|| wrong("cpu.stat"))?;
+        let cpu = self.cpu_stat.read(buffer, files::cpu_stat)?.ok_or_else(|| wrong("cpu.stat"))?;
         let current = files::single(self.memory_current.read(buffer)?).ok_or_else(|| wrong("memory.current"))?;
         if let Some(memory_stat) = self.memory_stat.as_ref().filter(|_| self.working_set.is_due(current, now)) {
             let inactive_file = files::value(memory_stat.read(buffer)?, "inactive_file").unwrap_or_default();
             self.working_set.read(current, inactive_file, now);
         }
-        let pressure = match &self.pressure {
+        let pressure = match &mut self.pressure {
             Some(pressure) => match pressure.read(buffer) {
                 // The kernel was started with psi=0: its files are there and say so.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => {
@@ -330,10 +333,10 @@ impl SampledContainer {
 }
 
 impl PressureFiles {
-    fn read(&self, buffer: &mut Buffer) -> io::Result<Option<Pressure>> {
-        let cpu = files::stall(self.cpu.read(buffer)?);
-        let memory = files::stall(self.memory.read(buffer)?);
-        let io = files::stall(self.io.read(buffer)?);
+    fn read(&mut self, buffer: &mut Buffer) -> io::Result<Option<Pressure>> {
+        let cpu = self.cpu.read(buffer, files::stall)?;
+        let memory = self.memory.read(buffer, files::stall)?;
+        let io = self.io.read(buffer, files::stall)?;
         Ok(cpu.zip(memory).zip(io).map(|((cpu, memory), io)| Pressure {
             cpu_some_usec: cpu.some_usec,
             cpu_full_usec: cpu.full_usec,
@@ -343,6 +346,10 @@ impl PressureFiles {
             io_full_usec: io.full_usec,
         }))
     }
+}
+
+fn parsed<T: Copy>(file: Option<&mut Parsed<T>>, buffer: &mut Buffer, parse: impl FnOnce(&str) -> T) -> Option<T> {
+    file?.read(buffer, parse).ok()
 }
 
 fn text<'a>(file: Option<&Kept>, buffer: &'a mut Buffer) -> Option<&'a str> {

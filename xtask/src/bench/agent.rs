@@ -319,6 +319,10 @@ impl Ground {
     /// What the kubelet takes while /metrics/cadvisor is asked for each second, and the seconds between two readings that it tells of one container.
     async fn scraped(&self) -> Result<(f64, f64)> {
         let (_, id) = self.pods.first().context("there are pods")?;
+        eventually("cAdvisor has found the pods", WITHIN, || async {
+            Ok(read_at(&self.node.kubelet("/metrics/cadvisor").await?, id))
+        })
+        .await?;
         let mut told = Vec::new();
         let mut ask = async || {
             let end = Instant::now() + MEASURED;

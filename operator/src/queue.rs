@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_crds::ElasticWorkload;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::mpsc;
 
@@ -122,15 +121,9 @@ impl WorkloadKey {
         ObjectRef::new(&self.name).within(&self.namespace)
     }
 
-    /// The key of a workload as stored.
+    /// The key of a workload, also of one as stored.
     #[must_use]
-    pub fn of_stored(workload: &StoredWorkload) -> Self {
-        Self { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
-    }
-
-    /// The key of a workload.
-    #[must_use]
-    pub fn of_workload(workload: &ElasticWorkload) -> Self {
+    pub fn of_workload(workload: &impl ResourceExt) -> Self {
         Self { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
     }
 }

@@ -10,7 +10,7 @@ use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{Invalid, Plan, plan, plan_invalid, resolve, status};
 use jiff::Timestamp;
 use kube::{
-    Resource, ResourceExt,
+    Resource,
     runtime::{controller::Action, reflector::ObjectRef},
 };
 use tracing::Instrument;
@@ -108,7 +108,7 @@ impl Context {
 /// # Errors
 /// When a write failed for a reason that passes; [`retry_after`] tells when to try again.
 pub async fn reconcile(stored: Arc<StoredWorkload>, context: Arc<Context>) -> Result<Action, Failure> {
-    let key = WorkloadKey { namespace: stored.namespace().unwrap_or_default(), name: stored.name_any() };
+    let key = WorkloadKey::of_workload(stored.as_ref());
     context.queue.begun(&key);
     let started = Instant::now();
     let span = tracing::info_span!("reconcile", namespace = key.namespace, name = key.name);
@@ -215,7 +215,7 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 
 /// When a failed reconcile is tried again: a conflict at once, other failures after a pause that doubles.
 pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<Context>) -> Action {
-    let key = WorkloadKey { namespace: stored.namespace().unwrap_or_default(), name: stored.name_any() };
+    let key = WorkloadKey::of_workload(stored.as_ref());
     context.metrics.failed(failure.class());
     let failures = context.failed_again(&key);
     let pause = match failure {

@@ -199,10 +199,7 @@ async fn reconcile_all(context: Arc<Context>, workers: u16, stop: CancellationTo
     // Of workloads that were deleted while nobody led.
     context.queue.wake_all(context.stores.replica_sets.keys());
     context.queue.wake_all(context.stores.machine_sets.keys());
-    context.queue.wake_all(store.state().iter().map(|workload| {
-        let reference = kube::runtime::reflector::ObjectRef::from_obj(workload.as_ref());
-        WorkloadKey { namespace: reference.namespace.unwrap_or_default(), name: reference.name }
-    }));
+    context.queue.wake_all(store.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
     let requests = stream::unfold(keys, |mut keys| async move { keys.recv().await.map(|key| (key, keys)) })
         .map(|key| Ok::<_, Infallible>(ReconcileRequest { obj_ref: key.reference(), reason: ReconcileReason::Unknown }))
         .take_until(stop.cancelled_owned());

@@ -20,11 +20,7 @@ pub fn all(stores: &Stores, namespace: Option<&str>) -> Vec<(WorkloadKey, Arc<St
     let wanted = stores
         .workloads
         .state_filter(|stored| namespace.is_none_or(|wanted| stored.namespace().as_deref() == Some(wanted)));
-    let key = |stored: &StoredWorkload| WorkloadKey {
-        namespace: stored.namespace().unwrap_or_default(),
-        name: stored.name_any(),
-    };
-    wanted.into_iter().map(|stored| (key(&stored), stored)).collect()
+    wanted.into_iter().map(|stored| (WorkloadKey::of_workload(stored.as_ref()), stored)).collect()
 }
 
 /// What a workload uses; `each` replica as well when asked for.

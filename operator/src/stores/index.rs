@@ -185,7 +185,7 @@ impl<T> Entries<T> {
 }
 
 /// The resourceVersion: numbers that grow, comparable since KEP-5504.
-fn version(meta: &ObjectMeta) -> u64 {
+pub(super) fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 

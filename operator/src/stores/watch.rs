@@ -115,16 +115,16 @@ async fn watch_workloads(
         match &event {
             Event::Apply(workload) | Event::InitApply(workload) => {
                 if written.shown(workload) {
-                    queue.wake_now(WorkloadKey::of_stored(workload));
+                    queue.wake_now(WorkloadKey::of_workload(workload));
                 }
             }
             Event::Delete(workload) => {
-                let key = WorkloadKey::of_stored(workload);
+                let key = WorkloadKey::of_workload(workload);
                 written.forget(&key);
                 queue.gone(&key);
             }
             Event::InitDone => {
-                queue.wake_all(writer.as_reader().state().iter().map(|w| WorkloadKey::of_stored(w.as_ref())))
+                queue.wake_all(writer.as_reader().state().iter().map(|w| WorkloadKey::of_workload(w.as_ref())))
             }
             Event::Init => {}
         }
@@ -144,7 +144,7 @@ async fn watch_classes(api: Api<WorkloadClass>, mut writer: Writer<WorkloadClass
                 Ok(workload) => workload.spec.class_name.as_deref().is_some_and(concerned),
                 Err(_) => false,
             });
-            queue.wake_all(users.iter().map(|workload| WorkloadKey::of_stored(workload)));
+            queue.wake_all(users.iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
         };
         match &event {
             Event::Apply(class) | Event::Delete(class) => wake(&|name| name == class.name_any()),
@@ -237,7 +237,9 @@ async fn watch_kubevirt(
                 Ok(()) if sets_listed && instances_listed && *state.borrow() != Some(KubeVirt::Installed) => {
                     tracing::info!("KubeVirt is installed");
                     state.send_replace(Some(KubeVirt::Installed));
-                    queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_stored(workload)));
+                    queue.wake_all(
+                        stores.workloads.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())),
+                    );
                 }
                 Ok(()) => {}
                 Err(error) if is_absent(&error) => break None,
@@ -257,7 +259,7 @@ async fn watch_kubevirt(
             stores.machine_sets.clear();
             stores.instances.clear();
             state.send_replace(Some(KubeVirt::Absent));
-            queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_stored(workload)));
+            queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
         }
         tokio::time::sleep(pause).await;
     }

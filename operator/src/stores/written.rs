@@ -1,12 +1,14 @@
 //! The status that this operator wrote last to each workload: the store has it only when the watch shows it.
 
-use std::collections::{HashMap, hash_map::Entry};
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
-use super::{StoredWorkload, WorkloadKey};
+use super::{StoredWorkload, WorkloadKey, index::version};
 
 /// What was written to workloads, by workload.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Written {
 
     /// The watch shows a workload. Returns whether that is news: not the echo of our own write.
     pub(super) fn shown(&self, workload: &StoredWorkload) -> bool {
-        let (key, version) = (WorkloadKey::of_stored(workload), version(workload));
+        let (key, version) = (WorkloadKey::of_workload(workload), version(workload.meta()));
         match self.lock().entry(key) {
             Entry::Occupied(mut last) => {
                 if last.get().version <= version {
@@ -48,7 +50,7 @@ impl Written {
         let last = all.get_mut(key);
         if let Some(Last { version: written, status }) = last {
             // It may have been shown before the answer to the write was here.
-            status.take_if(|_| *written <= version(workload));
+            status.take_if(|_| *written <= version(&workload.metadata));
             if let Some(status) = status {
                 return (**status).clone();
             }
@@ -61,14 +63,9 @@ impl Written {
         self.lock().remove(key);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadKey, Last>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadKey, Last>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Versions are compared as numbers (KEP-5504).
-fn version<K: Resource>(object: &K) -> u64 {
-    object.resource_version().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

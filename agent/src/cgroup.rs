@@ -209,7 +209,7 @@ impl<T: Copy> Parsed<T> {
             Some((known, value)) if known == bytes => Ok(*value),
             Some(_) | None => {
                 let value = parse(text(bytes)?);
-                let (known, last) = self.last.get_or_insert((Vec::with_capacity(bytes.len()), value));
+                let (known, last) = self.last.get_or_insert_with(|| (Vec::with_capacity(bytes.len()), value));
                 known.clear();
                 known.extend_from_slice(bytes);
                 *last = value;

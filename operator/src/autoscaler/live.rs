@@ -101,7 +101,8 @@ impl Autoscaler {
         usage.cpu_request_millicores = usage.cpu_millicores.and_then(|_| pod.requested(&Resource::Cpu));
         usage.memory_request_bytes =
             usage.memory_bytes.and_then(|_| pod.requested(&Resource::Memory)).map(|milli| milli / 1000);
-        usage.memory_limit_bytes = usage.memory_bytes.and(entry.memory_limit);
+        usage.memory_limit_bytes =
+            usage.memory_bytes.and(entry.memory_limit).and_then(|limit| i64::try_from(limit).ok());
         ReplicaUsage {
             name: entry.instance.as_ref().unwrap_or(&pod.name).clone(),
             ready: pod.is_running_and_ready(),

@@ -7,7 +7,7 @@ use catamaran_plan::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
-use super::pods::PodEntry;
+use super::pods::{PodEntry, running};
 
 /// A container that was killed for want of memory, as the kubelet tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +41,8 @@ struct Before {
 impl LimitsBefore {
     /// What is to be remembered of a pod that is seen again.
     pub(super) fn of(before: &PodEntry, entry: &PodEntry, object: &core::Pod, now: Timestamp) -> Option<Box<Self>> {
-        let limits = |entry: &PodEntry| -> Vec<Option<u64>> {
-            entry.quota.containers.iter().map(|(_, quota)| quota.memory_limit).collect()
-        };
         let known = before.limits_before.as_deref();
-        let mut kept = if limits(entry) == limits(before) {
+        let mut kept = if entry.quota.containers == before.quota.containers {
             known?.clone()
         } else if let Some(known) = known.filter(|known| known.settled.is_none()) {
             known.clone()
@@ -58,7 +55,8 @@ impl LimitsBefore {
         } else if kept.settled.is_none() {
             kept.settled = Some(now);
             for container in &mut kept.containers {
-                container.resized_alive = runs(object, &container.container);
+                let status = object.status.as_ref();
+                container.resized_alive = status.is_some_and(|status| running(status, &container.container).is_some());
             }
         }
         Some(Box::new(kept))
@@ -101,20 +99,14 @@ impl PodEntry {
     /// The memory limits of its containers together at a time, in bytes: `None` where one had no limit, and for a launcher pod.
     #[must_use]
     pub fn memory_limit_at(&self, at: Timestamp) -> Option<u64> {
-        let now = self.memory_limit.and_then(|limit| u64::try_from(limit).ok());
         let before = self.limits_before.as_ref().filter(|_| self.instance.is_none());
-        before.and_then(|limits| limits.together_at(at)).unwrap_or(now)
+        before.and_then(|limits| limits.together_at(at)).unwrap_or(self.memory_limit)
     }
 }
 
-fn together(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+/// Limits of containers together, in bytes; `None` where one has none.
+pub(super) fn together(mut limits: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     limits.try_fold(0_u64, |sum, limit| Some(sum.saturating_add(limit?)))
-}
-
-fn runs(object: &core::Pod, container: &str) -> bool {
-    let mut statuses = object.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    let state = statuses.find(|status| status.name == container).and_then(|status| status.state.as_ref());
-    state.is_some_and(|state| state.running.is_some())
 }
 
 /// The last kill that the kubelet tells, with the limit that its container has now.
@@ -148,6 +140,7 @@ mod tests {
     struct Seen {
         pods: Pods,
         version: u32,
+        cpu_limit: &'static str,
     }
 
     fn second(second: u8) -> Timestamp {
@@ -177,7 +170,7 @@ mod tests {
                     "name": "web-1", "namespace": "shop", "uid": "u", "resourceVersion": self.version.to_string(),
                     "labels": {"catamaran.dev/workload": "web"},
                 },
-                "spec": {"containers": [{"name": "main", "resources": {"limits": {"memory": limit}}}]},
+                "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": self.cpu_limit, "memory": limit}}}]},
                 "status": status,
             }))
             .expect("a pod");
@@ -191,7 +184,7 @@ mod tests {
     }
 
     fn a_pod(state: &str) -> Seen {
-        let mut seen = Seen { pods: Pods::default(), version: 4 };
+        let mut seen = Seen { pods: Pods::default(), version: 4, cpu_limit: "1" };
         let status = json!({"containerStatuses": [{
             "name": "main", "image": "a", "imageID": "", "ready": true, "restartCount": 0, "state": {state: {}},
         }]});
@@ -240,6 +233,15 @@ mod tests {
         assert_eq!(seen.kill(5, "32Mi", resizing(alive(RUNS))), None);
         assert_eq!(seen.kill(6, "32Mi", alive(RUNS)), None);
         assert_eq!(seen.kill(9, "32Mi", killed(0, 8, WAITS)), Some((second(8), 32)));
+    }
+
+    #[test]
+    fn a_kill_during_a_later_resize_of_the_cpu_is_of_the_memory_limit_before_that_one() {
+        let mut seen = a_pod(RUNS);
+        assert_eq!(seen.kill(5, "96Mi", resizing(json!({}))), None);
+        assert_eq!(seen.kill(6, "96Mi", json!({})), None);
+        seen.cpu_limit = "2";
+        assert_eq!(seen.kill(9, "96Mi", resizing(killed(0, 8, WAITS))), Some((second(8), 96)), "not of 64Mi");
     }
 
     #[test]

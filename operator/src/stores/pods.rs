@@ -24,7 +24,7 @@ use kube::ResourceExt;
 use super::{
     convert::controller,
     index::{Index, WorkloadKey},
-    out_of_memory::{LimitsBefore, OomKilled, oom_kill},
+    out_of_memory::{LimitsBefore, OomKilled, oom_kill, together},
 };
 use crate::intake::hooks::{Placed, Placement};
 
@@ -52,7 +52,7 @@ pub struct PodEntry {
     /// The VirtualMachineInstance that it runs, if it is a launcher pod.
     pub instance: Option<String>,
     /// The memory limits of its containers together, in bytes; `None` where one has no limit, and for a launcher pod.
-    pub memory_limit: Option<i64>,
+    pub memory_limit: Option<u64>,
     /// Where it runs, once that is decided.
     pub node: Option<Box<str>>,
     /// The last time that the kernel killed one of its containers for want of memory, as the kubelet tells it.
@@ -92,7 +92,9 @@ impl From<&core::Pod> for PodEntry {
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             marked: object.annotations().get(POD_DELETION_COST_ANNOTATION).is_some_and(|cost| cost == VICTIM_COST),
-            memory_limit: (!launcher).then(|| memory_limit(object)).flatten(),
+            memory_limit: (!launcher)
+                .then(|| together(quota.containers.iter().map(|(_, quota)| quota.memory_limit)))
+                .flatten(),
             oom_kill: oom_kill(object, &quota.containers).map(Box::new),
             quota,
             limits_before: None,
@@ -101,13 +103,6 @@ impl From<&core::Pod> for PodEntry {
             pod,
         }
     }
-}
-
-fn memory_limit(object: &core::Pod) -> Option<i64> {
-    object.spec.as_ref()?.containers.iter().try_fold(0_i64, |sum, container| {
-        let limits = container.resources.as_ref()?.limits.as_ref();
-        Some(sum.saturating_add(of(limits).memory?))
-    })
 }
 
 fn view(object: &core::Pod) -> Pod {
@@ -203,11 +198,15 @@ fn resize(object: &core::Pod) -> Resize {
 fn reports_its_limits(object: &core::Pod, status: &core::PodStatus) -> bool {
     let limits = |quota: Quota| (quota.cpu_limit, quota.memory_limit);
     object.spec.iter().flat_map(|spec| &spec.containers).map(container_quota).all(|(name, wanted)| {
-        let reported = status.container_statuses.iter().flatten().find(|status| status.name == name);
-        let reported = reported.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()));
-        let reported = reported.and_then(|status| status.resources.as_ref());
+        let reported = running(status, &name).and_then(|status| status.resources.as_ref());
         reported.is_none_or(|reported| limits(Quota::of_container(reported)) == limits(wanted))
     })
+}
+
+/// What is reported of a container, if it runs.
+pub(super) fn running<'a>(status: &'a core::PodStatus, container: &str) -> Option<&'a core::ContainerStatus> {
+    let found = status.container_statuses.iter().flatten().find(|status| status.name == container);
+    found.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
 fn requests(resources: &ResourceRequirements) -> Requests {

@@ -15,7 +15,7 @@ use catamaran_plan::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{LONGEST_PAUSE, SHORTEST_PAUSE};
+use super::{LONGEST_PAUSE, SHORTEST_PAUSE, news::News};
 use crate::stores::{GUEST_CONTAINER, PodEntry};
 
 /// A wall clock that is off by more than this against the steady one was set.
@@ -125,6 +125,11 @@ impl Memory {
     /// Whether the last decision was made at least so long ago.
     pub(super) fn is_older_than(&self, pause: Duration) -> bool {
         self.overtaken || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= pause)
+    }
+
+    /// Whether news is decided on now.
+    pub(super) fn is_due(&self, news: News, now: Instant) -> bool {
+        self.overtaken || self.last.as_ref().is_none_or(|(decided, _)| news.is_due(*decided, self.pause(), now))
     }
 
     /// The last decision on this version of the spec and how old it is, whether it still stands or not.

@@ -11,6 +11,7 @@
 
 mod live;
 mod memory;
+mod news;
 mod samples;
 
 use std::{
@@ -38,6 +39,7 @@ use crate::{
 };
 pub use live::Told;
 use memory::{Change, Memory, Spec};
+use news::News;
 use samples::Usage;
 
 /// A decision is made at most so often for one workload: a little less than the second at which agents report, or a report that
@@ -64,8 +66,8 @@ struct Shared {
     queue: Queue,
     metrics: Metrics,
     memory: RwLock<HashMap<WorkloadKey, Arc<Mutex<Memory>>>>,
-    /// Workloads to decide for, each with the time of its first news; `None` where it is time alone.
-    dirty: Mutex<HashMap<WorkloadKey, Option<Instant>>>,
+    /// Workloads to decide for.
+    dirty: Mutex<HashMap<WorkloadKey, News>>,
     leads: AtomicBool,
     /// Since when agents are listened to, if they are.
     listens_since: Option<Instant>,
@@ -188,7 +190,7 @@ impl Autoscaler {
             memory.overtaken = true;
             memory.answered.get_or_insert(now);
         }
-        self.shared.dirty().entry(workload).or_default().get_or_insert(now);
+        self.shared.dirty().entry(workload).or_default().came(now);
     }
 }
 
@@ -200,13 +202,13 @@ impl Observer for Autoscaler {
         let now = Instant::now();
         let mut dirty = self.shared.dirty();
         for workload in workloads {
-            dirty.entry(workload).or_default().get_or_insert(now);
+            dirty.entry(workload).or_default().came(now);
         }
     }
 }
 
 impl Shared {
-    fn dirty(&self) -> MutexGuard<'_, HashMap<WorkloadKey, Option<Instant>>> {
+    fn dirty(&self) -> MutexGuard<'_, HashMap<WorkloadKey, News>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -332,22 +334,16 @@ impl Shared {
         }
     }
 
-    /// Decides for the workloads with news whose last decision is old enough; the others keep waiting.
+    /// Decides for the workloads whose news is due; the others keep waiting.
     fn look_at_news(&self) {
-        let due: Vec<(WorkloadKey, Option<Instant>)> = {
+        let due: Vec<(WorkloadKey, News)> = {
             let memories = self.memories();
             let mut dirty = self.dirty();
-            let (now, later): (Vec<_>, Vec<_>) = dirty.drain().partition(|(key, _)| {
-                memories.get(key).is_none_or(|memory| {
-                    let memory = lock(memory);
-                    memory.is_older_than(memory.pause())
-                })
-            });
-            dirty.extend(later);
-            now
+            let now = Instant::now();
+            dirty.extract_if(|key, news| memories.get(key).is_none_or(|memory| lock(memory).is_due(*news, now))).collect()
         };
         for (key, news) in due {
-            self.look(&key, news);
+            self.look(&key, news.first());
         }
     }
 

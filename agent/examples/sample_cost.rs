@@ -118,7 +118,7 @@ fn child(mode: &str, root: &Path, pods: usize, seconds: u64, api: &str) -> Resul
         "sampler" => {
             let pods: Vec<_> = (0..pods).map(|pod| known(pod).map(Arc::new)).collect::<Result<_>>()?;
             let (mut sampler, mut encoder, nothing) =
-                (Sampler::new(root.to_owned()), Encoder::default(), std::collections::HashMap::new());
+                (Sampler::new(root.to_owned()), Encoder::default(), foldhash::HashMap::default());
             rounds(seconds, || {
                 let sampled = sampler.sample(&pods, &nothing, node::monotonic(), node::unix_usec());
                 let report = encoder.encode(&sampled.snapshot);

@@ -1,7 +1,7 @@
 //! All pods of the node, held to their quota.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -12,6 +12,7 @@ use catamaran_usage::{
     limits::{REASON_BYTES, UNENFORCED_PER_POD},
     proto::{Knob, QuotaState, Unenforced},
 };
+use foldhash::{HashMap, HashMapExt};
 
 use crate::{
     cgroup::{CgroupFiles, Folder},

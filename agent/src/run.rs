@@ -1,7 +1,6 @@
 //! The process: watch pods, sample, enforce and push, until told to stop.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,6 +13,7 @@ use catamaran_usage::{
     reporter::{self, Replicas, Reporter},
     snapshot::{PodReading, Snapshot},
 };
+use foldhash::HashMap;
 use kube::Client;
 use tokio::{
     net::TcpListener,

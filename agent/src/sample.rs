@@ -1,12 +1,6 @@
 //! One reading of everything: each file by one call, on a descriptor that is kept open.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use catamaran_usage::{
     Counters,
@@ -14,6 +8,7 @@ use catamaran_usage::{
     proto::{PodTotals, Pressure, QuotaState, Throttling},
     snapshot::{PodReading, Snapshot},
 };
+use foldhash::{HashMap, HashMapExt};
 use rustix::io::Errno;
 
 use crate::{

@@ -1,6 +1,6 @@
 //! Sampling and enforcing on a folder that looks like a node's cgroup tree.
 
-use std::{collections::HashMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use catamaran_agent::{
     enforce::{Enforcer, Round},
@@ -114,7 +114,7 @@ fn pod_with(name: &str, containers: &[(&str, &str)], quota: Option<&str>) -> Arc
 }
 
 fn sample(sampler: &mut Sampler, pods: &[Arc<Pod>], second: u64) -> Sampled {
-    sampler.sample(pods, &HashMap::new(), Duration::from_secs(second), 5)
+    sampler.sample(pods, &foldhash::HashMap::default(), Duration::from_secs(second), 5)
 }
 
 /// What was read of the only pod.
@@ -132,7 +132,7 @@ fn what_the_files_say_is_in_the_snapshot() {
     let mut sampler = tree.sampler();
     let pods = [pod_with("p1", &[("main", "c1")], None)];
     let quota = QuotaState { fingerprint: 3, ..QuotaState::default() };
-    let quotas = [(Uid::new("p1").expect("a uid"), quota.clone())].into();
+    let quotas = [(Uid::new("p1").expect("a uid"), quota.clone())].into_iter().collect();
     let sampled = sampler.sample(&pods, &quotas, Duration::from_secs(1), 5);
     let [reading] = sampled.snapshot.pods.as_slice() else { panic!("one pod") };
     let expected = Counters {

@@ -1,7 +1,8 @@
 //! From snapshots to the reports of one stream.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use foldhash::HashMap;
 use prost::Message;
 
 use crate::{

@@ -340,7 +340,9 @@ impl Shared {
             let memories = self.memories();
             let mut dirty = self.dirty();
             let now = Instant::now();
-            dirty.extract_if(|key, news| memories.get(key).is_none_or(|memory| lock(memory).is_due(*news, now))).collect()
+            dirty
+                .extract_if(|key, news| memories.get(key).is_none_or(|memory| lock(memory).is_due(*news, now)))
+                .collect()
         };
         for (key, news) in due {
             self.look(&key, news.first());

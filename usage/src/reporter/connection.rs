@@ -4,7 +4,6 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, sync::Arc, time::Duratio
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::stream;
-use prost::Message;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, interval, sleep, sleep_until, timeout},
@@ -201,10 +200,8 @@ impl Connection {
                         answer_by = Instant::now() + ACKNOWLEDGE_WITHIN;
                     }
                     sent = encoded.report.sequence;
-                    let bytes = u64::try_from(encoded.report.encoded_len()).unwrap_or(u64::MAX);
                     self.status.update(self.address, |status| {
                         status.sent = status.sent.saturating_add(1);
-                        status.bytes = status.bytes.saturating_add(bytes);
                         status.left_out = encoded.left_out;
                     });
                     send(sender, stream_request::Message::Report(encoded.report))?;

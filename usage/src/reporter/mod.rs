@@ -66,8 +66,6 @@ pub struct Status {
     pub streams: u64,
     /// Reports sent so far.
     pub sent: u64,
-    /// Bytes of them, without framing and TLS.
-    pub bytes: u64,
     /// Reports that the replica took, those included that newer ones superseded.
     pub acknowledged: u64,
     /// Pods that the last report had to leave out.

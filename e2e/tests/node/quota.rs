@@ -66,6 +66,16 @@ async fn cpus(ground: &Ground, cgroup: &str) -> Result<f64> {
     Ok((after.0 - before.0) / (after.1 - before.1))
 }
 
+/// Periods so far in which a cgroup wanted to run, and those of them in which it was stopped at its limit.
+async fn periods(ground: &Ground, cgroup: &str) -> Result<(u64, u64)> {
+    let stat = ground.read(cgroup, "cpu.stat").await?;
+    let count = |name: &str| -> Result<u64> {
+        let count = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(count.with_context(|| name.to_owned())?.parse()?)
+    };
+    Ok((count("nr_periods")?, count("nr_throttled")?))
+}
+
 pub(crate) async fn the_cpu_share_is_the_limit(ground: &Ground) -> Result<()> {
     let resources = json!({"requests": {"cpu": "200m"}, "limits": {"cpu": "200m"}});
     let pod = ground.run("share", json!({"image": LOAD, "args": ["cpu"], "resources": resources})).await?;
@@ -114,9 +124,14 @@ pub(crate) async fn a_neighbour_at_its_limit_slows_nobody(ground: &Ground) -> Re
     let alone = cpus(ground, &cgroup).await?;
     let noisy = ground.run("noisy", load("4", "100m", "800m")).await?;
     let noisy = ground.node.cgroup_of(&noisy, "main").await?;
+    let before = periods(ground, &noisy).await?;
     let (beside, neighbour) = tokio::try_join!(cpus(ground, &cgroup), cpus(ground, &noisy))?;
+    let after = periods(ground, &noisy).await?;
+    let (all, stopped) = (after.0 - before.0, after.1 - before.1);
     println!("alone {alone:.3} CPUs, beside a neighbour that takes {neighbour:.3}: {beside:.3}");
-    ensure!(beside > alone * 0.9 && (neighbour / 0.8 - 1.0).abs() < 0.1, "{alone} {beside} {neighbour}");
+    ensure!(beside > alone * 0.9, "{alone} {beside}");
+    // That it is at its limit the kernel knows: on a busy machine it may not get all of it in each period.
+    ensure!(stopped * 2 > all && neighbour < 0.8 * 1.1, "stopped in {stopped} of {all} periods: {neighbour}");
     ground.delete("noisy").await?;
     ground.delete("quiet").await
 }

@@ -55,8 +55,10 @@ const PAIRS: usize = 4;
 const MEASURED: Duration = Duration::from_secs(30);
 /// From the start of a program to the begin of that.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How often the kubelet is asked whether it has found the pods: an answer keeps it busy for seconds, and asked all the time it would find nothing new.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long a step may take on a busy machine.
-const WITHIN: Duration = Duration::from_secs(300);
+const WITHIN: Duration = Duration::from_secs(180);
 
 pub(super) async fn run() -> Result<Outcome> {
     let programs = build_static("release", &triple()?, &[Program::Agent.name(), LOOP])?;
@@ -330,8 +332,7 @@ impl Ground {
     async fn scraped(&self) -> Result<(f64, f64)> {
         let (_, id) = self.pods.first().context("there are pods")?;
         eventually("cAdvisor has found the pods", WITHIN, || async {
-            // An answer keeps it busy for seconds: asked all the time it would find nothing new.
-            sleep(SETTLE).await;
+            sleep(ASK_EVERY).await;
             let text = self.node.kubelet("/metrics/cadvisor").await?;
             let told = text.lines().filter(|line| line.starts_with("container_cpu_usage_seconds_total{")).count();
             Ok(Some(read_at(&text, id).with_context(|| format!("it tells of {told} containers, and not of {id}"))?))

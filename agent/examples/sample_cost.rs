@@ -24,7 +24,7 @@ use catamaran_agent::{
     sample::Sampler,
     settings::Settings,
 };
-use catamaran_usage::encode::Encoder;
+use catamaran_protocol::stream::encode::Encoder;
 use clap::Parser;
 use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;

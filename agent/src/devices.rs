@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use catamaran_crds::node_quota::{DeviceName, DeviceNumber, IoDevice, IoLimits};
+use catamaran_protocol::node_quota::{DeviceName, DeviceNumber, IoDevice, IoLimits};
 
 use crate::{cgroup::Folder, files, knobs::IoField};
 

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use catamaran_crds::node_quota::NodeQuota;
-use catamaran_usage::{
+use catamaran_protocol::node_quota::NodeQuota;
+use catamaran_protocol::stream::{
     limits::{REASON_BYTES, UNENFORCED_PER_POD},
     proto::{Knob, QuotaState, Unenforced},
 };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, response::Response, routing::get};
-use catamaran_process::openmetrics;
+use catamaran_controller::openmetrics;
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 
 use crate::{metrics::Metrics, node::Cgroups};

@@ -5,8 +5,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use catamaran_crds::node_quota::{DeviceNumber, IoLimits, NodeQuota};
-use catamaran_usage::proto::Knob;
+use catamaran_protocol::node_quota::{DeviceNumber, IoLimits, NodeQuota};
+use catamaran_protocol::stream::proto::Knob;
 
 use crate::{
     devices::{self, Device},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use catamaran_usage::reporter::Status;
+use catamaran_protocol::stream::reporter::Status;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},

@@ -5,10 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use catamaran_crds::{
-    names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL},
-    node_quota::{NodeQuota, fingerprint},
-};
+use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL};
+use catamaran_protocol::node_quota::{NodeQuota, fingerprint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::Object;
 use serde::{Deserialize, Serialize};

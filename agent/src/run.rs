@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use catamaran_process::signals;
-use catamaran_usage::{
+use catamaran_controller::signals;
+use catamaran_protocol::stream::{
     identity::PodIdentity,
     proto::QuotaState,
     reporter::{self, Replicas, Reporter},

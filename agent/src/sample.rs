@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     identity::{ContainerIdentity, PodIdentity},
     proto::{PodTotals, Pressure, QuotaState, Throttling},

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use catamaran_process::logs::LogSettings;
+use catamaran_controller::logs::LogSettings;
 use clap::{Parser, ValueEnum};
 
 /// Samples the cgroups of this node's pods, pushes usage to the operator, and holds pods to their quota.

@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context, Result, bail};
 use axum::{Router, body::Body, extract::State, http::Uri, response::IntoResponse};
 use catamaran_agent::{run, settings::Settings};
-use catamaran_crds::node_quota::fingerprint;
 use catamaran_operator::intake::{
     Intake,
     authentication::{Authenticator, Identity, ReviewError},
@@ -22,7 +21,8 @@ use catamaran_operator::intake::{
     store::{Keep, Reading, UsageStore},
     tls::CertificateFiles,
 };
-use catamaran_usage::{identity::PodIdentity, proto::QuotaState, snapshot::PodReading};
+use catamaran_protocol::node_quota::fingerprint;
+use catamaran_protocol::stream::{identity::PodIdentity, proto::QuotaState, snapshot::PodReading};
 use clap::Parser;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use prometheus_client::registry::Registry;

@@ -13,8 +13,8 @@ use catamaran_agent::{
     hold::{Holder, Outcome, Why},
     knobs::{self, Facts, IoField, Limit, Slot, wanted},
 };
-use catamaran_crds::NodeQuota;
-use catamaran_usage::proto::Knob;
+use catamaran_protocol::node_quota::NodeQuota;
+use catamaran_protocol::stream::proto::Knob;
 use proptest::prelude::*;
 use rustix::io::Errno;
 

@@ -10,8 +10,8 @@ use catamaran_agent::{
     pods::{Annotation, Container, Pod, PodObject},
     sample::{Sampled, Sampler},
 };
-use catamaran_crds::NodeQuota;
-use catamaran_usage::{
+use catamaran_protocol::node_quota::NodeQuota;
+use catamaran_protocol::stream::{
     Counters,
     proto::{Knob, PodTotals, Pressure, QuotaState, Throttling},
 };

@@ -6,13 +6,11 @@
 // Each printer column is an attribute of the same name; clippy takes their fields for repetitions.
 #![allow(clippy::duplicated_attributes)]
 
-pub mod accounts;
 pub mod class;
 pub mod container;
 pub mod history;
 pub mod kubevirt;
 pub mod names;
-pub mod node_quota;
 pub mod placement;
 pub mod quota;
 pub mod rollout;
@@ -20,14 +18,12 @@ pub mod scaling;
 mod schema;
 pub mod service;
 pub mod status;
-pub mod usage;
 pub mod virtual_machine;
 pub mod workload;
 
 pub use class::{Price, WorkloadClass, WorkloadClassSpec};
 pub use container::ContainerHull;
 pub use history::StoredHistory;
-pub use node_quota::NodeQuota;
 pub use placement::Placement;
 pub use quota::{CpuQuota, IoQuota, MemoryQuota, Quota};
 pub use rollout::{OnFailure, Rollout};

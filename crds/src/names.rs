@@ -44,7 +44,7 @@ pub const POD_DELETION_COST_ANNOTATION: &str = "controller.kubernetes.io/pod-del
 pub const VICTIM_COST: &str = "-2147483647";
 
 /// Annotation on a pod: the part of its quota that only the node agent can write, as JSON
-/// ([`NodeQuota`](crate::node_quota::NodeQuota)).
+/// (`NodeQuota` of the protocol crate).
 pub const NODE_QUOTA_ANNOTATION: &str = "catamaran.dev/node-quota";
 
 /// Annotation on a replica set: a hash over what of its template cannot change in place. A template with the same hash differs

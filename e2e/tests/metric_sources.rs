@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use catamaran_autoscale::samples::{NoSamples, ResourceSample, Samples};
 use catamaran_e2e::{
     control_plane::ControlPlane,
     metrics_adapter::{CustomVersions, MetricsAdapter},
@@ -16,7 +17,6 @@ use catamaran_operator::{
     sources::{CaBundle, KeyOf, Metric, PrometheusMetric, Query, Sources, prometheus::PrometheusSettings},
     stores::WorkloadKey,
 };
-use catamaran_plan::autoscale::samples::{NoSamples, ResourceSample, Samples};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,

@@ -15,12 +15,12 @@ use axum::{
     http::{HeaderMap, Response, StatusCode, header},
     response::IntoResponse,
 };
+use catamaran_autoscale::samples::{NoSamples, Samples};
 use catamaran_e2e::tls::{TlsListener, server_config};
 use catamaran_operator::{
     sources::{Answer, CaBundle, KeyOf, Metric, PrometheusMetric, Query, Sources, prometheus::PrometheusSettings},
     stores::WorkloadKey,
 };
-use catamaran_plan::autoscale::samples::{NoSamples, Samples};
 use futures::stream;
 use k8s_openapi::ByteString;
 use kube::Client;

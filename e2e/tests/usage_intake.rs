@@ -23,7 +23,7 @@ use catamaran_operator::intake::{
     tls::CertificateFiles,
     token_review::TokenReviewer,
 };
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     identity::PodIdentity,
     rates::{Rates, Share},
     reporter::{Config, Replicas, Reporter},

@@ -23,7 +23,7 @@ use catamaran_operator::intake::{
     store::{Keep, Reading, UsageStore},
     tls::CertificateFiles,
 };
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     encode::Encoder,
     identity::{ContainerIdentity, PodIdentity},

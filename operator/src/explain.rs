@@ -3,8 +3,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use catamaran_autoscale::Decision;
 use catamaran_crds::{DecisionStatus, ElasticWorkload, Scaling, State};
-use catamaran_plan::{Invalid, Plan, autoscale::Decision, plan, plan_invalid, resolve};
+use catamaran_plan::{Invalid, Plan, plan, plan_invalid, resolve};
 use jiff::Timestamp;
 use kube::{Resource, runtime::reflector::ObjectRef};
 
@@ -151,9 +152,9 @@ impl fmt::Display for Explanation {
 
 #[cfg(test)]
 mod tests {
+    use catamaran_autoscale::{Bounds, History, decide};
     use catamaran_plan::{
         Observed,
-        autoscale::{Bounds, History, decide},
         observed::{KubeVirt, ObservedService, ResizeApi, Scaled},
     };
     use serde_json::json;
@@ -191,7 +192,7 @@ mod tests {
             scaled_to_zero: false,
         };
         let history = History::new(1, now());
-        let decision = catamaran_plan::autoscale::decide(&policy, &seen, &history, now());
+        let decision = catamaran_autoscale::decide(&policy, &seen, &history, now());
         let observed = Observed {
             now: now(),
             kubevirt: KubeVirt::Absent,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use catamaran_plan::observed::Told;
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     identity::PodIdentity,
     proto::{Knob, PodTotals, QuotaState, Unenforced},
     snapshot::PodReading,
@@ -202,7 +202,7 @@ impl Observer for Noted {
 
 #[cfg(test)]
 mod tests {
-    use catamaran_usage::identity::ContainerIdentity;
+    use catamaran_protocol::stream::identity::ContainerIdentity;
 
     use super::*;
 

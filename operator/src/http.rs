@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, http::StatusCode, response::Response, routing::get};
-use catamaran_process::openmetrics;
+use catamaran_controller::openmetrics;
 use tokio::net::TcpListener;
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use catamaran_plan::autoscale::Decision;
+use catamaran_autoscale::Decision;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},

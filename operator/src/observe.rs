@@ -1,11 +1,12 @@
 //! From the stores to what one workload's plan may look at.
 
-use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus, node_quota::fingerprint};
+use catamaran_autoscale::pods::Phase;
+use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Observed,
-    autoscale::pods::Phase,
     observed::{Enforcement, Launcher, Members, ObservedService, OomKill, Pod, PodQuota},
 };
+use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
 use kube::ResourceExt;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::http::{HeaderValue, header::USER_AGENT};
-use catamaran_process::signals;
+use catamaran_controller::signals;
 use futures::{FutureExt, StreamExt, stream};
 use kube::{
     Client,

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use catamaran_process::logs::LogSettings;
+use catamaran_controller::logs::LogSettings;
 use clap::Parser;
 
 use crate::{intake::settings::UsageSettings, sources::prometheus::PrometheusSettings};

@@ -1,11 +1,9 @@
-//! What workloads use now, in the form of [`UsageList`](catamaran_crds::usage::UsageList).
+//! What workloads use now, in the form of [`UsageList`](catamaran_protocol::usage::UsageList).
 
 use std::sync::Arc;
 
-use catamaran_crds::{
-    ElasticWorkload,
-    usage::{ReplicaUsage, Usage, UsageSource, WorkloadUsage},
-};
+use catamaran_crds::ElasticWorkload;
+use catamaran_protocol::usage::{ReplicaUsage, Usage, UsageSource, WorkloadUsage};
 use jiff::Timestamp;
 use kube::ResourceExt;
 

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    autoscale::{
-        Decision,
-        condition::{Change, ConditionType, Write},
-        decision::Step,
-        policy::Mode,
-    },
     observed::{Scaled, after},
     status::{kept_condition, time},
+};
+use catamaran_autoscale::{
+    Decision,
+    condition::{Change, ConditionType, Write},
+    decision::Step,
+    policy::Mode,
 };
 
 /// How often conditions alone are written, in seconds: as often as the HPA writes its.

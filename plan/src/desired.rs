@@ -6,11 +6,6 @@ use catamaran_crds::{ElasticWorkload, Hull, OnFailure, ServicePort, State, Workl
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{
-    autoscale::{
-        Decision, Policy,
-        policy::{Mode, Settings},
-        victims::Victims,
-    },
     frozen,
     in_place::InPlace,
     knobs::Knobs,
@@ -18,6 +13,11 @@ use crate::{
     render::{self, Rendered},
     revision::Template,
     scaling,
+};
+use catamaran_autoscale::{
+    Decision, Policy,
+    policy::{Mode, Settings},
+    victims::Victims,
 };
 
 /// What the user wants, resolved and checked.

@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use catamaran_crds::{ElasticWorkloadStatus, NodeQuota};
+use catamaran_crds::ElasticWorkloadStatus;
+use catamaran_protocol::node_quota::NodeQuota;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{

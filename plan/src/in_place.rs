@@ -7,7 +7,8 @@
 
 use std::borrow::Cow;
 
-use catamaran_crds::{NodeQuota, names::NODE_QUOTA_ANNOTATION};
+use catamaran_crds::names::NODE_QUOTA_ANNOTATION;
+use catamaran_protocol::node_quota::NodeQuota;
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use crate::{

@@ -1,6 +1,6 @@
 //! What must hold for every plan, whatever was observed. Checked on every plan in debug builds and in every test.
 
-use catamaran_crds::NodeQuota;
+use catamaran_protocol::node_quota::NodeQuota;
 
 use crate::{
     action::Action,

@@ -2,10 +2,9 @@
 
 use std::num::NonZeroU64;
 
-use catamaran_crds::{
-    self as crds, NodeQuota,
-    node_quota::{IoDevice, IoLimits},
-};
+use catamaran_crds as crds;
+use catamaran_protocol::node_quota::NodeQuota;
+use catamaran_protocol::node_quota::{IoDevice, IoLimits};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{

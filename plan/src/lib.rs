@@ -8,9 +8,7 @@
 //! Laws, checked by tests: `plan` is total and deterministic; once its steps are applied and seen, planning again gives no step;
 //! and every plan keeps the bounds of the rollout ([`invariants`]).
 
-pub mod accounting;
 pub mod action;
-pub mod autoscale;
 pub mod crash_loop;
 pub mod decided;
 pub mod desired;

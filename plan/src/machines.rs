@@ -7,12 +7,12 @@
 
 use crate::{
     action::{Action, SetUpdate},
-    autoscale::victims::{Candidate, Victims, is_open, order},
     crash_loop::{self, Verdict},
     observed::{Instance, InstanceSet, Stage},
     planner::Step,
     report::{Reason, Wait},
 };
+use catamaran_autoscale::victims::{Candidate, Victims, is_open, order};
 use jiff::Timestamp;
 
 /// What to do with one set of virtual machines.

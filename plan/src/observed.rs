@@ -4,11 +4,11 @@ use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort, State};
 use jiff::Timestamp;
 
 use crate::{
-    autoscale::{Decision, History, victims::Candidate},
     crash_loop::{Crash, CrashLoop},
     frozen::FrozenNote,
     quota::Quota,
 };
+use catamaran_autoscale::{Decision, History, victims::Candidate};
 
 /// Everything that a plan for one workload may look at, besides [`crate::Desired`].
 #[derive(Clone, Debug, PartialEq)]

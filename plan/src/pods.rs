@@ -8,11 +8,11 @@ use jiff::Timestamp;
 
 use crate::{
     action::{Action, SetReference},
-    autoscale::victims::{Victims, is_open, order},
     observed::{Pod, PodSet, count},
     planner::Step,
     report::{Reason, Wait},
 };
+use catamaran_autoscale::victims::{Victims, is_open, order};
 
 /// What to do with the pods of one set before its count is written.
 pub(crate) struct Marking {

@@ -4,10 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-/// Why a quantity cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a quantity; write for example 250m, 2 or 512Mi")]
-pub struct NotAQuantity(pub String);
+pub use catamaran_autoscale::quantity::NotAQuantity;
 
 /// CPU in millicores, rounded up.
 ///

@@ -7,13 +7,13 @@ use jiff::Timestamp;
 
 use crate::{
     action::{Action, SetQuota, SetReference, SetUpdate},
-    autoscale::victims::Victims,
     frozen::FrozenNote,
     in_place::Infeasible,
     observed::Stage,
     planner::{Plan, Step},
     rollout::Move,
 };
+use catamaran_autoscale::victims::Victims;
 
 /// Why a step is taken.
 #[derive(Clone, Debug, PartialEq)]

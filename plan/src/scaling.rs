@@ -5,16 +5,14 @@ use catamaran_crds as crds;
 use crds::scaling::{PressureKind, PressureResource};
 use k8s_openapi::{api::autoscaling::v2::MetricSpec, apimachinery::pkg::api::resource::Quantity};
 
-use crate::{
-    autoscale::{
-        fallback::{Fallback, FallbackBehavior},
-        policy::{self, Metric, Mode, Policy, Settings, Stall, Tolerance, ValueTarget},
-        quantity::milli,
-        schedule::Schedule,
-        v2,
-        victims::Victims,
-    },
-    desired::Invalid,
+use crate::desired::Invalid;
+use catamaran_autoscale::{
+    fallback::{Fallback, FallbackBehavior},
+    policy::{self, Metric, Mode, Policy, Settings, Stall, Tolerance, ValueTarget},
+    quantity::milli,
+    schedule::Schedule,
+    v2,
+    victims::Victims,
 };
 
 /// Resolves `spec.scaling`.

@@ -1,6 +1,6 @@
 //! Amounts and prices make charges.
 
-use catamaran_crds::accounts::{HourAmounts, HourOfAccount};
+use catamaran_protocol::accounts::{HourAmounts, HourOfAccount};
 use clap::ValueEnum;
 use rust_decimal::Decimal;
 

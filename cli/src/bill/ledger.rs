@@ -4,7 +4,7 @@
 //! answer, so the replicas are asked a few times who they are.
 
 use anyhow::{Context, Result, bail};
-use catamaran_crds::accounts::{Accounts, HourOfAccount};
+use catamaran_protocol::accounts::{Accounts, HourOfAccount};
 use jiff::Timestamp;
 
 use super::Period;

@@ -18,7 +18,7 @@ mod table;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catamaran_crds::accounts::HourOfAccount;
+use catamaran_protocol::accounts::HourOfAccount;
 use clap::{Args, ValueEnum};
 use http::Uri;
 use jiff::Timestamp;

@@ -6,10 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, anyhow, bail};
-use catamaran_crds::{
-    Hull,
-    accounts::{HourAmounts, HourOfAccount},
-};
+use catamaran_crds::Hull;
+use catamaran_protocol::accounts::{HourAmounts, HourOfAccount};
 use form_urlencoded::Serializer;
 use http::Uri;
 use http_body_util::{BodyExt, Limited};

@@ -159,10 +159,8 @@ pub fn json(charged: &[Charged<'_>]) -> Result<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use catamaran_crds::{
-        Hull,
-        accounts::{HourAmounts, HourOfAccount},
-    };
+    use catamaran_crds::Hull;
+    use catamaran_protocol::accounts::{HourAmounts, HourOfAccount};
 
     use super::*;
     use crate::bill::{

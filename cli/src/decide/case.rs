@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Bounds, History, Metric, Observed, Pod, Policy,
     fallback::Fallback,
     history::Recommendation,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use catamaran_plan::autoscale::decide;
+use catamaran_autoscale::decide;
 use clap::Args;
 
 use case::Case;

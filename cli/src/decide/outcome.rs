@@ -1,6 +1,6 @@
 //! The result of a case.
 
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Decision,
     condition::{Change, Write},
     decision::MetricReport,

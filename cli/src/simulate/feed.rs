@@ -1,6 +1,6 @@
 //! Where each metric of a workload gets its values: from the demand, or from a column of the trace.
 
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Metric, Policy,
     pods::Requests,
     policy::{Resource, ResourceTarget},

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Pod,
     samples::{NoSamples, PodSample, ResourceSample, Samples},
 };

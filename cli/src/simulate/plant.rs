@@ -4,7 +4,7 @@
 //! Time goes in steps. At the beginning of each a decision is made, by the operator's own code, from what was measured in the step
 //! before; what it comes to is done at once. Within a step the sums are exact, also where the demand changes or a replica gets ready.
 
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Bounds, Decision, History, Observed, Pod, Policy, decide,
     decision::Target,
     pods::{ConditionStatus, Phase, Readiness},

@@ -1,7 +1,7 @@
 //! A trace: what was asked of a workload over time, as CSV. Between two rows the values of the earlier one hold; the last row holds as
 //! long as the one before it.
 
-use catamaran_plan::autoscale::quantity::{float, milli};
+use catamaran_autoscale::quantity::{float, milli};
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use catamaran_autoscale::{
+    Policy,
+    pods::{Container, InitContainer, Requests},
+    policy::Mode,
+};
 use catamaran_crds::{ElasticWorkload, ScalingMode, State, WorkloadClass};
 use catamaran_plan::{
     Desired, Invalid,
-    autoscale::{
-        Policy,
-        pods::{Container, InitContainer, Requests},
-        policy::Mode,
-    },
     quantity::{bytes, millicores},
     quota::Quota,
     resolve,

@@ -5,7 +5,7 @@ mod table;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use catamaran_crds::usage::UsageList;
+use catamaran_protocol::usage::UsageList;
 use clap::Args;
 
 use crate::{

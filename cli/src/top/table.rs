@@ -1,6 +1,6 @@
 //! Usage as a table.
 
-use catamaran_crds::usage::{ReplicaUsage, Usage, UsageSource, WorkloadUsage};
+use catamaran_protocol::usage::{ReplicaUsage, Usage, UsageSource, WorkloadUsage};
 
 use crate::output::{Rows, Tone, UNKNOWN, duration};
 

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use catamaran_crds::names::WORKLOAD_LABEL;
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     reporter::{self, Replicas, Reporter},
     snapshot::Snapshot,
 };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     identity::{ContainerIdentity, PodIdentity},
     proto::{Pressure, Throttling},

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, WORKLOAD_LABEL};
 use catamaran_e2e::{installation::SYSTEM, node::BUSYBOX, wait::eventually};
-use catamaran_usage::reporter::{Config, Replicas, Reporter};
+use catamaran_protocol::stream::reporter::{Config, Replicas, Reporter};
 use k8s_openapi::api::{
     authorization::v1::{SelfSubjectRulesReview, SelfSubjectRulesReviewSpec},
     core::v1::{Node, Pod, Secret},

@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::usage::{UsageList, UsageSource};
 use catamaran_e2e::{
     installation::{SYSTEM, binary},
     kubevirt::Knobs,
@@ -16,6 +15,7 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::WITHIN,
 };
+use catamaran_protocol::usage::{UsageList, UsageSource};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::{
     Api,

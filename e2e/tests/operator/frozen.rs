@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::{
-    NodeQuota,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
     names::{FROZEN_ANNOTATION, NODE_QUOTA_ANNOTATION},
 };
@@ -13,6 +12,7 @@ use catamaran_e2e::{
     wait::eventually,
     workloads::{self, WITHIN, condition, patch, pod_is_ready, wait_for, wait_ready, wait_stalled},
 };
+use catamaran_protocol::node_quota::NodeQuota;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
     Api, ResourceExt,

@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::{NodeQuota, kubevirt::VirtualMachineInstance, names::NODE_QUOTA_ANNOTATION};
+use catamaran_crds::{kubevirt::VirtualMachineInstance, names::NODE_QUOTA_ANNOTATION};
 use catamaran_e2e::{
     wait::eventually,
     workloads::{WITHIN, condition, patch, restarts, staying_pods, wait_for, wait_ready},
 };
+use catamaran_protocol::node_quota::NodeQuota;
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{Pod, ResourceRequirements},

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use catamaran_crds::accounts::{Accounts as Answer, HourAmounts, HourOfAccount};
-use catamaran_plan::accounting::{Account, Amounts, Hour};
+use catamaran_metering::{Account, Amounts, Hour};
+use catamaran_protocol::accounts::{Accounts as Answer, HourAmounts, HourOfAccount};
 use jiff::Timestamp;
 
 use super::Accounts;

@@ -1,11 +1,9 @@
 //! Whose a pod is, as the stores know it.
 
+use catamaran_autoscale::pods::{Phase, Requests};
 use catamaran_crds::Hull;
-use catamaran_plan::{
-    accounting::{Account, Request},
-    autoscale::pods::{Phase, Requests},
-};
-use catamaran_usage::identity::PodIdentity;
+use catamaran_metering::{Account, Request};
+use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
 use kube::ResourceExt;
 

@@ -17,8 +17,8 @@ use std::{
     time::Duration,
 };
 
-use catamaran_plan::accounting::{Account, Amounts, Keep, Ledger, Pod};
-use catamaran_usage::{identity::PodIdentity, snapshot::PodReading};
+use catamaran_metering::{Account, Amounts, Keep, Ledger, Pod};
+use catamaran_protocol::stream::{identity::PodIdentity, snapshot::PodReading};
 use jiff::Timestamp;
 
 use crate::intake::{hooks::Observer, store::Reading};
@@ -92,7 +92,7 @@ impl Accounts {
                 }
             }
             let memory = pod.counters().iter().map(|counters| counters.memory_working_set_bytes);
-            let reading = catamaran_plan::accounting::Reading {
+            let reading = catamaran_metering::Reading {
                 clock: reading.clock,
                 taken: reading.taken,
                 cpu_usage_usec: totals.cpu_usage_usec,

@@ -2,16 +2,11 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use catamaran_crds::{
-    ElasticWorkload,
-    usage::{ReplicaUsage, Usage, UsageSource},
-};
-use catamaran_plan::{
-    autoscale::{Decision, policy::Resource, samples::Samples},
-    observed::Scaled,
-    quota::Quota,
-};
-use catamaran_usage::rates::{Rates, Share};
+use catamaran_autoscale::{Decision, policy::Resource, samples::Samples};
+use catamaran_crds::ElasticWorkload;
+use catamaran_plan::{observed::Scaled, quota::Quota};
+use catamaran_protocol::stream::rates::{Rates, Share};
+use catamaran_protocol::usage::{ReplicaUsage, Usage, UsageSource};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 

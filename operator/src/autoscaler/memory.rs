@@ -5,14 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use catamaran_autoscale::{Bounds, Decision, History, Metric, Policy, decision::Target, policy::Settings};
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
-use catamaran_plan::{
-    Observed,
-    autoscale::{Bounds, Decision, History, Metric, Policy, decision::Target, policy::Settings},
-    observed::Members,
-    quota::Quota,
-    scaling,
-};
+use catamaran_plan::{Observed, observed::Members, quota::Quota, scaling};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{LONGEST_PAUSE, SHORTEST_PAUSE, news::News};

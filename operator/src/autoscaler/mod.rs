@@ -1,4 +1,4 @@
-//! Keeps the count of every workload with `spec.scaling` up to date: `plan::autoscale` decides, this brings it what it needs, when
+//! Keeps the count of every workload with `spec.scaling` up to date: the autoscale crate decides, this brings it what it needs, when
 //! there is something new.
 //!
 //! ```text
@@ -20,13 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use catamaran_autoscale as autoscale;
+use catamaran_autoscale::{Decision, Pod, Policy, decide, policy::Mode};
 use catamaran_crds::{ElasticWorkload, State};
 use catamaran_plan::{
-    autoscale::{self, Decision, Pod, Policy, decide, policy::Mode},
     decided::{Due, due},
     observed::Scaled,
 };
-use catamaran_usage::identity::PodIdentity;
+use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use catamaran_crds::{ElasticWorkload, MetricType, ScalingMetric, names::WORKLOAD_LABEL};
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Metric, Policy,
     policy::{PressureResource, Resource, Stall},
     samples::{NoSamples, PodSample, ResourceSample, Samples},
 };
-use catamaran_usage::rates::{Rates, Share};
+use catamaran_crds::{ElasticWorkload, MetricType, ScalingMetric, names::WORKLOAD_LABEL};
+use catamaran_protocol::stream::rates::{Rates, Share};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/explain/{namespace}/{name}` | text: [`Explanation`] |
 //! | `/usage`, `/usage/{namespace}`, `/usage/{namespace}/{name}` | JSON: [`UsageList`] |
-//! | `/accounts` | JSON: [`Accounts`](catamaran_crds::accounts::Accounts); parameters in [`Question`] |
+//! | `/accounts` | JSON: [`Accounts`](catamaran_protocol::accounts::Accounts); parameters in [`Question`] |
 //!
 //! Parameters of /usage: `replicas=true` for each replica, `limit` of workloads (at most 500), `continue` of the answer before.
 //! Errors are a `Status` of the Kubernetes API, with `details.kind` elasticworkloads where it is the workload that is missing.
@@ -21,11 +21,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use catamaran_crds::{
-    ElasticWorkload,
-    names::GROUP,
-    usage::{UsageList, WorkloadUsage},
-};
+use catamaran_crds::{ElasticWorkload, names::GROUP};
+use catamaran_protocol::usage::{UsageList, WorkloadUsage};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::sync::Semaphore;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use catamaran_usage::{limits::MESSAGE_BYTES, proto::usage_intake_server::UsageIntakeServer};
+use catamaran_protocol::stream::{limits::MESSAGE_BYTES, proto::usage_intake_server::UsageIntakeServer};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{

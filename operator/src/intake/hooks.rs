@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catamaran_usage::{identity::PodIdentity, snapshot::PodReading};
+use catamaran_protocol::stream::{identity::PodIdentity, snapshot::PodReading};
 
 use super::store::Reading;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use catamaran_usage::rates::Restart;
+use catamaran_protocol::stream::rates::Restart;
 use prometheus_client::{
     encoding::EncodeLabelValue,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},

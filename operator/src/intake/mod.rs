@@ -1,6 +1,6 @@
 //! The usage intake: node agents stream what containers use, and the store answers for every pod.
 //!
-//! Every replica of the operator takes the streams, so a standby is warm. The protocol is in `catamaran_usage`, and for people
+//! Every replica of the operator takes the streams, so a standby is warm. The protocol is in `catamaran_protocol`, and for people
 //! in docs/reference/usage-protocol.md.
 //!
 //! - [`store`]: usage by pod, as rates

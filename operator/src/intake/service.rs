@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     limits::REPORT_INTERVAL,
     proto::{StreamRequest, StreamResponse, usage_intake_server::UsageIntake},
     rates::Pushed,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     identity::PodIdentity,
     rates::{Point, Pushed, Rates, Series, Window},
     snapshot::PodReading,

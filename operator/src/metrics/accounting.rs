@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use catamaran_plan::accounting::{Account, Amounts};
+use catamaran_metering::{Account, Amounts};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},

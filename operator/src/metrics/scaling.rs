@@ -5,7 +5,7 @@
 
 use std::{cmp::Ordering, fmt, time::Duration};
 
-use catamaran_plan::autoscale::{
+use catamaran_autoscale::{
     Decision,
     behavior::Direction,
     decision::{Bound, Step},
@@ -227,7 +227,7 @@ impl EncodeLabelValue for Limit {
 
 #[cfg(test)]
 mod tests {
-    use catamaran_plan::autoscale::{
+    use catamaran_autoscale::{
         Behavior, Bounds, History, Metric, Observed, Policy, decide,
         policy::{Settings, Tolerance, ValueTarget},
         samples::{NoSamples, Samples},

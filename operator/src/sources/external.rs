@@ -1,6 +1,6 @@
 //! external.metrics.k8s.io: values of things outside of the cluster, one for each series.
 
-use catamaran_plan::autoscale::samples::Samples;
+use catamaran_autoscale::samples::Samples;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
 use serde::Deserialize;

@@ -1,6 +1,6 @@
 //! Why a source gave nothing, and whether that speaks of one question or of the whole source.
 
-use catamaran_plan::autoscale::samples::NoSamples;
+use catamaran_autoscale::samples::NoSamples;
 
 /// Why a question has no samples.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use catamaran_plan::autoscale::samples::{NoSamples, Samples};
+use catamaran_autoscale::samples::{NoSamples, Samples};
 use jiff::Timestamp;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catamaran_plan::autoscale::samples::{ResourceSample, Samples};
+use catamaran_autoscale::samples::{ResourceSample, Samples};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
 use kube::Client;

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use catamaran_plan::autoscale::samples::{NoSamples, Samples};
+use catamaran_autoscale::samples::{NoSamples, Samples};
 use jiff::Timestamp;
 use tokio::time::Instant;
 

@@ -2,17 +2,17 @@
 
 use std::collections::HashSet;
 
+use catamaran_autoscale::{
+    pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
+    quantity::milli,
+};
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST};
 use catamaran_plan::{
-    autoscale::{
-        pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
-        quantity::milli,
-    },
     observed::{PodQuota, RefusedResize, Resize},
     quantity::bytes,
     quota::Quota,
 };
-use catamaran_usage::identity::PodIdentity;
+use catamaran_protocol::stream::identity::PodIdentity;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use k8s_openapi::{

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use catamaran_crds::Hull;
+use catamaran_metering::{Account, Request};
 use catamaran_operator::{
     accounting::{
         Accounts, Metered,
@@ -16,8 +17,7 @@ use catamaran_operator::{
     },
     metrics::{Metrics, accounting::AccountingCollector},
 };
-use catamaran_plan::accounting::{Account, Request};
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     identity::{ContainerIdentity, PodIdentity},
     proto::PodTotals,

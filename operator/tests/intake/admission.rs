@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use catamaran_operator::intake::settings::Timing;
-use catamaran_usage::proto::StreamRequest;
+use catamaran_protocol::stream::proto::StreamRequest;
 use tonic::Code;
 
 use crate::{

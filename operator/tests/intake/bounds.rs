@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use catamaran_operator::intake::settings::Timing;
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     limits::{MESSAGE_BYTES, PODS, REPORT_INTERVAL},
     proto,

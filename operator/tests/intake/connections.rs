@@ -97,9 +97,12 @@ async fn other_calls_are_not_implemented() -> Result<()> {
     let ground = Ground::start(Differences::default()).await?;
     let mut client = tonic::client::Grpc::new(ground.connect().await?);
     client.ready().await?;
-    let codec = tonic_prost::ProstCodec::<catamaran_usage::proto::Hello, catamaran_usage::proto::Hello>::default();
+    let codec = tonic_prost::ProstCodec::<
+        catamaran_protocol::stream::proto::Hello,
+        catamaran_protocol::stream::proto::Hello,
+    >::default();
     let path = "/catamaran.usage.v1alpha1.UsageIntake/Other".parse()?;
-    let request = tonic::Request::new(catamaran_usage::proto::Hello::default());
+    let request = tonic::Request::new(catamaran_protocol::stream::proto::Hello::default());
     let status = client.unary(request, path, codec).await.expect_err("no such call");
     assert_eq!(status.code(), Code::Unimplemented);
     Ok(())
@@ -110,10 +113,11 @@ async fn bytes_that_are_no_message_end_the_stream() -> Result<()> {
     let ground = Ground::start(Differences::default()).await?;
     let token = ground.tokens.issue("node-1");
     // `Container` has a text where `StreamRequest` has a message.
-    let noise = catamaran_usage::proto::Container { name: "\u{7f}\u{7f}\u{7f}".to_owned(), id: String::new() };
+    let noise =
+        catamaran_protocol::stream::proto::Container { name: "\u{7f}\u{7f}\u{7f}".to_owned(), id: String::new() };
     let mut client = tonic::client::Grpc::new(ground.connect().await?);
     client.ready().await?;
-    let codec = tonic_prost::ProstCodec::<_, catamaran_usage::proto::StreamResponse>::default();
+    let codec = tonic_prost::ProstCodec::<_, catamaran_protocol::stream::proto::StreamResponse>::default();
     let path = "/catamaran.usage.v1alpha1.UsageIntake/Stream".parse()?;
     let mut request = tonic::Request::new(futures::stream::iter([noise]));
     request.metadata_mut().insert("authorization", format!("Bearer {token}").parse()?);

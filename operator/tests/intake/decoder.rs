@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use catamaran_operator::intake::store::{Keep, Reading, UsageStore};
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     proto::{Container, Pod, PodSample, Pressure, Report, StreamRequest, Throttling, stream_request::Message},
     session::Session,

@@ -1,7 +1,7 @@
 //! A client that sends what it is told to, whether or not that is the protocol.
 
 use anyhow::{Context, Result};
-use catamaran_usage::proto::{
+use catamaran_protocol::stream::proto::{
     Hello, Report, StreamRequest, StreamResponse, stream_request::Message, usage_intake_client::UsageIntakeClient,
 };
 use futures::stream;

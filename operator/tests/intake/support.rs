@@ -20,7 +20,7 @@ use catamaran_operator::intake::{
     store::{Keep, UsageStore},
     tls::{CertificateError, CertificateFiles},
 };
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     identity::{ContainerIdentity, PodIdentity},
     reporter::{Config, Replicas, Reporter},
@@ -355,7 +355,7 @@ impl Agent {
         .await
     }
 
-    pub fn status(&self) -> catamaran_usage::reporter::Status {
+    pub fn status(&self) -> catamaran_protocol::stream::reporter::Status {
         self.reporter.status().remove(&self.address).unwrap_or_default()
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use catamaran_operator::intake::{settings::Timing, store::Keep};
-use catamaran_usage::{
+use catamaran_protocol::stream::{
     Counters,
     proto::{Pressure, Throttling},
     rates::Share,
@@ -154,7 +154,7 @@ async fn restarts_and_resets_give_no_wrong_rate() -> Result<()> {
     assert_eq!(ground.millicores(&web), Some(100));
 
     // The node reboots: another clock, which happens to be ahead.
-    let config = catamaran_usage::reporter::Config { boot_id: "boot-2".to_owned(), ..agent.config.clone() };
+    let config = catamaran_protocol::stream::reporter::Config { boot_id: "boot-2".to_owned(), ..agent.config.clone() };
     agent.reporter = Reporter::start(config);
     agent.report(snapshot(13_500, &[(&restarted, 60_000)])).await?;
     assert_eq!(ground.millicores(&web), None);
@@ -204,8 +204,8 @@ async fn every_replica_receives() -> Result<()> {
     let bundle = [std::fs::read(&one.ca_file)?, std::fs::read(&two.ca_file)?].concat();
     std::fs::write(&one.ca_file, bundle)?;
     let addresses = vec![one.address, two.address];
-    let config = catamaran_usage::reporter::Config {
-        replicas: catamaran_usage::reporter::Replicas::Addresses(addresses),
+    let config = catamaran_protocol::stream::reporter::Config {
+        replicas: catamaran_protocol::stream::reporter::Replicas::Addresses(addresses),
         ..config
     };
     let reporter = Reporter::start(config);

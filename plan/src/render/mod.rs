@@ -6,9 +6,10 @@ mod virtual_machine;
 use std::collections::BTreeMap;
 
 use catamaran_crds::{
-    NodeQuota, Placement,
+    Placement,
     names::{NODE_QUOTA_ANNOTATION, REVISION_LABEL, WORKLOAD_LABEL},
 };
+use catamaran_protocol::node_quota::NodeQuota;
 use k8s_openapi::{
     api::core::v1::TopologySpreadConstraint,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},

@@ -13,7 +13,7 @@ use catamaran_crds::{
     kubevirt::{VirtualMachineInstance, VirtualMachineInstancePhase},
     names::{REVISION_LABEL, WORKLOAD_LABEL},
 };
-use catamaran_plan::desired::{Bounds, RolloutPolicy};
+use catamaran_plan::goal::{Bounds, RolloutPolicy};
 use futures::StreamExt;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
 use kube::{

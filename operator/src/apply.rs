@@ -8,11 +8,10 @@ use catamaran_crds::{
     names::FIELD_MANAGER,
 };
 use catamaran_plan::{
-    Action, Desired, SetReference,
+    Action, Goal, Problem, SetReference,
+    facts::RefusedResize,
     objects::{self, SetObject},
-    observed::RefusedResize,
-    report::set_kind,
-    status::Problem,
+    plan::set_kind,
 };
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -104,7 +103,7 @@ impl Writer {
     ///
     /// # Errors
     /// See [`Failure`]; nothing is retried here.
-    pub async fn carry_out(&self, desired: &Desired, action: &Action) -> Result<(), Failure> {
+    pub async fn carry_out(&self, desired: &Goal, action: &Action) -> Result<(), Failure> {
         match action {
             Action::CreateSet(set) => match objects::replica_set(desired, set) {
                 SetObject::ReplicaSet(object) => {
@@ -188,7 +187,7 @@ impl Writer {
 
     /// By virt-api's subresources, which take no precondition. It answers with a conflict while the guest does not run, or is
     /// paused, or let go on, already.
-    async fn pause(&self, desired: &Desired, name: &str, paused: bool) -> Result<(), Failure> {
+    async fn pause(&self, desired: &Goal, name: &str, paused: bool) -> Result<(), Failure> {
         let verb = if paused { "pause" } else { "unpause" };
         self.metrics.write(Verb::Update, &format!("VirtualMachineInstance/{verb}"));
         let path = format!(
@@ -240,7 +239,7 @@ impl Writer {
     }
 
     /// Makes an object that must not take over a stranger of the same name.
-    async fn create<K>(&self, desired: &Desired, object: &K) -> Result<K, Failure>
+    async fn create<K>(&self, desired: &Goal, object: &K) -> Result<K, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
@@ -266,7 +265,7 @@ impl Writer {
         }
     }
 
-    async fn server_side_apply<K>(&self, desired: &Desired, object: &K, force: bool) -> Result<K, Failure>
+    async fn server_side_apply<K>(&self, desired: &Goal, object: &K, force: bool) -> Result<K, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
@@ -324,7 +323,7 @@ impl Writer {
     }
 
     /// Deletes an object. Returns it where a finalizer keeps it for a while.
-    async fn delete<K>(&self, desired: &Desired, name: &str, uid: &str) -> Result<Option<K>, Failure>
+    async fn delete<K>(&self, desired: &Goal, name: &str, uid: &str) -> Result<Option<K>, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {

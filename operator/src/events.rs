@@ -1,7 +1,7 @@
 //! Events (events.k8s.io/v1) on workloads.
 
 use catamaran_crds::ElasticWorkload;
-use catamaran_plan::status::Announcement;
+use catamaran_plan::plan::Announcement;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},

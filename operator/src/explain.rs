@@ -154,8 +154,8 @@ impl fmt::Display for Explanation {
 mod tests {
     use catamaran_autoscale::{Bounds, History, decide};
     use catamaran_plan::{
-        Observed,
-        observed::{KubeVirt, ObservedService, ResizeApi, Scaled},
+        Facts,
+        facts::{KubeVirt, ResizeApi, Scaled, ServiceFacts},
     };
     use serde_json::json;
 
@@ -193,12 +193,12 @@ mod tests {
         };
         let history = History::new(1, now());
         let decision = catamaran_autoscale::decide(&policy, &seen, &history, now());
-        let observed = Observed {
+        let observed = Facts {
             now: now(),
             kubevirt: KubeVirt::Absent,
             sets: Vec::new(),
             foreign_sets: Vec::new(),
-            service: ObservedService::Absent,
+            service: ServiceFacts::Absent,
             status: catamaran_crds::ElasticWorkloadStatus::default(),
             scaling: Some(Scaled { decision: decision.clone(), history }),
             usage_due: None,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_plan::observed::Told;
+use catamaran_plan::facts::Told;
 use catamaran_protocol::stream::{
     identity::PodIdentity,
     proto::{Knob, PodTotals, QuotaState, Unenforced},

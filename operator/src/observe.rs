@@ -3,8 +3,8 @@
 use catamaran_autoscale::pods::Phase;
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
-    Observed,
-    observed::{Enforcement, Launcher, Members, ObservedService, OomKill, Pod, PodQuota},
+    Facts,
+    facts::{Enforcement, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts},
 };
 use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::{
 
 /// Observes one workload. `status` is its status as last written by us, if that is newer than the store's.
 #[must_use]
-pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkloadStatus, now: Timestamp) -> Observed {
+pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkloadStatus, now: Timestamp) -> Facts {
     let key = WorkloadKey::of_workload(workload);
     let uid = workload.uid();
     let (mut sets, mut foreign_sets) = (Vec::new(), Vec::new());
@@ -45,11 +45,11 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
     sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
     let service = stores.services.children(&key).into_iter().find(|entry| entry.name == key.name);
     let service = match service {
-        None => ObservedService::Absent,
+        None => ServiceFacts::Absent,
         Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service.clone(),
-        Some(_) => ObservedService::Foreign,
+        Some(_) => ServiceFacts::Foreign,
     };
-    Observed {
+    Facts {
         now,
         kubevirt: stores.kubevirt(),
         sets,
@@ -75,7 +75,7 @@ pub struct Agents<'a> {
 
 /// Adds the pods of the workload (those of ReplicaSets, and the launcher pods of instances) and what agents find at them. With
 /// scaling also what each replica uses: the choice of victims looks at that.
-pub fn add_pods(observed: &mut Observed, stores: &Stores, key: &WorkloadKey, agents: Agents<'_>, scaling: bool) {
+pub fn add_pods(observed: &mut Facts, stores: &Stores, key: &WorkloadKey, agents: Agents<'_>, scaling: bool) {
     let Agents { autoscaler, findings } = agents;
     observed.usage_due = autoscaler.usage_due(observed.now);
     let usage = |entry: &PodEntry| autoscaler.cpu_of(&key.namespace, entry).filter(|_| scaling);

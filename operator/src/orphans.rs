@@ -5,7 +5,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use catamaran_plan::{SetReference, objects, observed::ObservedSet};
+use catamaran_plan::{SetReference, facts::SetFacts, objects};
 
 use crate::{
     apply::{Failure, Writer},
@@ -15,7 +15,7 @@ use crate::{
 /// Of a workload that is gone, or is being deleted, what has a quota for node agents and no owner.
 struct Orphans {
     /// Their templates have it: replicas to come would be held to it as well.
-    sets: Vec<ObservedSet>,
+    sets: Vec<SetFacts>,
     /// Name and uid of each.
     pods: Vec<(String, String)>,
 }

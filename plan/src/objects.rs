@@ -25,18 +25,15 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 use crate::{
-    action::{NewSet, SetQuota, SetUpdate},
-    desired::Desired,
-    observed::{ObservedSet, Selects},
-    quota::Quota,
-    render::workload_labels,
-    revision::Template,
+    facts::{Selects, SetFacts},
+    goal::{Goal, quota::Quota, render::workload_labels, revision::Template},
+    plan::{NewSet, SetQuota, SetUpdate},
 };
 
 /// The owner of everything that is written for a workload. A workload that is deleted takes its children along; deleted with
 /// `--cascade=orphan` it leaves them.
 #[must_use]
-pub fn owner_reference(desired: &Desired) -> OwnerReference {
+pub fn owner_reference(desired: &Goal) -> OwnerReference {
     OwnerReference {
         api_version: ElasticWorkload::api_version(&()).into_owned(),
         kind: ElasticWorkload::kind(&()).into_owned(),
@@ -47,7 +44,7 @@ pub fn owner_reference(desired: &Desired) -> OwnerReference {
     }
 }
 
-fn child_metadata(desired: &Desired, name: &str, uid: Option<String>) -> ObjectMeta {
+fn child_metadata(desired: &Goal, name: &str, uid: Option<String>) -> ObjectMeta {
     let mut labels = workload_labels(&desired.name);
     labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
     ObjectMeta {
@@ -71,7 +68,7 @@ pub enum SetObject {
 
 /// Builds the replica set of a new revision.
 #[must_use]
-pub fn replica_set(desired: &Desired, set: &NewSet) -> SetObject {
+pub fn replica_set(desired: &Goal, set: &NewSet) -> SetObject {
     let mut metadata = child_metadata(desired, &set.name, None);
     metadata.labels.get_or_insert_default().insert(REVISION_LABEL.to_owned(), set.revision.clone());
     metadata.annotations = Some(BTreeMap::from([
@@ -200,7 +197,7 @@ pub fn node_quota_patch(uid: &str, annotation: Option<&str>) -> Value {
 
 /// A merge patch that takes the quota for node agents off a replica set's template. Replicas that exist are not touched by it.
 #[must_use]
-pub fn unheld_template_patch(set: &ObservedSet) -> Value {
+pub fn unheld_template_patch(set: &SetFacts) -> Value {
     json!({
         "metadata": { "uid": set.uid, "resourceVersion": set.resource_version },
         "spec": { "template": { "metadata": annotation_patch(None, set.quota.lone) } },
@@ -236,7 +233,7 @@ pub fn service_selector(workload: &str, selects: Selects) -> BTreeMap<String, St
 
 /// The Service over the replicas of both hulls.
 #[must_use]
-pub fn service(desired: &Desired, ports: &[DesiredPort], uid: Option<String>) -> Service {
+pub fn service(desired: &Goal, ports: &[DesiredPort], uid: Option<String>) -> Service {
     Service {
         metadata: child_metadata(desired, &desired.name, uid),
         spec: Some(ServiceSpec {

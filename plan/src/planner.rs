@@ -4,46 +4,18 @@ use catamaran_crds::{ElasticWorkloadStatus, Hull, OnFailure, State};
 use jiff::Timestamp;
 
 use crate::{
-    action::{Action, NewSet, SetReference, SetUpdate},
-    decided,
-    desired::{Bounds, Desired, Invalid},
-    enforced,
-    frozen::{self, Hold},
-    in_place::{self, Chosen, Infeasible, Resizing},
-    machines,
+    facts::{Facts, Members, Selects, ServiceFacts, SetFacts},
+    goal::{Goal, Invalid},
     objects::normalized,
-    observed::{Members, Observed, ObservedService, ObservedSet, Selects},
-    out_of_memory, pods,
-    report::{Reason, Wait},
-    rollout::{self, Move, Noted, Share},
-    status::{self, Announcement, Problem, Progress},
+    plan::{Action, Infeasible, Move, NewSet, Plan, Problem, Reason, Resizing, SetReference, SetUpdate, Step, Wait},
+    status::{self, Progress, enforced, out_of_memory, scaling},
+    steps::{
+        counts::{self, Noted, Share},
+        freeze::{self, Hold},
+        in_place::{self, Chosen},
+        machine_sets, replica_sets,
+    },
 };
-
-/// What to write for one workload, and why.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// The writes, in order.
-    pub steps: Vec<Step>,
-    /// What is waited for.
-    pub waits: Vec<Wait>,
-    /// The bounds that the steps keep; none when nothing could be planned.
-    pub bounds: Option<Bounds>,
-    /// The status that goes with them.
-    pub status: ElasticWorkloadStatus,
-    /// What is worth an Event.
-    pub announcements: Vec<Announcement>,
-    /// When to plan again if nothing is seen before.
-    pub requeue_at: Option<Timestamp>,
-}
-
-/// One write and its reason.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// The write.
-    pub action: Action,
-    /// Its reason.
-    pub why: Reason,
-}
 
 /// Plans for a workload that cannot be resolved: nothing is touched, the condition says why.
 #[must_use]
@@ -66,12 +38,12 @@ pub fn plan_invalid(generation: i64, invalid: &Invalid, previous: &ElasticWorklo
 
 /// Plans the next writes for a workload. Total and deterministic.
 #[must_use]
-pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+pub fn plan(desired: &Goal, observed: &Facts) -> Plan {
     let Chosen { desired, infeasible } = in_place::choose(desired, observed);
     let desired = desired.as_ref();
     let infeasible = infeasible.as_ref();
     if desired.state == State::Frozen {
-        return match frozen::hold(desired, observed) {
+        return match freeze::hold(desired, observed) {
             Hold::Now(plan) => *plan,
             Hold::After(desired) => {
                 plan_towards(&desired, observed, &target_revision(&desired, observed), infeasible).plan
@@ -91,7 +63,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
 }
 
 /// The revision to bring about: the wanted one, unless it failed and the workload went back.
-fn target_revision(desired: &Desired, observed: &Observed) -> String {
+fn target_revision(desired: &Goal, observed: &Facts) -> String {
     let failed = observed.status.failed_revision.as_ref() == Some(&desired.revision);
     match return_revision(desired, observed) {
         Some(revision) if failed => revision,
@@ -100,7 +72,7 @@ fn target_revision(desired: &Desired, observed: &Observed) -> String {
 }
 
 /// The last revision that was fully available, if its replica set is still there and the policy is to return.
-fn return_revision(desired: &Desired, observed: &Observed) -> Option<String> {
+fn return_revision(desired: &Goal, observed: &Facts) -> Option<String> {
     let current = observed.status.current_revision.as_ref()?;
     let there = observed.sets.iter().any(|set| set.revision == *current && !set.deleting);
     (desired.rollout.on_failure == OnFailure::Rollback && *current != desired.revision && there)
@@ -117,7 +89,7 @@ struct Planned {
     deadline: Deadline,
 }
 
-fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible: Option<&Infeasible>) -> Planned {
+fn plan_towards(desired: &Goal, observed: &Facts, target: &str, infeasible: Option<&Infeasible>) -> Planned {
     let now = observed.now;
     let min_ready = desired.rollout.min_ready_seconds;
     let bounds = desired.rollout.bounds(desired.replicas);
@@ -145,7 +117,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         shares.push(Share { number: next_number(&sets), ..Share::default() });
     }
     let new = existing.or(create.then_some(sets.len()));
-    let sizes = rollout::next(&shares, new, desired.replicas, bounds, desired.rollout.paused || blocked);
+    let sizes = counts::next(&shares, new, desired.replicas, bounds, desired.rollout.paused || blocked);
 
     // The writes.
     let mut steps = Vec::new();
@@ -162,11 +134,11 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         if has_quota {
             resizing = left;
         }
-        let of_replicas = if has_quota { of_replicas } else { frozen::thaw_pods(set) };
+        let of_replicas = if has_quota { of_replicas } else { freeze::thaw_pods(set) };
         if set.deleting {
             continue;
         }
-        let change = if has_quota { desired.in_place.change_of(&set.quota) } else { frozen::thaw_template(set) };
+        let change = if has_quota { desired.in_place.change_of(&set.quota) } else { freeze::thaw_template(set) };
         if uncounted.is_some() {
             // Not before the template: a pod may never have a limit that its set's template lacks, as no resize takes it away.
             if change.is_none() {
@@ -183,8 +155,14 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         }
         match &set.members {
             Members::Pods(pods) => {
-                let marking =
-                    pods::mark(pods, update.set.clone(), set.replicas, next.asked, desired.victims, observed.usage_due);
+                let marking = replica_sets::mark(
+                    pods,
+                    update.set.clone(),
+                    set.replicas,
+                    next.asked,
+                    desired.victims,
+                    observed.usage_due,
+                );
                 steps.extend(marking.steps);
                 if let Some(wait) = marking.wait {
                     waits.push(wait);
@@ -199,7 +177,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                 }
             }
             Members::Instances(instances) => {
-                let thaw = frozen::thaw_instances(instances, now);
+                let thaw = freeze::thaw_instances(instances, now);
                 update.frozen = thaw.note;
                 steps.extend(thaw.steps);
                 look_again(thaw.look_again);
@@ -210,7 +188,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
                 } else {
                     Reason::Scale(next.why)
                 };
-                let scaling = machines::scale(
+                let scaling = machine_sets::scale(
                     instances,
                     update,
                     set.replicas,
@@ -261,7 +239,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
 
     // The status.
     let counts: Vec<_> = sets.iter().map(|set| set.counts(now, min_ready)).collect();
-    let sum = |pick: fn(&crate::observed::Counts) -> u32| counts.iter().map(pick).fold(0, u32::saturating_add);
+    let sum = |pick: fn(&crate::facts::Counts) -> u32| counts.iter().map(pick).fold(0, u32::saturating_add);
     let (live, available) = (sum(|counts| counts.live), sum(|counts| counts.available));
     let target_counts = existing.map(|index| counts[index]).unwrap_or_default();
     let target_asked = existing.map_or(0, |index| sets[index].replicas);
@@ -300,7 +278,7 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
     {
         let since = status::progress_since(previous, &status, now);
         status.last_progress_time = Some(since.clone());
-        let until = crate::observed::after(since.0, desired.rollout.progress_deadline_seconds);
+        let until = crate::facts::after(since.0, desired.rollout.progress_deadline_seconds);
         if now >= until {
             problems.push(Problem::DeadlineExceeded {
                 revision: target.to_owned(),
@@ -326,13 +304,13 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
     status.conditions = status::conditions(previous, desired.generation, now, progress.with(&status));
     if let Some(scaled) = &observed.scaling {
         look_again(scaled.decision.bounds.until);
-        if let decided::Due::At(at) = decided::due(previous, &scaled.decision, now) {
+        if let scaling::Due::At(at) = scaling::due(previous, &scaled.decision, now) {
             look_again(Some(at));
         }
     }
-    let (scaling, conditions) =
-        decided::status(previous, observed.scaling.as_ref(), desired.scaling.is_some(), desired.generation, now);
-    status.scaling = scaling;
+    let (of_scaling, conditions) =
+        scaling::status(previous, observed.scaling.as_ref(), desired.scaling.is_some(), desired.generation, now);
+    status.scaling = of_scaling;
     status.conditions.extend(conditions);
     look_again(add_quota_conditions(&mut status, desired, observed, &resizing));
     let plan = Plan {
@@ -343,15 +321,15 @@ fn plan_towards(desired: &Desired, observed: &Observed, target: &str, infeasible
         status,
         requeue_at,
     };
-    crate::invariants::debug_check(desired, observed, &plan);
+    crate::check::debug_check(desired, observed, &plan);
     Planned { plan, deadline }
 }
 
 /// Adds what there is to say of the quota; when that may be something else.
 pub(crate) fn add_quota_conditions(
     status: &mut ElasticWorkloadStatus,
-    desired: &Desired,
-    observed: &Observed,
+    desired: &Goal,
+    observed: &Facts,
     resizing: &Resizing,
 ) -> Option<Timestamp> {
     let answer = enforced::answer(desired, observed, resizing);
@@ -363,10 +341,10 @@ pub(crate) fn add_quota_conditions(
 
 /// What keeps the target's replica set from being made or changed. True when it may not be.
 fn block(
-    desired: &Desired,
-    observed: &Observed,
+    desired: &Goal,
+    observed: &Facts,
     target: &str,
-    existing: Option<&ObservedSet>,
+    existing: Option<&SetFacts>,
     waits: &mut Vec<Wait>,
     problems: &mut Vec<Problem>,
 ) -> bool {
@@ -378,13 +356,13 @@ fn block(
     }
     // Only the wanted revision is ever made; one to return to exists.
     let (hull, name) = (desired.hull(), desired.set_name(target));
-    if hull == Hull::VirtualMachine && observed.kubevirt == crate::observed::KubeVirt::Absent {
+    if hull == Hull::VirtualMachine && observed.kubevirt == crate::facts::KubeVirt::Absent {
         waits.push(Wait::KubeVirt);
         problems.push(Problem::KubeVirtNotInstalled);
         return true;
     }
     if desired.replicas > 0 && observed.foreign_sets.contains(&(hull, name.clone())) {
-        problems.push(Problem::NameTaken { kind: crate::report::set_kind(hull), name });
+        problems.push(Problem::NameTaken { kind: crate::plan::set_kind(hull), name });
         return true;
     }
     if desired.rollout.paused {
@@ -393,7 +371,7 @@ fn block(
     false
 }
 
-fn share(set: &ObservedSet, desired: &Desired, now: Timestamp) -> Share {
+fn share(set: &SetFacts, desired: &Goal, now: Timestamp) -> Share {
     let counts = set.counts(now, desired.rollout.min_ready_seconds);
     Share {
         asked: set.asked_for(),
@@ -407,12 +385,12 @@ fn share(set: &ObservedSet, desired: &Desired, now: Timestamp) -> Share {
     }
 }
 
-fn next_number(sets: &[&ObservedSet]) -> u64 {
+fn next_number(sets: &[&SetFacts]) -> u64 {
     sets.iter().map(|set| set.number).max().unwrap_or(0).saturating_add(1)
 }
 
 /// What is to be noted on a set; its scale comes later. `next_number` is given for the target.
-fn update(set: &ObservedSet, desired: &Desired, next_number: Option<u64>, asked: u32) -> SetUpdate {
+fn update(set: &SetFacts, desired: &Goal, next_number: Option<u64>, asked: u32) -> SetUpdate {
     let mut update = SetUpdate::none(SetReference::of(set));
     let active = asked > 0 || set.replicas > 0;
     update.desired_replicas = (active && set.desired_replicas != Some(desired.replicas)).then_some(desired.replicas);
@@ -433,23 +411,23 @@ fn why(update: &SetUpdate, scale: Move) -> Reason {
     }
 }
 
-pub(crate) fn service_step(desired: &Desired, observed: &Observed, problems: &mut Vec<Problem>) -> Option<Step> {
+pub(crate) fn service_step(desired: &Goal, observed: &Facts, problems: &mut Vec<Problem>) -> Option<Step> {
     let wanted = &desired.service_ports;
     let apply =
         |uid: Option<String>, why| Some(Step { action: Action::ApplyService { uid, ports: wanted.clone() }, why });
     match &observed.service {
-        ObservedService::Absent if wanted.is_empty() => None,
-        ObservedService::Absent => apply(None, Reason::ServiceMissing),
-        ObservedService::Foreign => {
+        ServiceFacts::Absent if wanted.is_empty() => None,
+        ServiceFacts::Absent => apply(None, Reason::ServiceMissing),
+        ServiceFacts::Foreign => {
             if !wanted.is_empty() {
                 problems.push(Problem::NameTaken { kind: "Service", name: desired.name.clone() });
             }
             None
         }
-        ObservedService::Owned { uid, .. } if wanted.is_empty() => {
+        ServiceFacts::Owned { uid, .. } if wanted.is_empty() => {
             Some(Step { action: Action::DeleteService { uid: uid.clone() }, why: Reason::ServiceUnwanted })
         }
-        ObservedService::Owned { uid, ports, selects } => {
+        ServiceFacts::Owned { uid, ports, selects } => {
             let equal = ports.len() == wanted.len()
                 && ports.iter().zip(wanted).all(|(is, wanted)| normalized(is) == normalized(wanted))
                 && *selects == Some(Selects::of(desired.state));
@@ -461,10 +439,10 @@ pub(crate) fn service_step(desired: &Desired, observed: &Observed, problems: &mu
 
 /// Deletes the oldest revisions beyond the limit; the wanted one and the one to return to stay.
 fn history_steps(
-    desired: &Desired,
-    observed: &Observed,
-    sets: &[&ObservedSet],
-    counts: &[crate::observed::Counts],
+    desired: &Goal,
+    observed: &Facts,
+    sets: &[&SetFacts],
+    counts: &[crate::facts::Counts],
     target: &str,
 ) -> Vec<Step> {
     let limit = desired.rollout.revision_history_limit;

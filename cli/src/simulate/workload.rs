@@ -10,11 +10,10 @@ use catamaran_autoscale::{
 };
 use catamaran_crds::{ElasticWorkload, ScalingMode, State, WorkloadClass};
 use catamaran_plan::{
-    Desired, Invalid,
+    Goal, Invalid,
+    goal::{quota::Quota, revision::Template},
     quantity::{bytes, millicores},
-    quota::Quota,
     resolve,
-    revision::Template,
 };
 use k8s_openapi::{
     api::core::v1::{self as core, PodTemplateSpec},
@@ -159,7 +158,7 @@ fn object<T: DeserializeOwned>(document: Value, number: usize, kind: &'static st
 }
 
 fn of(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Result<Workload, Invalid> {
-    let Desired { name, state, template, scaling, .. } = resolve(workload, class)?;
+    let Goal { name, state, template, scaling, .. } = resolve(workload, class)?;
     let nothing = |state: &str| {
         Err(Invalid::field("spec.state", format!("is {state}: nothing runs, so there is nothing to simulate")))
     };

@@ -7,7 +7,11 @@ use std::{
 
 use catamaran_autoscale::{Bounds, Decision, History, Metric, Policy, decision::Target, policy::Settings};
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
-use catamaran_plan::{Observed, observed::Members, quota::Quota, scaling};
+use catamaran_plan::{
+    Facts,
+    facts::Members,
+    goal::{quota::Quota, scaling},
+};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{LONGEST_PAUSE, SHORTEST_PAUSE, news::News};
@@ -145,7 +149,7 @@ impl Memory {
     }
 
     /// Finds the count that is asked for, and the history, in the cluster.
-    pub(super) fn start(&mut self, workload: &ElasticWorkload, observed: &Observed, policy: &Policy, now: Timestamp) {
+    pub(super) fn start(&mut self, workload: &ElasticWorkload, observed: &Facts, policy: &Policy, now: Timestamp) {
         let count = present_count(workload, observed, policy);
         self.count = Some(count);
         if self.history.is_empty() {
@@ -194,7 +198,7 @@ pub(super) fn with_quota(entry: &mut Arc<PodEntry>, quota: &Quota) {
 }
 
 /// The count that was last asked for: what the newest replica set notes, else the status, else the spec.
-fn present_count(workload: &ElasticWorkload, observed: &Observed, policy: &Policy) -> i32 {
+fn present_count(workload: &ElasticWorkload, observed: &Facts, policy: &Policy) -> i32 {
     let told = observed.status.scaling.as_ref().map(|scaling| scaling.desired_replicas);
     let newest = observed.sets.iter().filter(|set| !set.deleting).max_by_key(|set| set.number);
     let noted = newest.and_then(|set| set.desired_replicas).and_then(|count| i32::try_from(count).ok());

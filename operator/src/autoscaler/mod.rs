@@ -24,8 +24,8 @@ use catamaran_autoscale as autoscale;
 use catamaran_autoscale::{Decision, Pod, Policy, decide, policy::Mode};
 use catamaran_crds::{ElasticWorkload, State};
 use catamaran_plan::{
-    decided::{Due, due},
-    observed::Scaled,
+    facts::Scaled,
+    status::scaling::{Due, due},
 };
 use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
@@ -156,7 +156,7 @@ impl Autoscaler {
         samples::cpu(&self.shared.usage, namespace, entry)
     }
 
-    /// Until when usage that is not known may still be on its way: see [`catamaran_plan::Observed`].
+    /// Until when usage that is not known may still be on its way: see [`catamaran_plan::Facts`].
     #[must_use]
     pub fn usage_due(&self, now: Timestamp) -> Option<Timestamp> {
         let left = AGENTS_BACK_WITHIN.checked_sub(self.shared.listens_since?.elapsed())?;

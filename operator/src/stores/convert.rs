@@ -13,11 +13,13 @@ use catamaran_crds::{
     },
 };
 use catamaran_plan::{
-    crash_loop::Crash,
-    frozen::{FrozenNote, killing_probe},
+    facts::{
+        Crash, FrozenNote, Instance, InstanceSet, Members, Pause, PodQuota, PodSet, Selects, ServiceFacts, SetFacts,
+        Stage,
+    },
+    goal::killing_probe,
+    goal::revision::Template,
     objects::service_selector,
-    observed::{Instance, InstanceSet, Members, ObservedService, ObservedSet, Pause, PodQuota, PodSet, Selects, Stage},
-    revision::Template,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -34,7 +36,7 @@ pub struct SetEntry {
     /// The uid of the controlling owner.
     pub owner: Option<String>,
     /// What is known of it; instances and crashes are added when a workload is observed.
-    pub set: ObservedSet,
+    pub set: SetFacts,
 }
 
 /// A VirtualMachineInstance and who controls it.
@@ -54,7 +56,7 @@ pub struct ServiceEntry {
     /// Its name.
     pub name: String,
     /// What is known of it, if it is ours.
-    pub service: ObservedService,
+    pub service: ServiceFacts,
 }
 
 /// The uid of the controlling owner.
@@ -72,7 +74,7 @@ fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, probed: 
     let label = meta.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
     SetEntry {
         owner: controller(meta),
-        set: ObservedSet {
+        set: SetFacts {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
@@ -167,7 +169,7 @@ impl From<&Service> for ServiceEntry {
         Self {
             owner: controller(&object.metadata),
             name: object.name_any(),
-            service: ObservedService::Owned {
+            service: ServiceFacts::Owned {
                 uid: object.uid().unwrap_or_default(),
                 ports: ports.collect(),
                 selects: selects(&workload, &spec.selector.unwrap_or_default()),

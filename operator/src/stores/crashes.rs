@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use catamaran_plan::crash_loop::Crash;
+use catamaran_plan::facts::Crash;
 
 /// How many crashes of a set are remembered: the backoff needs the last ones only.
 const REMEMBERED: usize = 32;

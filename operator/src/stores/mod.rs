@@ -12,7 +12,7 @@ mod written;
 use std::sync::Arc;
 
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
-use catamaran_plan::observed::{KubeVirt, ResizeApi};
+use catamaran_plan::facts::{KubeVirt, ResizeApi};
 use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
 use tokio::sync::watch::Receiver;
 

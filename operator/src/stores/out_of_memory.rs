@@ -1,8 +1,8 @@
 //! Kills for want of memory, and the limits at which they happened: a limit may be raised before a kill is told, or after it.
 
 use catamaran_plan::{
-    observed::{Containers, Resize},
-    quota::Quota,
+    facts::{Containers, Resize},
+    goal::quota::Quota,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;

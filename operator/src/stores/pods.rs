@@ -8,9 +8,9 @@ use catamaran_autoscale::{
 };
 use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST};
 use catamaran_plan::{
-    observed::{PodQuota, RefusedResize, Resize},
+    facts::{PodQuota, RefusedResize, Resize},
+    goal::quota::Quota,
     quantity::bytes,
-    quota::Quota,
 };
 use catamaran_protocol::stream::identity::PodIdentity;
 use dashmap::DashMap;

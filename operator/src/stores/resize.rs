@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use catamaran_plan::observed::ResizeApi;
+use catamaran_plan::facts::ResizeApi;
 use kube::Client;
 use tokio::sync::watch::Sender;
 

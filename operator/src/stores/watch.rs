@@ -9,7 +9,7 @@ use catamaran_crds::{
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
     names::WORKLOAD_LABEL,
 };
-use catamaran_plan::observed::KubeVirt;
+use catamaran_plan::facts::KubeVirt;
 use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{

@@ -1,10 +1,10 @@
 //! The conditions of a quota: whether nodes hold replicas to it, and kills for want of memory.
 
 use catamaran_plan::{
-    Desired, Observed, Plan,
-    observed::{Enforcement, OomKill, Told},
+    Facts, Goal, Plan, Problem,
+    facts::{Enforcement, OomKill, Told},
     plan,
-    status::{Problem, with_refusal},
+    status::with_refusal,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -24,14 +24,14 @@ fn enforced(plan: &Plan) -> Option<(&str, &str, &str)> {
 }
 
 /// What runs with this quota, and what is told of its pods by their agents.
-fn told(desired: &Desired, told: &[Told]) -> Observed {
+fn told(desired: &Goal, told: &[Told]) -> Facts {
     let pods = told.iter().enumerate();
     let enforcement = pods.map(|(index, told)| Enforcement {
         pod: format!("web-1-{index}"),
         node: "n1".to_owned(),
         told: told.clone(),
     });
-    Observed { enforcement: enforcement.collect(), ..running(desired) }
+    Facts { enforcement: enforcement.collect(), ..running(desired) }
 }
 
 #[test]
@@ -86,12 +86,11 @@ fn frozen_replicas_are_told_of_as_well() {
 fn after_a_restart_the_last_word_counts_until_agents_are_back() {
     let wanted = with_quota("{pids: 64}");
     let held = plan(&wanted, &told(&wanted, &[Told::Held]));
-    let restarted =
-        Observed { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[Told::Nothing]) };
+    let restarted = Facts { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[Told::Nothing]) };
     let waits = plan(&wanted, &restarted);
     assert_eq!(enforced(&waits), enforced(&held));
     assert_eq!(waits.requeue_at, Some(time(17)));
-    let later = plan(&wanted, &Observed { now: time(17), usage_due: None, ..restarted });
+    let later = plan(&wanted, &Facts { now: time(17), usage_due: None, ..restarted });
     assert_eq!(enforced(&later).map(|found| found.1), Some("NotReported"));
 }
 
@@ -102,7 +101,7 @@ fn what_is_not_held_is_told_once_and_survives_a_refused_write() {
     let first = plan(&wanted, &observed);
     let reasons = |plan: &Plan| plan.announcements.iter().map(|told| told.reason.clone()).collect::<Vec<_>>();
     assert!(reasons(&first).contains(&"NotEnforced".to_owned()), "{first}");
-    let second = plan(&wanted, &Observed { status: first.status.clone(), ..observed.clone() });
+    let second = plan(&wanted, &Facts { status: first.status.clone(), ..observed.clone() });
     assert!(reasons(&second).is_empty(), "{second}");
     assert_eq!(second.status, first.status, "nothing is written while nothing changes");
 
@@ -122,8 +121,8 @@ fn kill(container: Option<&str>) -> OomKill {
     }
 }
 
-fn killed(desired: &Desired, kills: Vec<OomKill>) -> Plan {
-    plan(desired, &Observed { out_of_memory: kills, ..running(desired) })
+fn killed(desired: &Goal, kills: Vec<OomKill>) -> Plan {
+    plan(desired, &Facts { out_of_memory: kills, ..running(desired) })
 }
 
 fn message(plan: &Plan) -> Option<&str> {

@@ -2,29 +2,26 @@
 
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
-    Action, Desired, Observed, Plan,
-    observed::{
-        KubeVirt, Members, ObservedService, ObservedSet, Pod, PodQuota, PodSet, RefusedResize, Resize, ResizeApi,
-    },
-    plan,
-    quota::Quota,
-    resolve,
+    Action, Facts, Goal, Plan,
+    facts::{KubeVirt, Members, Pod, PodQuota, PodSet, RefusedResize, Resize, ResizeApi, ServiceFacts, SetFacts},
+    goal::quota::Quota,
+    plan, resolve,
 };
 
 use crate::simulator::time;
 
-pub(crate) fn desired(spec: &str) -> Desired {
+pub(crate) fn desired(spec: &str) -> Goal {
     let text = format!("{{metadata: {{name: web, namespace: shop, uid: w, generation: 2}}, spec: {{{spec}}}}}");
     let workload: ElasticWorkload = serde_saphyr::from_str(&text).expect("a workload");
     resolve(&workload, None).expect("a valid workload")
 }
 
-pub(crate) fn with_quota(quota: &str) -> Desired {
+pub(crate) fn with_quota(quota: &str) -> Goal {
     desired(&format!("container: {{image: a}}, quota: {quota}"))
 }
 
 /// What there is when `before` runs with one replica.
-pub(crate) fn running(before: &Desired) -> Observed {
+pub(crate) fn running(before: &Goal) -> Facts {
     let quota = PodQuota {
         annotation: before.in_place.annotation(),
         containers: before
@@ -44,7 +41,7 @@ pub(crate) fn running(before: &Desired) -> Observed {
         marked: false,
         quota: quota.clone(),
     };
-    let set = ObservedSet {
+    let set = SetFacts {
         name: format!("web-{}", before.revision),
         uid: "set".to_owned(),
         resource_version: "1".to_owned(),
@@ -65,12 +62,12 @@ pub(crate) fn running(before: &Desired) -> Observed {
             pods: vec![pod],
         }),
     };
-    Observed {
+    Facts {
         now: time(0),
         kubevirt: KubeVirt::Absent,
         sets: vec![set],
         foreign_sets: Vec::new(),
-        service: ObservedService::Absent,
+        service: ServiceFacts::Absent,
         status: ElasticWorkloadStatus::default(),
         scaling: None,
         resize: ResizeApi::Served,
@@ -80,7 +77,7 @@ pub(crate) fn running(before: &Desired) -> Observed {
     }
 }
 
-fn change(observed: &mut Observed, edit: impl FnOnce(&mut ObservedSet, &mut Vec<Pod>)) {
+fn change(observed: &mut Facts, edit: impl FnOnce(&mut SetFacts, &mut Vec<Pod>)) {
     let mut set = observed.sets[0].clone();
     if let Members::Pods(pods) = &set.members {
         let mut pods = pods.clone();

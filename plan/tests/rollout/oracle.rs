@@ -8,8 +8,8 @@
 
 use catamaran_crds::Rollout;
 use catamaran_plan::{
-    desired::{Bounds, RolloutPolicy},
-    rollout::{Noted, Share, next},
+    goal::{Bounds, RolloutPolicy},
+    steps::counts::{Noted, Share, next},
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use proptest::prelude::*;

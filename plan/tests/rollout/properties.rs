@@ -1,7 +1,7 @@
 //! Properties of any history: bounds at every write, promises of every plan, and a stable end.
 
 use catamaran_crds::{Hull, OnFailure, State};
-use catamaran_plan::{observed::Resize, plan};
+use catamaran_plan::{facts::Resize, plan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -3,9 +3,9 @@
 
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{
-    Action, Observed,
+    Action, Facts,
+    facts::{KubeVirt, ResizeApi, ServiceFacts},
     objects::{self, SetObject},
-    observed::{KubeVirt, ObservedService, ResizeApi},
     plan, resolve,
 };
 
@@ -28,12 +28,12 @@ fn rendered(workload: &str) -> String {
     workload.metadata.namespace = Some("shop".to_owned());
     let class: WorkloadClass = serde_saphyr::from_str(CLASS).expect("a class");
     let desired = resolve(&workload, Some(&class)).expect("a valid workload");
-    let observed = Observed {
+    let observed = Facts {
         now: time(0),
         kubevirt: KubeVirt::Installed,
         sets: Vec::new(),
         foreign_sets: Vec::new(),
-        service: ObservedService::Absent,
+        service: ServiceFacts::Absent,
         status: catamaran_crds::ElasticWorkloadStatus::default(),
         scaling: None,
         resize: ResizeApi::Served,

@@ -4,7 +4,7 @@ use catamaran_crds::{
     Hull::{Container, VirtualMachine},
     OnFailure, State,
 };
-use catamaran_plan::{Invalid, observed::KubeVirt, plan, plan_invalid, resolve};
+use catamaran_plan::{Invalid, facts::KubeVirt, plan, plan_invalid, resolve};
 use serde_json::json;
 
 use crate::{
@@ -297,7 +297,7 @@ fn what_stands_in_the_way() {
     tell("Somebody else's replica set has the name", &plan(desired, &taken));
 
     let mut service = observed.clone();
-    service.service = catamaran_plan::observed::ObservedService::Foreign;
+    service.service = catamaran_plan::facts::ServiceFacts::Foreign;
     tell("Somebody else's Service has the name", &plan(desired, &service));
 
     let mut workload = story.scenario.wishes[0].workload(1);

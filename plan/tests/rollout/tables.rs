@@ -2,13 +2,14 @@
 
 use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
-    Observed,
-    crash_loop::{Crash, CrashLoop, judge},
-    observed::{
-        Instance, InstanceSet, KubeVirt, Members, ObservedService, ObservedSet, Pause, PodQuota, ResizeApi, Stage,
+    Facts, Problem,
+    facts::{
+        Crash, CrashLoop, Instance, InstanceSet, KubeVirt, Members, Pause, PodQuota, ResizeApi, ServiceFacts, SetFacts,
+        Stage,
     },
     plan,
-    status::{Problem, Progress, conditions},
+    status::{Progress, conditions},
+    steps::crash_loop::judge,
 };
 
 use crate::simulator::{Scenario, Wish, time};
@@ -132,10 +133,10 @@ fn a_crash_loop_of_two_guests_makes_fewer_than_ten_in_the_first_minute() {
 fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
     let scenario = Scenario::new(vec![Wish { hull: Hull::VirtualMachine, replicas: wanted, ..Wish::default() }], &[]);
     let desired = &scenario.desired[0];
-    let observed = Observed {
+    let observed = Facts {
         now: time(0),
         kubevirt: KubeVirt::Installed,
-        sets: vec![ObservedSet {
+        sets: vec![SetFacts {
             name: "web-set".to_owned(),
             uid: "uid".to_owned(),
             resource_version: "1".to_owned(),
@@ -150,7 +151,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
             members: Members::Instances(set),
         }],
         foreign_sets: Vec::new(),
-        service: ObservedService::Absent,
+        service: ServiceFacts::Absent,
         status: ElasticWorkloadStatus::default(),
         scaling: None,
         resize: ResizeApi::Served,

@@ -4,7 +4,7 @@
 //! for virt-controller, what was observed of it: random victims, no backoff, and a pause that stops all but the status.
 
 use catamaran_crds::Hull;
-use catamaran_plan::observed::Resize;
+use catamaran_plan::facts::Resize;
 
 use super::{Replica, Set, Status, World};
 

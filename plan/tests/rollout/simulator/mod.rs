@@ -15,7 +15,7 @@ mod truth;
 use std::collections::BTreeMap;
 
 use catamaran_crds::{ElasticWorkloadStatus, Hull};
-use catamaran_plan::{observed::PodQuota, quota::Quota};
+use catamaran_plan::{facts::PodQuota, goal::quota::Quota};
 use catamaran_protocol::node_quota::NodeQuota;
 pub use operator::{View, Write, time};
 pub use scenario::{Scenario, Wish};

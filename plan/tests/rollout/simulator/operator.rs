@@ -2,18 +2,14 @@
 
 use catamaran_crds::{Hull, names::NODE_QUOTA_ANNOTATION};
 use catamaran_plan::{
-    Action, Observed, Plan, SetUpdate,
-    action::SetQuota,
-    crash_loop::{Crash, CrashLoop},
-    frozen::FrozenNote,
-    invariants,
-    observed::{
-        Enforcement, Instance, InstanceSet, KubeVirt, Launcher, Members, ObservedService, ObservedSet, Pause, Pod,
-        PodQuota, PodSet, Resize, ResizeApi, Selects, Stage, Told,
+    Action, Facts, Plan, SetUpdate, check,
+    facts::{
+        Crash, CrashLoop, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod,
+        PodQuota, PodSet, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, Told,
     },
+    goal::{quota::Quota, revision::Template},
     plan,
-    quota::Quota,
-    revision::Template,
+    plan::SetQuota,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
@@ -62,15 +58,15 @@ fn seconds(time: Timestamp) -> i64 {
 
 impl World {
     /// What the plan gets to see.
-    pub fn observed(&self, scenario: &Scenario) -> Observed {
-        Observed {
+    pub fn observed(&self, scenario: &Scenario) -> Facts {
+        Facts {
             now: time(self.now),
             kubevirt: KubeVirt::Installed,
             sets: self.view.sets.iter().map(|set| self.observed_set(scenario, set)).collect(),
             foreign_sets: Vec::new(),
             service: match self.service {
-                None => ObservedService::Absent,
-                Some(wish) => ObservedService::Owned {
+                None => ServiceFacts::Absent,
+                Some(wish) => ServiceFacts::Owned {
                     uid: "service".to_owned(),
                     ports: scenario.desired[wish].service_ports.clone(),
                     selects: Some(Selects::of(scenario.desired[wish].state)),
@@ -96,10 +92,10 @@ impl World {
         self.view.sets.iter().flat_map(|set| set.instances.iter().filter(runs).map(held)).collect()
     }
 
-    fn observed_set(&self, scenario: &Scenario, set: &ViewedSet) -> ObservedSet {
+    fn observed_set(&self, scenario: &Scenario, set: &ViewedSet) -> SetFacts {
         let (object, revision) = (&set.object, &scenario.revisions[set.revision]);
         let status = &object.status;
-        ObservedSet {
+        SetFacts {
             name: format!("web-{revision}"),
             uid: format!("set-{}", set.uid),
             resource_version: "1".to_owned(),
@@ -162,7 +158,7 @@ impl World {
     pub fn planned(&self, scenario: &Scenario) -> Plan {
         let (desired, observed) = (&scenario.desired[self.wish], self.observed(scenario));
         let plan = plan(desired, &observed);
-        invariants::check(desired, &observed, &plan).unwrap_or_else(|violation| panic!("{violation}\n{self}\n{plan}"));
+        check::check(desired, &observed, &plan).unwrap_or_else(|violation| panic!("{violation}\n{self}\n{plan}"));
         plan
     }
 

@@ -1,7 +1,7 @@
 //! What users ask for in a simulation.
 
 use catamaran_crds::{ElasticWorkload, Hull, OnFailure, State};
-use catamaran_plan::{Desired, resolve};
+use catamaran_plan::{Goal, resolve};
 use serde_json::{Value, json};
 
 /// A spec, as far as rollouts look at it.
@@ -81,7 +81,7 @@ impl Wish {
 /// All that may be asked for, resolved once.
 pub struct Scenario {
     pub wishes: Vec<Wish>,
-    pub desired: Vec<Desired>,
+    pub desired: Vec<Goal>,
     /// The distinct revisions.
     pub revisions: Vec<String>,
     /// Revisions that never get ready.
@@ -103,7 +103,7 @@ impl std::fmt::Debug for Scenario {
 impl Scenario {
     /// `broken` holds tags whose replicas never get ready.
     pub fn new(wishes: Vec<Wish>, broken: &[u8]) -> Self {
-        let desired: Vec<Desired> = wishes
+        let desired: Vec<Goal> = wishes
             .iter()
             .enumerate()
             .map(|(index, wish)| resolve(&wish.workload(index + 1), None).expect("a valid wish"))

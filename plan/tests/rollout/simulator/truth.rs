@@ -5,7 +5,7 @@
 //! for, so checking writes is enough.
 
 use catamaran_crds::Hull;
-use catamaran_plan::Desired;
+use catamaran_plan::Goal;
 
 use super::{Flight, Set, World, controllers::count};
 
@@ -43,7 +43,7 @@ impl Set {
 
 impl World {
     /// Checks what a write changed. Losses and gains that were not seen yet when it was planned are no fault of the plan.
-    pub(super) fn check_write(&mut self, before: &Self, desired: &Desired, flight: &Flight) -> Result<(), String> {
+    pub(super) fn check_write(&mut self, before: &Self, desired: &Goal, flight: &Flight) -> Result<(), String> {
         let bounds = desired.rollout.bounds(desired.replicas);
         let min_ready = desired.rollout.min_ready_seconds;
         let unseen = self.losses().saturating_sub(flight.losses);

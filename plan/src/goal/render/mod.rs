@@ -18,7 +18,7 @@ use k8s_openapi::{
 pub use container::container;
 pub use virtual_machine::{GUEST_CONTAINER, virtual_machine};
 
-use crate::{desired::Invalid, in_place::InPlace, revision::Template};
+use crate::goal::{InPlace, Invalid, revision::Template};
 
 /// Adds the revision to the labels of a rendered template. It comes last: the revision is a hash over all the rest.
 #[must_use]

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    desired::Desired,
-    observed::{Observed, OomKill},
+    facts::{Facts, OomKill},
+    goal::Goal,
     quantity::from_bytes,
     status::kept_condition,
 };
@@ -18,7 +18,7 @@ const TOLD_FOR: SignedDuration = SignedDuration::from_hours(1);
 const MIB: u64 = 1 << 20;
 
 /// The condition while there are kills to tell of, and until when there are.
-pub(crate) fn condition(desired: &Desired, observed: &Observed) -> Option<(Condition, Timestamp)> {
+pub(crate) fn condition(desired: &Goal, observed: &Facts) -> Option<(Condition, Timestamp)> {
     let until = |kill: &OomKill| kill.at.checked_add(TOLD_FOR).unwrap_or(Timestamp::MAX);
     let open: Vec<&OomKill> = observed
         .out_of_memory
@@ -42,12 +42,12 @@ pub(crate) fn condition(desired: &Desired, observed: &Observed) -> Option<(Condi
 }
 
 /// Whether the quota was raised above the limit at which it happened.
-fn is_outgrown(desired: &Desired, kill: &OomKill) -> bool {
+fn is_outgrown(desired: &Goal, kill: &OomKill) -> bool {
     let wanted = desired.in_place.resources.and_then(|quota| quota.memory_limit);
     is_of_quota(desired, kill) && wanted.zip(kill.limit).is_some_and(|(wanted, limit)| wanted > limit)
 }
 
-fn is_of_quota(desired: &Desired, kill: &OomKill) -> bool {
+fn is_of_quota(desired: &Goal, kill: &OomKill) -> bool {
     kill.container.as_ref().is_none_or(|container| *container == desired.in_place.container)
 }
 
@@ -61,7 +61,7 @@ fn suggestion(kill: &OomKill) -> u64 {
     needed.saturating_add(needed / 4).div_ceil(MIB).saturating_mul(MIB)
 }
 
-fn message(desired: &Desired, kill: &OomKill) -> String {
+fn message(desired: &Goal, kill: &OomKill) -> String {
     let OomKill { pod, container, at: _, limit, peak } = kill;
     let whose = container.as_ref().map_or_else(|| "a process".to_owned(), |container| format!("container {container}"));
     let peak = peak.map(|peak| format!(", memory.peak of the pod {}", text(peak))).unwrap_or_default();

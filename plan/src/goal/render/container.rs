@@ -4,7 +4,7 @@ use catamaran_crds::{ContainerHull, Placement};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use super::{Rendered, replica_metadata, set_twice, spread_constraints};
-use crate::{desired::Invalid, in_place::InPlace, knobs::Knobs, quota::Quota, revision::Template};
+use crate::goal::{InPlace, Invalid, node_settings::NodeSettings, quota::Quota, revision::Template};
 
 /// The name of the container of the short form.
 const MAIN_CONTAINER: &str = "main";
@@ -20,7 +20,7 @@ pub fn container(
     workload: &str,
     hull: &ContainerHull,
     quota: Quota,
-    knobs: &Knobs,
+    knobs: &NodeSettings,
     placement: &Placement,
 ) -> Result<Rendered, Invalid> {
     let template = match (&hull.image, &hull.template) {

@@ -4,99 +4,16 @@ use catamaran_crds::{ElasticWorkloadStatus, State, names::WORKLOAD_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+pub(crate) mod enforced;
+pub(crate) mod out_of_memory;
+pub mod scaling;
+
 use crate::{
-    desired::{Desired, Invalid},
-    enforced::QUOTA_ENFORCED,
-    in_place::{HeldUp, Obstruction, Resizing},
-    observed::{Counts, ObservedSet},
-    out_of_memory::OUT_OF_MEMORY,
+    facts::{Counts, SetFacts},
+    goal::Goal,
+    plan::{Announcement, HeldUp, Obstruction, Problem, Resizing},
+    status::{enforced::QUOTA_ENFORCED, out_of_memory::OUT_OF_MEMORY},
 };
-
-/// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
-#[derive(Clone, Debug, PartialEq)]
-pub enum Problem {
-    /// The spec asks for what cannot be done.
-    Invalid(Invalid),
-    /// A virtual machine without KubeVirt.
-    KubeVirtNotInstalled,
-    /// An object that is not ours has the name.
-    NameTaken {
-        /// Its kind.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
-    /// No progress for too long.
-    DeadlineExceeded {
-        /// The revision.
-        revision: String,
-        /// The deadline in seconds.
-        seconds: u32,
-    },
-    /// The wanted revision failed, an earlier one runs.
-    RolledBack {
-        /// The failed revision.
-        from: String,
-        /// The one that runs.
-        to: String,
-    },
-    /// Guests end soon after their start.
-    CrashLoop {
-        /// The replica set.
-        set: String,
-        /// Rounds of it.
-        rounds: u32,
-        /// Until when replacements are held back.
-        until: Timestamp,
-    },
-    /// The API server refused a write.
-    Refused {
-        /// What was written, for example `ReplicaSet web-abc`.
-        object: String,
-        /// What it answered.
-        message: String,
-    },
-}
-
-impl Problem {
-    /// The reason of the conditions.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Invalid(invalid) => invalid.reason(),
-            Self::KubeVirtNotInstalled => "KubeVirtNotInstalled",
-            Self::NameTaken { .. } => "NameTaken",
-            Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
-            Self::RolledBack { .. } => "RolledBack",
-            Self::CrashLoop { .. } => "CrashLoopBackOff",
-            Self::Refused { .. } => "Refused",
-        }
-    }
-
-    /// What is wrong, and the way out.
-    #[must_use]
-    pub fn message(&self) -> String {
-        match self {
-            Self::Invalid(invalid) => invalid.to_string(),
-            Self::KubeVirtNotInstalled => {
-                "spec.virtualMachine needs KubeVirt, whose kinds this cluster does not serve; install KubeVirt (this goes on by itself then), or use spec.container".to_owned()
-            }
-            Self::NameTaken { kind, name } => format!(
-                "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
-            ),
-            Self::DeadlineExceeded { revision, seconds } => format!(
-                "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); look at its replicas, then correct the template or apply the earlier one"
-            ),
-            Self::RolledBack { from, to } => format!(
-                "revision {from} missed spec.rollout.progressDeadlineSeconds, so revision {to} runs again (spec.rollout.onFailure: Rollback); correct the template to try again"
-            ),
-            Self::CrashLoop { set, rounds, until } => format!(
-                "the guests of {set} end soon after their start (round {rounds}); no replacement before {until}; look at the guests' console and correct spec.virtualMachine"
-            ),
-            Self::Refused { object, message } => format!("the API server refused {object}: {message}"),
-        }
-    }
-}
 
 /// The conditions that [`conditions`] makes.
 const OF_THE_ROLLOUT: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
@@ -308,17 +225,6 @@ pub fn with_refusal(
     ElasticWorkloadStatus { conditions, scaling: previous.scaling.clone(), ..planned }
 }
 
-/// Something to tell in an Event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Announcement {
-    /// Whether somebody should look.
-    pub warning: bool,
-    /// A word for programs.
-    pub reason: String,
-    /// A sentence for people.
-    pub note: String,
-}
-
 /// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; each change of the count
 /// that scaling made; a quota that is not held any more; and what was killed for want of memory.
 #[must_use]
@@ -357,9 +263,9 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
 
 /// The status that follows from counts alone, each of the set in the same place; what is known of revisions stays as it was.
 pub(crate) fn from_counts(
-    desired: &Desired,
+    desired: &Goal,
     previous: &ElasticWorkloadStatus,
-    sets: &[&ObservedSet],
+    sets: &[&SetFacts],
     counts: &[Counts],
 ) -> ElasticWorkloadStatus {
     let count = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);

@@ -5,7 +5,7 @@ use catamaran_crds as crds;
 use crds::scaling::{PressureKind, PressureResource};
 use k8s_openapi::{api::autoscaling::v2::MetricSpec, apimachinery::pkg::api::resource::Quantity};
 
-use crate::desired::Invalid;
+use crate::goal::Invalid;
 use catamaran_autoscale::{
     fallback::{Fallback, FallbackBehavior},
     policy::{self, Metric, Mode, Policy, Settings, Stall, Tolerance, ValueTarget},

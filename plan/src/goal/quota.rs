@@ -7,12 +7,12 @@ use k8s_openapi::{api::core::v1::ResourceRequirements, apimachinery::pkg::api::r
 use serde_json::{Map, Value, json};
 
 use crate::{
-    desired::Invalid,
+    goal::Invalid,
     quantity::{bytes, from_bytes, from_millicores, millicores},
 };
 
 /// A resolved quota as far as Kubernetes holds it: CPU in millicores, memory in bytes, each request at most its limit. The rest is
-/// [`Knobs`](crate::knobs::Knobs).
+/// [`NodeSettings`](crate::goal::node_settings::NodeSettings).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Quota {
     /// What the scheduler reserves, in millicores.

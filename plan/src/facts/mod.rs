@@ -3,26 +3,26 @@
 use catamaran_crds::{ElasticWorkloadStatus, Hull, ServicePort, State};
 use jiff::Timestamp;
 
-use crate::{
-    crash_loop::{Crash, CrashLoop},
-    frozen::FrozenNote,
-    quota::Quota,
-};
-use catamaran_autoscale::{Decision, History, victims::Candidate};
+mod notes;
 
-/// Everything that a plan for one workload may look at, besides [`crate::Desired`].
+use crate::goal::quota::Quota;
+
+use catamaran_autoscale::{Decision, History, victims::Candidate};
+pub use notes::{Crash, CrashLoop, FrozenNote};
+
+/// Everything that a plan for one workload may look at, besides [`crate::Goal`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct Observed {
+pub struct Facts {
     /// The time of the observation; the plan crate has no clock of its own.
     pub now: Timestamp,
     /// Whether KubeVirt's kinds are served.
     pub kubevirt: KubeVirt,
     /// The replica sets that the workload owns, in any order.
-    pub sets: Vec<ObservedSet>,
+    pub sets: Vec<SetFacts>,
     /// Replica sets that carry a name or label of ours and are not owned by the workload: never touched.
     pub foreign_sets: Vec<(Hull, String)>,
     /// The Service of the workload's name.
-    pub service: ObservedService,
+    pub service: ServiceFacts,
     /// The status as last written.
     pub status: ElasticWorkloadStatus,
     /// What scaling decided just now, with `spec.scaling`.
@@ -77,10 +77,10 @@ pub struct OomKill {
     pub peak: Option<u64>,
 }
 
-impl Observed {
+impl Facts {
     /// The replica sets from the oldest to the newest.
-    pub(crate) fn in_order(&self) -> Vec<&ObservedSet> {
-        let mut sets: Vec<&ObservedSet> = self.sets.iter().collect();
+    pub(crate) fn in_order(&self) -> Vec<&SetFacts> {
+        let mut sets: Vec<&SetFacts> = self.sets.iter().collect();
         sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
         sets
     }
@@ -118,7 +118,7 @@ pub enum ResizeApi {
 pub struct PodQuota {
     /// What the node agent is told.
     pub annotation: Option<String>,
-    /// Whether that is the only annotation: where it goes, the map has to go with it (see [`SetQuota`](crate::action::SetQuota)).
+    /// Whether that is the only annotation: where it goes, the map has to go with it (see [`SetQuota`](crate::plan::SetQuota)).
     pub lone: bool,
     /// CPU and memory by container, as the spec has them.
     pub containers: Containers,
@@ -198,7 +198,7 @@ pub struct Launcher {
 
 /// A replica set of either hull that the workload owns.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ObservedSet {
+pub struct SetFacts {
     /// Its name.
     pub name: String,
     /// Its uid: the precondition of every write.
@@ -372,7 +372,7 @@ pub enum Stage {
 
 /// The Service of the workload's name.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ObservedService {
+pub enum ServiceFacts {
     /// There is none.
     Absent,
     /// It is ours.
@@ -419,7 +419,7 @@ pub struct Counts {
     pub available: u32,
 }
 
-impl ObservedSet {
+impl SetFacts {
     /// What the replicas are.
     #[must_use]
     pub fn hull(&self) -> Hull {

@@ -7,10 +7,8 @@
 use jiff::Timestamp;
 
 use crate::{
-    action::{Action, SetReference},
-    observed::{Pod, PodSet, count},
-    planner::Step,
-    report::{Reason, Wait},
+    facts::{Pod, PodSet, count},
+    plan::{Action, Reason, SetReference, Step, Wait},
 };
 use catamaran_autoscale::victims::{Victims, is_open, order};
 
@@ -22,7 +20,7 @@ pub(crate) struct Marking {
 }
 
 /// Marks the victims of a scale-in from `current` to `wanted`, and takes off marks that none needs. `usage_due`: until when the
-/// choice may be put off ([`crate::Observed`]).
+/// choice may be put off ([`crate::Facts`]).
 pub(crate) fn mark(
     set: &PodSet,
     reference: SetReference,
@@ -77,7 +75,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::observed::PodQuota;
+    use crate::facts::PodQuota;
 
     fn pod(name: &str, ready: bool, usage: Option<i64>, marked: bool) -> Pod {
         let created = Timestamp::from_second(1_800_000_000).expect("a time");

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    desired::Desired,
-    in_place::Resizing,
-    observed::{Enforcement, Observed, Told},
+    facts::{Enforcement, Facts, Told},
+    goal::Goal,
+    plan::Resizing,
     status::{kept_condition, told_of_resize},
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Answer {
 }
 
 /// Whether replicas are held to their quota. No condition where none is asked for.
-pub(crate) fn answer(desired: &Desired, observed: &Observed, resizing: &Resizing) -> Answer {
+pub(crate) fn answer(desired: &Goal, observed: &Facts, resizing: &Resizing) -> Answer {
     let in_place = &desired.in_place;
     let asked = in_place.resources.is_some() || in_place.node_quota.is_some() || !observed.enforcement.is_empty();
     if !asked {

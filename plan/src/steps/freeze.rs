@@ -3,106 +3,36 @@
 //! Pods are frozen by the node agent, which their annotation tells. Guests are paused by KubeVirt. A guest may also be paused by its
 //! users, so the replica set notes that we did it, and only then are guests let go on.
 
-use std::fmt;
-
 use catamaran_crds::ElasticWorkloadStatus;
 use catamaran_protocol::node_quota::NodeQuota;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    action::{Action, SetQuota, SetReference, SetUpdate},
-    decided,
-    desired::{Desired, Invalid},
-    in_place::{Resizing, annotate},
-    observed::{InstanceSet, Members, Observed, ObservedSet, Pause, Pod, PodQuota},
-    planner::{self, Plan, Step},
-    report::{Reason, Wait},
-    revision::Template,
-    status::{self, Progress},
+    facts::{Facts, FrozenNote, InstanceSet, Members, Pause, Pod, PodQuota, SetFacts},
+    goal::Goal,
+    plan::{Action, Plan, Problem, Reason, Resizing, SetQuota, SetReference, SetUpdate, Step, Wait},
+    planner,
+    status::{self, Progress, scaling},
+    steps::in_place::annotate,
 };
 
 /// For how long a guest is let go on that shows itself paused only after the end of the frozen state.
 const THAW_FOR: SignedDuration = SignedDuration::from_secs(30);
-
-/// What is noted on a set of virtual machines; the text is the annotation's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrozenNote {
-    /// Its instances are to be paused.
-    Frozen,
-    /// They are let go on, since then.
-    Thawing(Timestamp),
-}
-
-impl fmt::Display for FrozenNote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Frozen => f.write_str("true"),
-            Self::Thawing(since) => write!(f, "{since}"),
-        }
-    }
-}
-
-impl FrozenNote {
-    /// Reads the annotation. A text that nobody here wrote counts as frozen: then guests are let go on at least.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        text.parse().map_or(Self::Frozen, Self::Thawing)
-    }
-}
-
-/// The probe by which the kubelet would kill frozen replicas: its path in the template.
-#[must_use]
-pub fn killing_probe(template: &Template) -> Option<String> {
-    match template {
-        Template::Container(pod) => {
-            let spec = pod.spec.as_ref()?;
-            let sidecars = spec.init_containers.iter().flatten();
-            let containers = spec.containers.iter().chain(sidecars);
-            containers.into_iter().find_map(|container| {
-                let probe = match (&container.liveness_probe, &container.startup_probe) {
-                    (Some(_), _) => "livenessProbe",
-                    (None, Some(_)) => "startupProbe",
-                    (None, None) => return None,
-                };
-                Some(format!("the {probe} of container {}", container.name))
-            })
-        }
-        Template::VirtualMachine(machine) => {
-            machine.spec.contains_key("livenessProbe").then(|| "the livenessProbe".to_owned())
-        }
-    }
-}
-
-/// Refuses a template that cannot be frozen.
-///
-/// # Errors
-/// When it has a liveness or startup probe.
-pub(crate) fn check(template: &Template) -> Result<(), Invalid> {
-    match killing_probe(template) {
-        None => Ok(()),
-        Some(probe) => Err(Invalid::field(
-            "spec.state",
-            format!(
-                "Frozen is not possible with {probe}: it would fail, and what is found frozen be killed; take the probe out, or use Stopped"
-            ),
-        )),
-    }
-}
 
 /// How a frozen workload is planned for.
 pub(crate) enum Hold {
     /// Everything stays as it is.
     Now(Box<Plan>),
     /// Replicas of an earlier revision have probes, so the rollout to the one without goes on first.
-    After(Box<Desired>),
+    After(Box<Goal>),
 }
 
 /// Plans for a workload whose state is Frozen.
-pub(crate) fn hold(desired: &Desired, observed: &Observed) -> Hold {
+pub(crate) fn hold(desired: &Goal, observed: &Facts) -> Hold {
     let sets = observed.in_order();
-    let desired = Desired { replicas: held_count(&sets), ..desired.clone() };
+    let desired = Goal { replicas: held_count(&sets), ..desired.clone() };
     let min_ready = desired.rollout.min_ready_seconds;
-    let probed = |set: &&&ObservedSet| set.probed && (set.replicas > 0 || set.counts(observed.now, min_ready).live > 0);
+    let probed = |set: &&&SetFacts| set.probed && (set.replicas > 0 || set.counts(observed.now, min_ready).live > 0);
     if sets.iter().any(|set| probed(&set)) {
         Hold::After(Box::new(desired))
     } else {
@@ -111,13 +41,13 @@ pub(crate) fn hold(desired: &Desired, observed: &Observed) -> Hold {
 }
 
 /// The count that is held: what the sets were last scaled for.
-fn held_count(sets: &[&ObservedSet]) -> u32 {
+fn held_count(sets: &[&SetFacts]) -> u32 {
     let active = || sets.iter().filter(|set| set.replicas > 0 && !set.deleting);
     let noted = active().filter_map(|set| set.desired_replicas).max();
     noted.unwrap_or_else(|| active().map(|set| set.replicas).fold(0, u32::saturating_add))
 }
 
-fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
+fn plan(desired: &Goal, observed: &Facts, sets: &[&SetFacts]) -> Plan {
     let mut problems = Vec::new();
     // Traffic ends first.
     let mut steps: Vec<Step> = planner::service_step(desired, observed, &mut problems).into_iter().collect();
@@ -132,7 +62,7 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
                 update.quota = text(&set.quota).map(|text| of_template(container, Some(text)));
                 let told = |pod: &Pod| Some(annotate(&pod.name, &pod.uid, Some(text(&pod.quota)?), Reason::Freeze));
                 of_replicas.extend(pods.pods.iter().filter_map(told));
-                left = left.saturating_add(crate::observed::count(of_replicas.iter()));
+                left = left.saturating_add(crate::facts::count(of_replicas.iter()));
             }
             Members::Instances(instances) => {
                 update.frozen = (instances.frozen != Some(FrozenNote::Frozen)).then_some(Some(FrozenNote::Frozen));
@@ -163,25 +93,26 @@ fn plan(desired: &Desired, observed: &Observed, sets: &[&ObservedSet]) -> Plan {
         status,
         requeue_at,
     };
-    crate::invariants::debug_check(desired, observed, &plan);
+    crate::check::debug_check(desired, observed, &plan);
     plan
 }
 
 fn status_of(
-    desired: &Desired,
-    observed: &Observed,
-    sets: &[&ObservedSet],
+    desired: &Goal,
+    observed: &Facts,
+    sets: &[&SetFacts],
     left: u32,
-    problem: Option<&status::Problem>,
+    problem: Option<&Problem>,
 ) -> ElasticWorkloadStatus {
     let (now, previous) = (observed.now, &observed.status);
     let counts: Vec<_> = sets.iter().map(|set| set.counts(now, desired.rollout.min_ready_seconds)).collect();
     let live = counts.iter().map(|counts| counts.live).fold(0, u32::saturating_add);
-    let (scaling, of_scaling) = decided::status(previous, None, desired.scaling.is_some(), desired.generation, now);
+    let (in_status, of_scaling) = scaling::status(previous, None, desired.scaling.is_some(), desired.generation, now);
     // The deadline of a rollout that is held starts anew.
-    let mut status = ElasticWorkloadStatus { scaling, ..status::from_counts(desired, previous, sets, &counts) };
+    let mut status =
+        ElasticWorkloadStatus { scaling: in_status, ..status::from_counts(desired, previous, sets, &counts) };
     let wanted = &desired.in_place;
-    let differs = |set: &ObservedSet| {
+    let differs = |set: &SetFacts| {
         let there = set.quota.annotation.as_deref();
         let there = thawed_text(there).unwrap_or_else(|| there.map(ToOwned::to_owned));
         there != wanted.annotation() || wanted.change_of(&set.quota).is_some_and(|change| change.resources.is_some())
@@ -227,7 +158,7 @@ fn pause(name: &str, paused: bool) -> Step {
 }
 
 /// Lets the pods of a set go on that is not the wanted one; those of the wanted one get its quota, which is not frozen.
-pub(crate) fn thaw_pods(set: &ObservedSet) -> Vec<Step> {
+pub(crate) fn thaw_pods(set: &SetFacts) -> Vec<Step> {
     let told = |pod: &Pod| {
         let text = thawed_text(pod.quota.annotation.as_deref())?;
         Some(annotate(&pod.name, &pod.uid, text, Reason::Thaw))
@@ -239,7 +170,7 @@ pub(crate) fn thaw_pods(set: &ObservedSet) -> Vec<Step> {
 }
 
 /// The same for the template of such a set.
-pub(crate) fn thaw_template(set: &ObservedSet) -> Option<SetQuota> {
+pub(crate) fn thaw_template(set: &SetFacts) -> Option<SetQuota> {
     match &set.members {
         Members::Pods(_) => Some(of_template("", thawed_text(set.quota.annotation.as_deref())?)),
         Members::Instances(_) => None,

@@ -4,7 +4,7 @@ use catamaran_crds::{CloudInit, Placement, VirtualMachineHull, kubevirt::Virtual
 use serde_json::{Map, Value, json};
 
 use super::{Rendered, replica_metadata, set_twice, spread_constraints};
-use crate::{desired::Invalid, in_place::InPlace, knobs::Knobs, quota::Quota, revision::Template};
+use crate::goal::{InPlace, Invalid, node_settings::NodeSettings, quota::Quota, revision::Template};
 
 /// The container of a launcher pod that runs the guest (KubeVirt).
 pub const GUEST_CONTAINER: &str = "compute";
@@ -17,7 +17,7 @@ pub fn virtual_machine(
     workload: &str,
     hull: &VirtualMachineHull,
     quota: Quota,
-    knobs: &Knobs,
+    knobs: &NodeSettings,
     placement: &Placement,
 ) -> Result<Rendered, Invalid> {
     if let (Some(high), Some(guest)) = (knobs.memory_high(), quota.guest_memory())

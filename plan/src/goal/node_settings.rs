@@ -8,9 +8,8 @@ use catamaran_protocol::node_quota::{IoDevice, IoLimits};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{
-    desired::Invalid,
+    goal::{Invalid, quota::Quota},
     quantity::{bytes, from_bytes, from_millicores, millicores},
-    quota::Quota,
 };
 
 /// Microseconds of one millicore over a period of 100 ms, the one that the kubelet uses.
@@ -18,9 +17,9 @@ const USEC_PER_MILLICORE: u64 = 100;
 
 /// A resolved quota as far as the node agent holds it; for no container yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Knobs(NodeQuota);
+pub struct NodeSettings(NodeQuota);
 
-impl Knobs {
+impl NodeSettings {
     /// Takes each field from the workload's own quota, else from its class; `quota` is the rest of it, resolved.
     ///
     /// # Errors
@@ -168,7 +167,7 @@ mod tests {
     fn resolved(own: &str, class: &str) -> Result<String, String> {
         let (own, class) = (quota(own), crds::WorkloadClassSpec { quota: quota(class), price: None });
         let amounts = Quota::resolve(Some(&own), Some(&class)).map_err(|error| error.to_string())?;
-        let knobs = Knobs::resolve(Some(&own), Some(&class), amounts).map_err(|error| error.to_string())?;
+        let knobs = NodeSettings::resolve(Some(&own), Some(&class), amounts).map_err(|error| error.to_string())?;
         let quota = knobs.of("main").map_err(|error| error.to_string())?;
         Ok(quota.map_or_else(String::new, |quota| quota.to_annotation()))
     }

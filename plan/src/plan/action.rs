@@ -1,8 +1,13 @@
 //! The writes that a plan asks for. `apply` in the operator matches on them exhaustively and adds nothing of its own.
 
+use std::fmt;
+
 use catamaran_crds::{Hull, ServicePort};
 
-use crate::{crash_loop::CrashLoop, frozen::FrozenNote, observed::ObservedSet, quota::Quota, revision::Template};
+use crate::{
+    facts::{CrashLoop, FrozenNote, SetFacts},
+    goal::{quota::Quota, revision::Template},
+};
 
 /// One write to the API server.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,7 +112,7 @@ pub struct SetReference {
 impl SetReference {
     /// The reference of a set as it was observed.
     #[must_use]
-    pub fn of(set: &ObservedSet) -> Self {
+    pub fn of(set: &SetFacts) -> Self {
         Self {
             hull: set.hull(),
             name: set.name.clone(),
@@ -197,5 +202,94 @@ impl SetUpdate {
             && template_hash.is_none()
             && quota.is_none()
             && frozen.is_none()
+    }
+}
+
+/// The kind of a replica set.
+#[must_use]
+pub fn set_kind(hull: Hull) -> &'static str {
+    match hull {
+        Hull::Container => "ReplicaSet",
+        Hull::VirtualMachine => "VirtualMachineInstanceReplicaSet",
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateSet(set) => {
+                let kind = set_kind(set.template.hull());
+                write!(f, "create {kind} {} (revision {}) with {} replicas", set.name, set.number, set.replicas)
+            }
+            Self::UpdateSet(update) => write!(f, "{update}"),
+            Self::DeleteSet(set) => write!(f, "delete {} {}", set_kind(set.hull), set.name),
+            Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
+            Self::PauseInstance { name, paused: true } => write!(f, "pause VirtualMachineInstance {name}"),
+            Self::PauseInstance { name, paused: false } => write!(f, "let VirtualMachineInstance {name} go on"),
+            Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
+            Self::MarkPod { name, uid: _, marked: false } => write!(f, "take the mark off Pod {name}"),
+            Self::AnnotatePod { name, uid: _, annotation: Some(annotation) } => {
+                write!(f, "tell the node agent of Pod {name}: {annotation}")
+            }
+            Self::AnnotatePod { name, uid: _, annotation: None } => {
+                write!(f, "tell the node agent of Pod {name} that there is nothing to hold")
+            }
+            Self::ResizePod { name, uid: _, container, quota } => {
+                write!(f, "resize Pod {name}, container {container}: {quota}")
+            }
+            Self::ApplyService { uid: None, ports } => write!(f, "create the Service with {} ports", ports.len()),
+            Self::ApplyService { uid: Some(_), ports } => write!(f, "correct the Service with {} ports", ports.len()),
+            Self::DeleteService { uid: _ } => f.write_str("delete the Service"),
+        }
+    }
+}
+
+impl fmt::Display for SetUpdate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            set,
+            replicas,
+            desired_replicas: _,
+            number,
+            min_ready_seconds,
+            paused,
+            crash_loop,
+            template_hash: _,
+            quota,
+            frozen,
+        } = self;
+        let mut changes = Vec::new();
+        changes.extend(replicas.map(|count| format!("scale to {count}")));
+        changes.extend(paused.map(|paused| if paused { "pause".to_owned() } else { "unpause".to_owned() }));
+        changes.extend(number.map(|number| format!("make it revision {number}")));
+        changes.extend(min_ready_seconds.map(|seconds| format!("set minReadySeconds to {seconds}")));
+        changes.extend(
+            crash_loop.map(|state| if state.is_some() { "note the crashes" } else { "forget the crashes" }.to_owned()),
+        );
+        changes.extend(quota.as_ref().map(|quota| format!("new replicas get {quota}")));
+        changes.extend(frozen.map(|note| {
+            match note {
+                Some(FrozenNote::Frozen) => "note that its instances are paused",
+                Some(FrozenNote::Thawing(_)) => "note that its instances are let go on",
+                None => "forget that its instances were paused",
+            }
+            .to_owned()
+        }));
+        if changes.is_empty() {
+            changes.push("bring the notes up to date".to_owned());
+        }
+        write!(f, "{} {}: {}", set_kind(set.hull), set.name, changes.join(", "))
+    }
+}
+
+impl fmt::Display for SetQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { container: _, resources, annotation, lone: _ } = self;
+        let node = annotation.as_ref().map(|annotation| match annotation {
+            Some(annotation) => format!("for the node agent {annotation}"),
+            None => "nothing for the node agent".to_owned(),
+        });
+        let parts: Vec<String> = resources.map(|resources| resources.to_string()).into_iter().chain(node).collect();
+        f.write_str(&parts.join(", "))
     }
 }

@@ -6,11 +6,9 @@
 //! deletions (status.replicas); going on earlier would make it replace, or delete at random.
 
 use crate::{
-    action::{Action, SetUpdate},
-    crash_loop::{self, Verdict},
-    observed::{Instance, InstanceSet, Stage},
-    planner::Step,
-    report::{Reason, Wait},
+    facts::{Instance, InstanceSet, Stage},
+    plan::{Action, Reason, SetUpdate, Step, Wait},
+    steps::crash_loop::{self, Verdict},
 };
 use catamaran_autoscale::victims::{Candidate, Victims, is_open, order};
 use jiff::Timestamp;
@@ -23,7 +21,7 @@ pub(crate) struct Scaling {
 }
 
 /// Brings a set of `current` replicas to `wanted`. `update` carries what else is to be noted with a change of scale; until
-/// `usage_due` the choice may be put off ([`crate::Observed`]). `room`: whether all that sets ask for is within the upper bound.
+/// `usage_due` the choice may be put off ([`crate::Facts`]). `room`: whether all that sets ask for is within the upper bound.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn scale(
     set: &InstanceSet,

@@ -6,9 +6,8 @@
 //! of failures costs one round of guests.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use crate::observed::{InstanceSet, after};
+use crate::facts::{Crash, CrashLoop, InstanceSet, after};
 
 /// The first pause, in seconds; doubled with each round.
 const FIRST_PAUSE: u32 = 10;
@@ -17,30 +16,10 @@ const LONGEST_PAUSE: u32 = 300;
 /// A guest that lived longer did not crash young; and after so long without a crash the count starts again, in seconds.
 const RESET: u32 = 600;
 
-/// A guest that ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crash {
-    /// When the instance was created.
-    pub created: Timestamp,
-    /// When it was seen to have ended.
-    pub ended: Timestamp,
-}
-
 impl Crash {
     fn is_young(&self) -> bool {
         self.ended < after(self.created, RESET)
     }
-}
-
-/// The state of the backoff, kept as an annotation of the set: it survives the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CrashLoop {
-    /// Rounds of crashes without a quiet time between them.
-    pub rounds: u32,
-    /// When the last crash was seen.
-    pub last: Timestamp,
-    /// Until when nothing is replaced.
-    pub until: Timestamp,
 }
 
 impl CrashLoop {

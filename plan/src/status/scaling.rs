@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    observed::{Scaled, after},
+    facts::{Scaled, after},
     status::{kept_condition, time},
 };
 use catamaran_autoscale::{

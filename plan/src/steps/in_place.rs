@@ -7,74 +7,15 @@
 
 use std::borrow::Cow;
 
-use catamaran_crds::names::NODE_QUOTA_ANNOTATION;
 use catamaran_protocol::node_quota::NodeQuota;
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
 use crate::{
-    action::{Action, SetQuota},
-    desired::Desired,
-    observed::{Members, Observed, ObservedSet, Pod, PodQuota, Resize, ResizeApi, count},
-    planner::Step,
-    quota::Quota,
-    render,
-    report::Reason,
-    revision::Template,
+    facts::{Facts, Members, Pod, PodQuota, Resize, ResizeApi, SetFacts, count},
+    goal::{Goal, InPlace, quota::Quota, render},
+    plan::{Action, HeldUp, Infeasible, Obstruction, Reason, Resizing, SetQuota, Step},
 };
 
-/// What of a template can change in place, and the rest of it as a hash.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InPlace {
-    /// A hash over what cannot: a replica set with the same one can become like this template.
-    pub hash: String,
-    /// The container of the quota.
-    pub container: String,
-    /// CPU and memory of that container as a pod has them, where those can change in place.
-    pub resources: Option<Quota>,
-    /// What the node agent holds.
-    pub node_quota: Option<NodeQuota>,
-}
-
 impl InPlace {
-    /// Of pods. CPU and memory change in place unless that restarts the container, or Kubernetes refuses it: in pods with
-    /// resources of their own or for Windows.
-    pub(crate) fn of_pod(
-        template: &PodTemplateSpec,
-        container: &str,
-        quota: Quota,
-        node_quota: Option<NodeQuota>,
-    ) -> Self {
-        let mut rest = template.clone();
-        let mut class = "";
-        let mut resources = None;
-        let spec = rest.spec.get_or_insert_default();
-        if !quota.is_empty() && spec.resources.is_none() && spec.os.as_ref().is_none_or(|os| os.name == "linux") {
-            // A resize may not change it, so another one is another revision.
-            class = quality_of_service(spec);
-            let target = spec.containers.iter_mut().find(|target| target.name == container);
-            if let Some(target) = target.filter(|target| !restarts(target)) {
-                resources = Some(quota.with_defaults());
-                if let Some(own) = &mut target.resources {
-                    (own.requests, own.limits) = (None, None);
-                }
-            }
-        }
-        let hash = hash(Template::Container(Box::new(rest)), class);
-        Self { hash, container: container.to_owned(), resources, node_quota }
-    }
-
-    /// Of virtual machines: what the node agent holds in the launcher pod.
-    pub(crate) fn of_machine(template: &Template, node_quota: Option<NodeQuota>) -> Self {
-        let hash = hash(template.clone(), "");
-        Self { hash, container: render::GUEST_CONTAINER.to_owned(), resources: None, node_quota }
-    }
-
-    /// The text of the annotation.
-    #[must_use]
-    pub fn annotation(&self) -> Option<String> {
-        self.node_quota.as_ref().map(NodeQuota::to_annotation)
-    }
-
     /// Whether CPU and memory are as wanted.
     fn fits(&self, there: &PodQuota) -> bool {
         self.resources.is_none_or(|wanted| wanted.is_met_by(self.resources_of(there)))
@@ -98,68 +39,16 @@ impl InPlace {
     }
 }
 
-fn hash(mut rest: Template, class: &str) -> String {
-    let metadata = rest.metadata_mut();
-    if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(NODE_QUOTA_ANNOTATION);
-        if annotations.is_empty() {
-            metadata.annotations = None;
-        }
-    }
-    rest.hash(class)
-}
-
-fn restarts(container: &Container) -> bool {
-    container.resize_policy.iter().flatten().any(|policy| policy.restart_policy == "RestartContainer")
-}
-
-/// The pod's class (`GetPodQOS`, `pkg/apis/core/v1/helper/qos`), of which a resize may make no other.
-fn quality_of_service(spec: &PodSpec) -> &'static str {
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    // Zero counts as absent.
-    let amount = |value: Option<u64>| value.filter(|value| *value > 0);
-    let quotas: Vec<Quota> = all
-        .map(|container| container.resources.as_ref().map(Quota::of_container).unwrap_or_default().with_defaults())
-        .collect();
-    let guaranteed = |quota: &Quota| {
-        amount(quota.cpu_limit).is_some()
-            && amount(quota.memory_limit).is_some()
-            && quota.cpu_request == quota.cpu_limit
-            && quota.memory_request == quota.memory_limit
-    };
-    let nothing = |quota: &Quota| {
-        [quota.cpu_request, quota.cpu_limit, quota.memory_request, quota.memory_limit]
-            .into_iter()
-            .all(|value| amount(value).is_none())
-    };
-    if quotas.iter().all(nothing) {
-        "BestEffort"
-    } else if quotas.iter().all(guaranteed) {
-        "Guaranteed"
-    } else {
-        "Burstable"
-    }
-}
-
-/// A pod that its node can never give the wanted quota.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Infeasible {
-    /// Its name.
-    pub pod: String,
-    /// What the kubelet says.
-    pub message: String,
-}
-
 /// What is wanted, by the name of the revision that it is brought about with.
 pub(crate) struct Chosen<'a> {
-    pub(crate) desired: Cow<'a, Desired>,
+    pub(crate) desired: Cow<'a, Goal>,
     /// Why the newest set that is alike is not kept.
     pub(crate) infeasible: Option<Infeasible>,
 }
 
 /// Names the revision: the newest replica set that can become like the template in place, else one to be made.
-pub(crate) fn choose<'a>(desired: &'a Desired, observed: &Observed) -> Chosen<'a> {
-    let mut alike: Vec<&ObservedSet> =
+pub(crate) fn choose<'a>(desired: &'a Goal, observed: &Facts) -> Chosen<'a> {
+    let mut alike: Vec<&SetFacts> =
         observed.sets.iter().filter(|set| !set.deleting && is_alike(desired, set)).collect();
     alike.sort_by(|a, b| b.number.cmp(&a.number).then_with(|| a.name.cmp(&b.name)));
     let mut infeasible = None;
@@ -182,16 +71,16 @@ pub(crate) fn choose<'a>(desired: &'a Desired, observed: &Observed) -> Chosen<'a
     Chosen { desired: named(desired, &name), infeasible }
 }
 
-fn named<'a>(desired: &'a Desired, revision: &str) -> Cow<'a, Desired> {
+fn named<'a>(desired: &'a Goal, revision: &str) -> Cow<'a, Goal> {
     if desired.revision == revision {
         return Cow::Borrowed(desired);
     }
     let template = render::with_revision(desired.template.clone(), revision);
-    Cow::Owned(Desired { revision: revision.to_owned(), template, ..desired.clone() })
+    Cow::Owned(Goal { revision: revision.to_owned(), template, ..desired.clone() })
 }
 
 /// Whether a set differs in the quota at most. One made before hashes were noted is known by its name.
-fn is_alike(desired: &Desired, set: &ObservedSet) -> bool {
+fn is_alike(desired: &Goal, set: &SetFacts) -> bool {
     set.hull() == desired.hull()
         && match &set.template_hash {
             Some(hash) => *hash == desired.in_place.hash,
@@ -205,7 +94,7 @@ enum Obstacle {
     Infeasible(Infeasible),
 }
 
-fn obstacle(desired: &Desired, observed: &Observed, set: &ObservedSet) -> Option<Obstacle> {
+fn obstacle(desired: &Goal, observed: &Facts, set: &SetFacts) -> Option<Obstacle> {
     let in_place = &desired.in_place;
     let changes = in_place.change_of(&set.quota);
     if changes.is_some() && observed.status.failed_revision.as_ref() == Some(&set.revision) {
@@ -232,37 +121,8 @@ fn obstacle(desired: &Desired, observed: &Observed, set: &ObservedSet) -> Option
     })
 }
 
-/// What is left to do until all replicas of a set have their quota.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resizing {
-    /// Replicas that do not have it yet.
-    pub open: u32,
-    /// What holds one of them up.
-    pub held_up: Option<HeldUp>,
-}
-
-/// A pod whose resize does not come further by itself, or not soon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldUp {
-    /// Its name.
-    pub pod: String,
-    /// How it is held up.
-    pub by: Obstruction,
-}
-
-/// What keeps a pod from its quota.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Obstruction {
-    /// Its node has no room now; the kubelet tries again by itself.
-    Deferred(String),
-    /// The kubelet fails to; it tries again by itself.
-    Failing(String),
-    /// It was asked for the quota and has another one again: somebody else changes it, and it is not fought over.
-    Overruled,
-}
-
 /// The steps for the replicas of the wanted set.
-pub(crate) fn replicas(in_place: &InPlace, set: &ObservedSet, api: ResizeApi) -> (Vec<Step>, Resizing) {
+pub(crate) fn replicas(in_place: &InPlace, set: &SetFacts, api: ResizeApi) -> (Vec<Step>, Resizing) {
     let (mut steps, mut resizing) = (Vec::new(), Resizing::default());
     match &set.members {
         Members::Pods(pods) => {

@@ -3,10 +3,9 @@
 use catamaran_protocol::node_quota::NodeQuota;
 
 use crate::{
-    action::Action,
-    desired::Desired,
-    observed::{Members, Observed},
-    planner::{Plan, Step},
+    facts::{Facts, Members},
+    goal::Goal,
+    plan::{Action, Plan, Step},
 };
 
 /// A broken promise.
@@ -46,7 +45,7 @@ pub enum Violation {
 ///
 /// # Errors
 /// The first promise that is broken.
-pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), Violation> {
+pub fn check(desired: &Goal, observed: &Facts, plan: &Plan) -> Result<(), Violation> {
     let bounds = desired.rollout.bounds(desired.replicas);
     let min_ready = desired.rollout.min_ready_seconds;
     let (mut total, mut total_before, mut kept, mut kept_before) = (0u32, 0u32, 0u32, 0u32);
@@ -59,7 +58,7 @@ pub fn check(desired: &Desired, observed: &Observed, plan: &Plan) -> Result<(), 
         let victims = match &set.members {
             Members::Pods(_) => 0,
             Members::Instances(instances) => {
-                crate::observed::count(instances.live().filter(|instance| deletes(plan, &instance.uid)))
+                crate::facts::count(instances.live().filter(|instance| deletes(plan, &instance.uid)))
             }
         };
         let asked = update.unwrap_or_else(|| set.asked_for());
@@ -129,7 +128,7 @@ fn deletes(plan: &Plan, instance: &str) -> bool {
 }
 
 /// The burst that a pod's annotation asks for after some steps, in microseconds.
-fn burst_after(observed: &Observed, steps: &[Step], pod: &str) -> Option<u64> {
+fn burst_after(observed: &Facts, steps: &[Step], pod: &str) -> Option<u64> {
     let written = steps.iter().rev().find_map(|step| match &step.action {
         Action::AnnotatePod { name: _, uid, annotation } if uid == pod => Some(annotation.as_deref()),
         _ => None,
@@ -142,7 +141,7 @@ fn burst_after(observed: &Observed, steps: &[Step], pod: &str) -> Option<u64> {
 }
 
 /// In debug builds, a broken promise ends the process: it is a bug of this crate.
-pub(crate) fn debug_check(desired: &Desired, observed: &Observed, plan: &Plan) {
+pub(crate) fn debug_check(desired: &Goal, observed: &Facts, plan: &Plan) {
     if cfg!(debug_assertions)
         && let Err(violation) = check(desired, observed, plan)
     {

@@ -2,17 +2,9 @@
 
 use std::fmt;
 
-use catamaran_crds::Hull;
 use jiff::Timestamp;
 
-use crate::{
-    action::{Action, SetQuota, SetReference, SetUpdate},
-    frozen::FrozenNote,
-    in_place::Infeasible,
-    observed::Stage,
-    planner::{Plan, Step},
-    rollout::Move,
-};
+use crate::{facts::Stage, plan::SetReference};
 use catamaran_autoscale::victims::Victims;
 
 /// Why a step is taken.
@@ -79,6 +71,39 @@ pub enum Reason {
     ServiceDiffers,
     /// The spec has no Service any more.
     ServiceUnwanted,
+}
+
+/// A pod that its node can never give the wanted quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Infeasible {
+    /// Its name.
+    pub pod: String,
+    /// What the kubelet says.
+    pub message: String,
+}
+
+/// Why a share changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// It stays.
+    Stay,
+    /// The workload is stopped or wants nothing.
+    Stop,
+    /// Its share of a change in the workload's count, in mid-rollout.
+    Proportional,
+    /// It follows the workload's count.
+    Follow,
+    /// The new revision grows into the room that the bounds leave.
+    Surge,
+    /// Unavailable replicas of an old revision go first.
+    DropUnhealthy {
+        /// How many.
+        unhealthy: u32,
+    },
+    /// An old revision makes way, as far as enough replicas stay available.
+    MakeWay,
+    /// The new revision is complete, what is left of the old goes.
+    Superseded,
 }
 
 /// What the plan waits for; a watch event or `requeue_at` brings it on.
@@ -156,15 +181,6 @@ impl Wait {
     }
 }
 
-/// The kind of a replica set.
-#[must_use]
-pub fn set_kind(hull: Hull) -> &'static str {
-    match hull {
-        Hull::Container => "ReplicaSet",
-        Hull::VirtualMachine => "VirtualMachineInstanceReplicaSet",
-    }
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -239,125 +255,5 @@ impl fmt::Display for Wait {
             Self::Paused => f.write_str("the rollout is paused"),
             Self::KubeVirt => f.write_str("KubeVirt is not installed"),
         }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CreateSet(set) => {
-                let kind = set_kind(set.template.hull());
-                write!(f, "create {kind} {} (revision {}) with {} replicas", set.name, set.number, set.replicas)
-            }
-            Self::UpdateSet(update) => write!(f, "{update}"),
-            Self::DeleteSet(set) => write!(f, "delete {} {}", set_kind(set.hull), set.name),
-            Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
-            Self::PauseInstance { name, paused: true } => write!(f, "pause VirtualMachineInstance {name}"),
-            Self::PauseInstance { name, paused: false } => write!(f, "let VirtualMachineInstance {name} go on"),
-            Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
-            Self::MarkPod { name, uid: _, marked: false } => write!(f, "take the mark off Pod {name}"),
-            Self::AnnotatePod { name, uid: _, annotation: Some(annotation) } => {
-                write!(f, "tell the node agent of Pod {name}: {annotation}")
-            }
-            Self::AnnotatePod { name, uid: _, annotation: None } => {
-                write!(f, "tell the node agent of Pod {name} that there is nothing to hold")
-            }
-            Self::ResizePod { name, uid: _, container, quota } => {
-                write!(f, "resize Pod {name}, container {container}: {quota}")
-            }
-            Self::ApplyService { uid: None, ports } => write!(f, "create the Service with {} ports", ports.len()),
-            Self::ApplyService { uid: Some(_), ports } => write!(f, "correct the Service with {} ports", ports.len()),
-            Self::DeleteService { uid: _ } => f.write_str("delete the Service"),
-        }
-    }
-}
-
-impl fmt::Display for SetUpdate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            set,
-            replicas,
-            desired_replicas: _,
-            number,
-            min_ready_seconds,
-            paused,
-            crash_loop,
-            template_hash: _,
-            quota,
-            frozen,
-        } = self;
-        let mut changes = Vec::new();
-        changes.extend(replicas.map(|count| format!("scale to {count}")));
-        changes.extend(paused.map(|paused| if paused { "pause".to_owned() } else { "unpause".to_owned() }));
-        changes.extend(number.map(|number| format!("make it revision {number}")));
-        changes.extend(min_ready_seconds.map(|seconds| format!("set minReadySeconds to {seconds}")));
-        changes.extend(
-            crash_loop.map(|state| if state.is_some() { "note the crashes" } else { "forget the crashes" }.to_owned()),
-        );
-        changes.extend(quota.as_ref().map(|quota| format!("new replicas get {quota}")));
-        changes.extend(frozen.map(|note| {
-            match note {
-                Some(FrozenNote::Frozen) => "note that its instances are paused",
-                Some(FrozenNote::Thawing(_)) => "note that its instances are let go on",
-                None => "forget that its instances were paused",
-            }
-            .to_owned()
-        }));
-        if changes.is_empty() {
-            changes.push("bring the notes up to date".to_owned());
-        }
-        write!(f, "{} {}: {}", set_kind(set.hull), set.name, changes.join(", "))
-    }
-}
-
-impl fmt::Display for SetQuota {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { container: _, resources, annotation, lone: _ } = self;
-        let node = annotation.as_ref().map(|annotation| match annotation {
-            Some(annotation) => format!("for the node agent {annotation}"),
-            None => "nothing for the node agent".to_owned(),
-        });
-        let parts: Vec<String> = resources.map(|resources| resources.to_string()).into_iter().chain(node).collect();
-        f.write_str(&parts.join(", "))
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, because: {}", self.action, self.why)
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = &self.status;
-        writeln!(
-            f,
-            "wanted {}, existing {}, of the wanted revision {}, ready {}, available {}",
-            status.desired_replicas,
-            status.replicas,
-            status.updated_replicas,
-            status.ready_replicas,
-            status.available_replicas
-        )?;
-        if let Some(bounds) = self.bounds {
-            writeln!(f, "bounds: at least {} available, at most {} in all", bounds.min_available, bounds.max_total)?;
-        }
-        if self.steps.is_empty() {
-            writeln!(f, "nothing to write")?;
-        }
-        for step in &self.steps {
-            writeln!(f, "- {step}")?;
-        }
-        for wait in &self.waits {
-            writeln!(f, "~ waiting: {wait}")?;
-        }
-        for condition in &status.conditions {
-            writeln!(f, "= {} {} {}: {}", condition.type_, condition.status, condition.reason, condition.message)?;
-        }
-        if let Some(at) = self.requeue_at {
-            writeln!(f, "next look at {at}")?;
-        }
-        Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! here, since the bounds are promised at every moment and not only by `spec.replicas`: a set that still has more replicas than
 //! it was asked for counts with what it has, and scaling in keeps available replicas before unavailable ones.
 
-use crate::desired::Bounds;
+use crate::{goal::Bounds, plan::Move};
 
 /// One revision's share of the rollout, as counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,30 +48,6 @@ impl Share {
     fn kept(&self, asked: u32) -> u32 {
         self.lasting().min(asked)
     }
-}
-
-/// Why a share changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
-    /// It stays.
-    Stay,
-    /// The workload is stopped or wants nothing.
-    Stop,
-    /// Its share of a change in the workload's count, in mid-rollout.
-    Proportional,
-    /// It follows the workload's count.
-    Follow,
-    /// The new revision grows into the room that the bounds leave.
-    Surge,
-    /// Unavailable replicas of an old revision go first.
-    DropUnhealthy {
-        /// How many.
-        unhealthy: u32,
-    },
-    /// An old revision makes way, as far as enough replicas stay available.
-    MakeWay,
-    /// The new revision is complete, what is left of the old goes.
-    Superseded,
 }
 
 /// The next size of one share.

@@ -1,0 +1,52 @@
+//! What this operator noted on its sets, and the guests that ended: what outlives a process.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A guest that ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// When the instance was created.
+    pub created: Timestamp,
+    /// When it was seen to have ended.
+    pub ended: Timestamp,
+}
+
+/// The state of the backoff, kept as an annotation of the set: it survives the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrashLoop {
+    /// Rounds of crashes without a quiet time between them.
+    pub rounds: u32,
+    /// When the last crash was seen.
+    pub last: Timestamp,
+    /// Until when nothing is replaced.
+    pub until: Timestamp,
+}
+
+/// What is noted on a set of virtual machines; the text is the annotation's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrozenNote {
+    /// Its instances are to be paused.
+    Frozen,
+    /// They are let go on, since then.
+    Thawing(Timestamp),
+}
+
+impl fmt::Display for FrozenNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frozen => f.write_str("true"),
+            Self::Thawing(since) => write!(f, "{since}"),
+        }
+    }
+}
+
+impl FrozenNote {
+    /// Reads the annotation. A text that nobody here wrote counts as frozen: then guests are let go on at least.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        text.parse().map_or(Self::Frozen, Self::Thawing)
+    }
+}

@@ -1,0 +1,42 @@
+//! Which templates can be frozen.
+
+use crate::goal::{Invalid, revision::Template};
+
+/// The probe by which the kubelet would kill frozen replicas: its path in the template.
+#[must_use]
+pub fn killing_probe(template: &Template) -> Option<String> {
+    match template {
+        Template::Container(pod) => {
+            let spec = pod.spec.as_ref()?;
+            let sidecars = spec.init_containers.iter().flatten();
+            let containers = spec.containers.iter().chain(sidecars);
+            containers.into_iter().find_map(|container| {
+                let probe = match (&container.liveness_probe, &container.startup_probe) {
+                    (Some(_), _) => "livenessProbe",
+                    (None, Some(_)) => "startupProbe",
+                    (None, None) => return None,
+                };
+                Some(format!("the {probe} of container {}", container.name))
+            })
+        }
+        Template::VirtualMachine(machine) => {
+            machine.spec.contains_key("livenessProbe").then(|| "the livenessProbe".to_owned())
+        }
+    }
+}
+
+/// Refuses a template that cannot be frozen.
+///
+/// # Errors
+/// When it has a liveness or startup probe.
+pub(crate) fn check(template: &Template) -> Result<(), Invalid> {
+    match killing_probe(template) {
+        None => Ok(()),
+        Some(probe) => Err(Invalid::field(
+            "spec.state",
+            format!(
+                "Frozen is not possible with {probe}: it would fail, and what is found frozen be killed; take the probe out, or use Stopped"
+            ),
+        )),
+    }
+}

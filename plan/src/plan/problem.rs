@@ -1,0 +1,120 @@
+//! What keeps a workload from its goal, or holds it up.
+
+use jiff::Timestamp;
+
+use crate::goal::Invalid;
+
+/// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Problem {
+    /// The spec asks for what cannot be done.
+    Invalid(Invalid),
+    /// A virtual machine without KubeVirt.
+    KubeVirtNotInstalled,
+    /// An object that is not ours has the name.
+    NameTaken {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// No progress for too long.
+    DeadlineExceeded {
+        /// The revision.
+        revision: String,
+        /// The deadline in seconds.
+        seconds: u32,
+    },
+    /// The wanted revision failed, an earlier one runs.
+    RolledBack {
+        /// The failed revision.
+        from: String,
+        /// The one that runs.
+        to: String,
+    },
+    /// Guests end soon after their start.
+    CrashLoop {
+        /// The replica set.
+        set: String,
+        /// Rounds of it.
+        rounds: u32,
+        /// Until when replacements are held back.
+        until: Timestamp,
+    },
+    /// The API server refused a write.
+    Refused {
+        /// What was written, for example `ReplicaSet web-abc`.
+        object: String,
+        /// What it answered.
+        message: String,
+    },
+}
+
+impl Problem {
+    /// The reason of the conditions.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(invalid) => invalid.reason(),
+            Self::KubeVirtNotInstalled => "KubeVirtNotInstalled",
+            Self::NameTaken { .. } => "NameTaken",
+            Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
+            Self::RolledBack { .. } => "RolledBack",
+            Self::CrashLoop { .. } => "CrashLoopBackOff",
+            Self::Refused { .. } => "Refused",
+        }
+    }
+
+    /// What is wrong, and the way out.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::Invalid(invalid) => invalid.to_string(),
+            Self::KubeVirtNotInstalled => {
+                "spec.virtualMachine needs KubeVirt, whose kinds this cluster does not serve; install KubeVirt (this goes on by itself then), or use spec.container".to_owned()
+            }
+            Self::NameTaken { kind, name } => format!(
+                "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
+            ),
+            Self::DeadlineExceeded { revision, seconds } => format!(
+                "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); look at its replicas, then correct the template or apply the earlier one"
+            ),
+            Self::RolledBack { from, to } => format!(
+                "revision {from} missed spec.rollout.progressDeadlineSeconds, so revision {to} runs again (spec.rollout.onFailure: Rollback); correct the template to try again"
+            ),
+            Self::CrashLoop { set, rounds, until } => format!(
+                "the guests of {set} end soon after their start (round {rounds}); no replacement before {until}; look at the guests' console and correct spec.virtualMachine"
+            ),
+            Self::Refused { object, message } => format!("the API server refused {object}: {message}"),
+        }
+    }
+}
+
+/// What is left to do until all replicas of a set have their quota.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resizing {
+    /// Replicas that do not have it yet.
+    pub open: u32,
+    /// What holds one of them up.
+    pub held_up: Option<HeldUp>,
+}
+
+/// A pod whose resize does not come further by itself, or not soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUp {
+    /// Its name.
+    pub pod: String,
+    /// How it is held up.
+    pub by: Obstruction,
+}
+
+/// What keeps a pod from its quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstruction {
+    /// Its node has no room now; the kubelet tries again by itself.
+    Deferred(String),
+    /// The kubelet fails to; it tries again by itself.
+    Failing(String),
+    /// It was asked for the quota and has another one again: somebody else changes it, and it is not fought over.
+    Overruled,
+}

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use catamaran_controller::signals;
+use catamaran_controller::{client, signals};
 use catamaran_protocol::stream::{
     identity::PodIdentity,
     proto::QuotaState,
@@ -75,7 +75,8 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     let stop = signals::stop().map_err(Ended::Signals)?;
     let files = node::raise_open_files();
     tracing::info!(node = settings.node, open_files = files, "the agent starts");
-    let client = Client::try_default().await.map_err(|error| Ended::Config(Box::new(error)))?;
+    let config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
+    let client = client::connect(config).map_err(|error| Ended::Config(Box::new(error)))?;
     let address = settings.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| Ended::Listen { address, source })?;
     serve(settings, client, listener, stop).await

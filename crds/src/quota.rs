@@ -10,7 +10,7 @@ use crate::schema;
 /// requests and limits of its domain; KubeVirt's overhead (about 250 Mi) comes on top. What Kubernetes has no field for
 /// (cpu.burst, cpu.weight, memory.high, memory.swap, pids, io) is held by the node agent in the container's cgroup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Quota {
     /// CPU, in cores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct Quota {
 
 /// CPU of one replica, in cores: `500m` is half a core.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.request) || !has(self.limit) || !isQuantity(string(self.request)) || !isQuantity(string(self.limit)) || quantity(string(self.request)).compareTo(quantity(string(self.limit))) <= 0")
         .message("quota.cpu.request must not be above quota.cpu.limit; lower the request or raise the limit"),
@@ -70,7 +70,7 @@ pub struct CpuQuota {
 
 /// Memory of one replica, in bytes: `512Mi` is 512 x 1024 x 1024.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.request) || !has(self.limit) || !isQuantity(string(self.request)) || !isQuantity(string(self.limit)) || quantity(string(self.request)).compareTo(quantity(string(self.limit))) <= 0")
         .message("quota.memory.request must not be above quota.memory.limit; lower the request or raise the limit"),
@@ -108,7 +108,7 @@ pub struct MemoryQuota {
 
 /// What may be read from and written to one block device, each second. At least one limit is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.device.matches('^([*]|[0-9]{1,4}:[0-9]{1,7}|[A-Za-z][A-Za-z0-9_-]{0,31})$')")
         .message("quota.io[].device must be * (every disk), MAJ:MIN such as 8:0, or a name such as vda without /dev/"),

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use catamaran_autoscale::Decision;
 use catamaran_crds::{DecisionStatus, ElasticWorkload, Scaling, State};
-use catamaran_plan::{Invalid, Plan, plan, plan_invalid, resolve};
+use catamaran_plan::{Invalid, Plan, plan, plan_invalid};
 use jiff::Timestamp;
 use kube::{Resource, runtime::reflector::ObjectRef};
 
@@ -106,8 +106,7 @@ fn explain(
             noted: workload.status.clone().and_then(|status| status.scaling?.last_decision),
         },
     };
-    let class = workload.spec.class_name.as_ref().and_then(|name| stores.classes.get(&ObjectRef::new(name)));
-    let desired = match resolve(workload, class.as_deref()) {
+    let desired = match stores.resolve(workload) {
         Ok(desired) => desired,
         Err(problem) => return (invalid(workload, &problem), count),
     };
@@ -180,7 +179,7 @@ mod tests {
                 {"name": "day", "start": "0 8 * * *", "end": "0 20 * * *", "minReplicas": 3}]}},
         }))
         .expect("a workload");
-        let desired = resolve(&workload, None).expect("it makes sense");
+        let desired = catamaran_plan::resolve(&workload, None).expect("it makes sense");
         let policy = desired.scaling.clone().expect("it is scaled");
         let bounds = Bounds::at(policy.min, policy.max, &policy.schedules, now());
         let seen = decide::Observed {

@@ -35,6 +35,7 @@ struct Inner {
     depth: Gauge,
     workloads: Family<WorkloadLabels, Gauge>,
     leader: Gauge,
+    events_dropped: Counter,
     scaling: ScalingMetrics,
 }
 
@@ -90,13 +91,16 @@ impl Default for Metrics {
         registry.register("queue_depth", "Workloads that wait for a reconcile", depth.clone());
         registry.register("workloads", "ElasticWorkloads by hull and state", workloads.clone());
         registry.register("leader", "1 while this process holds the lease", leader.clone());
+        let events_dropped = Counter::default();
+        let help = "Events that were not written since too many of them waited";
+        registry.register("events_dropped", help, events_dropped.clone());
         // There from the start: the first one of a series that begins with it would be lost to rate().
         for class in ["conflict", "refused", "transient"] {
             drop(errors.get_or_create(&ErrorLabels { class }));
         }
         let scaling = ScalingMetrics::register(registry);
         let registry = Mutex::new(all);
-        let inner = Inner { registry, reconcile, errors, writes, depth, workloads, leader, scaling };
+        let inner = Inner { registry, reconcile, errors, writes, depth, workloads, leader, events_dropped, scaling };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -115,6 +119,11 @@ impl Metrics {
     /// One write is sent.
     pub fn write(&self, verb: Verb, kind: &str) {
         self.inner.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), verb }).inc();
+    }
+
+    /// An Event was dropped for newer ones.
+    pub fn event_dropped(&self) {
+        self.inner.events_dropped.inc();
     }
 
     /// The leader made a decision.

@@ -6,13 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use catamaran_controller::client::retry_after as retry_after_answer;
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
-use catamaran_plan::{Invalid, Plan, plan, plan_invalid, resolve, status};
+use catamaran_plan::{Invalid, Plan, plan, plan_invalid, status};
 use jiff::Timestamp;
-use kube::{
-    Resource,
-    runtime::{controller::Action, reflector::ObjectRef},
-};
+use kube::{Resource, runtime::controller::Action};
 use tracing::Instrument;
 
 use crate::{
@@ -29,6 +27,9 @@ use crate::{
 
 /// How soon a plan that met a conflict is made again: the other write is on its way by the watch.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// The longest pause that a server may ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
 /// How soon it is tried again to let go of orphans, and how late at most: what waits for minutes would look like a wedge.
 const AFTER_ORPHANS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
@@ -130,9 +131,8 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
         Err(error) => ElasticWorkload { metadata: error.metadata.clone(), ..ElasticWorkload::default() },
     };
     let status = context.stores.written.newest_status(key, &workload);
-    let class = workload.spec.class_name.as_ref().and_then(|name| context.stores.classes.get(&ObjectRef::new(name)));
     let desired = match &stored.0 {
-        Ok(_) => resolve(&workload, class.as_deref()),
+        Ok(_) => context.stores.resolve(&workload),
         Err(error) => Err(Invalid::Unreadable(error.error.to_string())),
     };
     let now = Timestamp::now();
@@ -204,7 +204,7 @@ async fn finish(
     if let Some(version) = version.and_then(|version| version.parse().ok()) {
         context.stores.written.wrote(key, version, plan.status);
     }
-    context.announcer.publish(workload, &plan.announcements).await;
+    context.announcer.publish(workload, &plan.announcements);
     Ok(())
 }
 
@@ -220,8 +220,10 @@ pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<
     let failures = context.failed_again(&key);
     let pause = match failure {
         Failure::Conflict { .. } if failures <= 5 => AFTER_CONFLICT,
-        Failure::Conflict { .. } | Failure::Transient { .. } => {
-            backoff(Duration::from_millis(500), failures, Duration::from_secs(30))
+        Failure::Conflict { .. } => backoff(Duration::from_millis(500), failures, Duration::from_secs(30)),
+        Failure::Transient { source, .. } => {
+            let ours = backoff(Duration::from_millis(500), failures, Duration::from_secs(30));
+            retry_after_answer(source).map_or(ours, |asked| asked.clamp(ours, LONGEST_ASKED))
         }
         Failure::Refused(_) => backoff(Duration::from_secs(5), failures, Duration::from_secs(300)),
     };

@@ -10,14 +10,11 @@ use std::{
 };
 
 use axum::http::{HeaderValue, header::USER_AGENT};
-use catamaran_controller::signals;
+use catamaran_controller::{client, signals};
 use futures::{FutureExt, StreamExt, stream};
-use kube::{
-    Client,
-    runtime::{
-        applier,
-        controller::{Config, Error, ReconcileReason, ReconcileRequest},
-    },
+use kube::runtime::{
+    applier,
+    controller::{Config, Error, ReconcileReason, ReconcileRequest},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +74,7 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     {
         config.headers.push((USER_AGENT, agent));
     }
-    let client = |config: kube::Config| Client::try_from(config).map_err(|error| Ended::Config(Box::new(error)));
+    let client = |config: kube::Config| client::connect(config).map_err(|error| Ended::Config(Box::new(error)));
     let config_of_sources = config.clone();
     // A connection of its own: what throttles the rest cannot cost the lease.
     let (lease_client, client) = (client(config.clone())?, client(config)?);
@@ -167,10 +164,13 @@ pub async fn run(settings: Settings) -> Result<(), Ended> {
     metrics.leads(true);
     autoscaler.lead();
 
+    let announcer = Announcer::new(client.clone(), &identity, metrics.clone());
+    let events = announcer.clone();
+    tokio::spawn(async move { events.run().await });
     let context = Arc::new(Context::new(
         stores.clone(),
-        Writer::new(client.clone(), stores, metrics.clone()),
-        Announcer::new(client, &identity, metrics.clone()),
+        Writer::new(client, stores, metrics.clone()),
+        announcer,
         metrics,
         queue,
         autoscaler,

@@ -12,8 +12,17 @@ mod written;
 use std::sync::Arc;
 
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
-use catamaran_plan::facts::{KubeVirt, ResizeApi};
-use kube::{Client, core::DeserializeGuard, runtime::reflector::Store};
+use catamaran_plan::{
+    Goal, Invalid,
+    facts::{KubeVirt, ResizeApi},
+    resolve,
+};
+use dashmap::DashMap;
+use kube::{
+    Client,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
 use tokio::sync::watch::Receiver;
 
 pub(crate) use convert::controller;
@@ -37,8 +46,10 @@ pub struct Stores {
     pub workloads: Store<StoredWorkload>,
     /// The status of workloads that was written and may not be in the store yet.
     pub written: Arc<Written>,
-    /// Classes.
+    /// Classes that can be read.
     pub classes: Store<WorkloadClass>,
+    /// Why the other classes cannot be read, by name.
+    pub unreadable_classes: Arc<DashMap<String, String>>,
     /// Replica sets of both hulls.
     pub replica_sets: Arc<Index<SetEntry>>,
     /// VirtualMachineInstanceReplicaSets.
@@ -68,6 +79,18 @@ impl Stores {
         self.pods.index.ready().await;
         let _ = self.kubevirt.clone().wait_for(Option::is_some).await;
         let _ = self.resize.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Resolves a workload with the class that it names.
+    ///
+    /// # Errors
+    /// See [`resolve`]; also when the class is stored in a form that this version cannot read.
+    pub fn resolve(&self, workload: &ElasticWorkload) -> Result<Goal, Invalid> {
+        let Some(name) = &workload.spec.class_name else { return resolve(workload, None) };
+        if let Some(message) = self.unreadable_classes.get(name) {
+            return Err(Invalid::ClassUnreadable { name: name.clone(), message: message.clone() });
+        }
+        resolve(workload, self.classes.get(&ObjectRef::new(name)).as_deref())
     }
 
     /// Whether pods can be resized, as far as known.

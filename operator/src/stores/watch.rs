@@ -5,11 +5,12 @@
 use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use catamaran_crds::{
-    WorkloadClass,
+    WorkloadClass, WorkloadClassSpec,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
     names::WORKLOAD_LABEL,
 };
 use catamaran_plan::facts::KubeVirt;
+use dashmap::DashMap;
 use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -21,6 +22,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource, ResourceExt,
+    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         reflector::{self, store::Writer},
@@ -49,6 +51,7 @@ pub(crate) fn start(source: &Source) -> Stores {
         workloads,
         written: Arc::default(),
         classes,
+        unreadable_classes: Arc::default(),
         replica_sets: Arc::default(),
         machine_sets: Arc::default(),
         instances: Arc::default(),
@@ -131,26 +134,69 @@ async fn watch_workloads(
     }
 }
 
-async fn watch_classes(api: Api<WorkloadClass>, mut writer: Writer<WorkloadClass>, stores: Stores, queue: Queue) {
+/// A class that cannot be read concerns the workloads that name it, and nobody else.
+async fn watch_classes(
+    api: Api<DeserializeGuard<WorkloadClass>>,
+    mut writer: Writer<WorkloadClass>,
+    stores: Stores,
+    queue: Queue,
+) {
     let stream = events(api, watcher::Config::default());
     let mut stream = std::pin::pin!(stream);
-    while let Some(mut event) = stream.next().await {
-        if let Event::Apply(class) | Event::InitApply(class) = &mut event {
-            class.metadata.managed_fields = None;
+    while let Some(event) = stream.next().await {
+        let concerned = match &event {
+            Event::Apply(class) | Event::Delete(class) => Some(class.name_any()),
+            Event::Init | Event::InitApply(_) | Event::InitDone => None,
+        };
+        let listed = matches!(event, Event::InitDone);
+        if let Some(event) = readable(event, &stores.unreadable_classes) {
+            writer.apply_watcher_event(&event);
         }
-        writer.apply_watcher_event(&event);
-        let wake = |concerned: &dyn Fn(&str) -> bool| {
+        if concerned.is_some() || listed {
             let users = stores.workloads.state_filter(|workload| match &workload.0 {
-                Ok(workload) => workload.spec.class_name.as_deref().is_some_and(concerned),
+                Ok(workload) => workload.spec.class_name.is_some() && (listed || workload.spec.class_name == concerned),
                 Err(_) => false,
             });
             queue.wake_all(users.iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
-        };
-        match &event {
-            Event::Apply(class) | Event::Delete(class) => wake(&|name| name == class.name_any()),
-            Event::InitDone => wake(&|_| true),
-            Event::Init | Event::InitApply(_) => {}
         }
+    }
+}
+
+/// The event as the store of readable classes sees it: for it, a class that became unreadable is gone.
+fn readable(
+    event: Event<DeserializeGuard<WorkloadClass>>,
+    unreadable: &DashMap<String, String>,
+) -> Option<Event<WorkloadClass>> {
+    let read = |guard: DeserializeGuard<WorkloadClass>| {
+        let name = guard.name_any();
+        match guard.0 {
+            Ok(mut class) => {
+                unreadable.remove(&name);
+                class.metadata.managed_fields = None;
+                Ok(class)
+            }
+            Err(error) => {
+                tracing::warn!(name, %error, "a WorkloadClass cannot be read");
+                unreadable.insert(name, error.error.to_string());
+                Err(WorkloadClass { metadata: error.metadata, spec: WorkloadClassSpec::default() })
+            }
+        }
+    };
+    match event {
+        Event::Apply(guard) => Some(match read(guard) {
+            Ok(class) => Event::Apply(class),
+            Err(gone) => Event::Delete(gone),
+        }),
+        Event::InitApply(guard) => read(guard).ok().map(Event::InitApply),
+        Event::Delete(guard) => {
+            unreadable.remove(&guard.name_any());
+            Some(Event::Delete(WorkloadClass { metadata: guard.meta().clone(), spec: WorkloadClassSpec::default() }))
+        }
+        Event::Init => {
+            unreadable.clear();
+            Some(Event::Init)
+        }
+        Event::InitDone => Some(Event::InitDone),
     }
 }
 
@@ -284,5 +330,50 @@ fn is_absent(error: &watcher::Error) -> bool {
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)
         | watcher::Error::NoResourceVersion => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn class(name: &str, quota: Value) -> DeserializeGuard<WorkloadClass> {
+        serde_json::from_value(json!({
+            "apiVersion": "catamaran.dev/v1alpha1", "kind": "WorkloadClass", "metadata": {"name": name},
+            "spec": {"quota": quota},
+        }))
+        .expect("whatever it holds, it is read at least as an error")
+    }
+
+    #[test]
+    fn a_class_of_a_newer_version_is_read_and_one_that_cannot_be_is_known_by_its_error() {
+        let (reader, mut writer) = reflector::store();
+        let unreadable = DashMap::new();
+        let mut enter = |event| {
+            if let Some(event) = readable(event, &unreadable) {
+                writer.apply_watcher_event(&event);
+            }
+        };
+        let names = || {
+            let mut names: Vec<_> = reader.state().iter().map(|class: &Arc<WorkloadClass>| class.name_any()).collect();
+            names.sort();
+            names
+        };
+        let why = |name: &str| unreadable.get(name).map(|why| why.clone());
+        enter(Event::Init);
+        enter(Event::InitApply(class("newer", json!({"cpu": {"limit": "1", "cores": "0-3"}, "numa": "strict"}))));
+        enter(Event::InitApply(class("odd", json!({"pids": "many"}))));
+        enter(Event::InitDone);
+        assert_eq!(names(), ["newer"]);
+        assert!(why("odd").is_some_and(|why| why.contains("many")), "{:?}", why("odd"));
+        enter(Event::Apply(class("odd", json!({"pids": 5}))));
+        assert_eq!((names(), why("odd")), (vec!["newer".to_owned(), "odd".to_owned()], None), "corrected");
+        enter(Event::Apply(class("newer", json!([]))));
+        assert_eq!(names(), ["odd"], "what it was is not what it is");
+        assert!(why("newer").is_some());
+        enter(Event::Delete(class("newer", json!([]))));
+        assert_eq!(why("newer"), None);
     }
 }

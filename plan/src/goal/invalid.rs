@@ -14,6 +14,14 @@ pub enum Invalid {
     /// The class does not exist (yet).
     #[error("spec.className: WorkloadClass {0:?} does not exist; create it, or name another")]
     ClassNotFound(String),
+    /// The class is stored in a form that this version cannot read.
+    #[error("spec.className: WorkloadClass {name:?} cannot be read: {message}; correct the class, or name another")]
+    ClassUnreadable {
+        /// The name of the class.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The object is stored in a form that this version cannot read.
     #[error("the object cannot be read: {0}; correct the field and apply it again")]
     Unreadable(String),
@@ -32,6 +40,7 @@ impl Invalid {
         match self {
             Self::Field { .. } | Self::Unreadable(_) => "InvalidSpec",
             Self::ClassNotFound(_) => "WorkloadClassNotFound",
+            Self::ClassUnreadable { .. } => "WorkloadClassUnreadable",
         }
     }
 }

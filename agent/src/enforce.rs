@@ -20,7 +20,7 @@ use crate::{
     files,
     find::{self, Finder},
     hold::{Holder, Outcome, Why},
-    knobs::{self, Facts, Limit, Slot},
+    knobs::{self, Facts, Limit, Slot, Wanted},
     layout::{ContainerId, Uid},
     pods::{Annotation, Container, Pod},
 };
@@ -57,15 +57,23 @@ pub struct Round {
 struct HeldPod {
     /// The pod's own cgroup, once it was looked at.
     own: Option<Held>,
-    containers: HashMap<ContainerId, Held>,
+    containers: HashMap<ContainerId, HeldContainer>,
     /// The pod as it was when there was nothing to do; as long as it stays the same one there is not.
     idle: Option<Arc<Pod>>,
 }
 
+#[derive(Debug, Default)]
+struct HeldContainer {
+    cgroup: Held,
+    /// The one below it that holds the CPU limit, where there is one ([`find::inner_limit`]).
+    inner: Held,
+}
+
 /// A cgroup that was looked at.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Held {
     /// An agent before this one may have set something.
+    #[default]
     New,
     /// Nothing is set.
     Untouched,
@@ -123,7 +131,8 @@ impl Enforcer {
         let mut round = Round::default();
         let nothing = BTreeMap::new();
         for pod in self.pods.values_mut() {
-            for held in pod.containers.values_mut().chain(&mut pod.own) {
+            let containers = pod.containers.values_mut().flat_map(|held| [&mut held.cgroup, &mut held.inner]);
+            for held in containers.chain(&mut pod.own) {
                 if let Held::Touched(holder) = held {
                     take(&mut round, &mut Vec::new(), "", holder.step(&nothing));
                 }
@@ -184,7 +193,8 @@ impl HeldPod {
     }
 
     fn held(&self) -> usize {
-        self.containers.values().chain(&self.own).map(Held::held).sum()
+        let containers = self.containers.values().flat_map(|held| [&held.cgroup, &held.inner]);
+        containers.chain(&self.own).map(Held::held).sum()
     }
 
     fn step(
@@ -201,36 +211,57 @@ impl HeldPod {
             problems.push((Knob::Unspecified, format!("no container {} runs", quota.container)));
         }
         for container in &pod.containers {
-            let cgroup = match find::container(&folder, &container.id) {
-                Ok(Some(cgroup)) => cgroup,
-                Ok(None) => {
-                    problems.push((Knob::Unspecified, format!("{}: its cgroup is not found", container.name)));
-                    continue;
-                }
-                Err(error) => {
-                    problems.push((Knob::Unspecified, format!("{}: {error}", container.name)));
-                    continue;
-                }
-            };
-            let wanted = quota.map(|quota| {
-                let facts =
-                    Facts { cpu_limit_millicores: container.cpu_limit_millicores, ..with_cpu_max(facts, &cgroup) };
-                knobs::wanted(quota, &container.name, &facts)
-            });
-            let wanted = wanted.unwrap_or_default();
-            problems.extend(wanted.impossible.iter().map(|(knob, reason)| (*knob, of(container, reason))));
-            let held = self.containers.entry(container.id.clone()).or_insert(Held::New);
-            if let Some(outcome) = held.step(cgroup, &wanted.slots) {
-                take(round, problems, &container.name, outcome);
+            let held = self.containers.entry(container.id.clone()).or_default();
+            match held.step(&folder, container, quota, facts, round, problems) {
+                Ok(of_container) => burst = burst.or(of_container),
+                Err(reason) => problems.push((Knob::Unspecified, format!("{}: {reason}", container.name))),
             }
-            burst = burst.or(wanted.slots.get(&Slot::CpuBurst).copied());
         }
-        let burst = knobs::burst_of_pod(burst, with_cpu_max(facts, &folder).cpu_max);
+        let burst = knobs::burst_above(burst, with_cpu_max(facts, &folder).cpu_max);
         let wanted = burst.map(|burst| (Slot::CpuBurst, Limit::At(burst))).into_iter().collect();
         let own = self.own.get_or_insert(Held::New);
         if let Some(outcome) = own.step(folder, &wanted) {
             take(round, problems, "pod", outcome);
         }
+    }
+}
+
+impl HeldContainer {
+    /// Holds one container; the burst that it may have.
+    fn step(
+        &mut self,
+        pod: &Folder,
+        container: &Container,
+        quota: Option<&NodeQuota>,
+        facts: &Facts<'_>,
+        round: &mut Round,
+        problems: &mut Vec<(Knob, String)>,
+    ) -> Result<Option<Limit>, String> {
+        let found = find::container(pod, &container.id).map_err(|error| error.to_string())?;
+        let cgroup = found.ok_or("its cgroup is not found")?;
+        let inner = find::inner_limit(&cgroup).map_err(|error| error.to_string())?;
+        let wanted = quota.map(|quota| {
+            let limited = with_cpu_max(facts, inner.as_ref().unwrap_or(&cgroup));
+            let facts = Facts { cpu_limit_millicores: container.cpu_limit_millicores, ..limited };
+            knobs::wanted(quota, &container.name, &facts)
+        });
+        let Wanted { mut slots, impossible } = wanted.unwrap_or_default();
+        problems.extend(impossible.into_iter().map(|(knob, reason)| (knob, format!("{}: {reason}", container.name))));
+        let burst = slots.get(&Slot::CpuBurst).copied();
+        if let Some(inner) = inner {
+            // Both may throttle.
+            slots.remove(&Slot::CpuBurst);
+            let above = knobs::burst_above(burst, with_cpu_max(facts, &cgroup).cpu_max);
+            slots.extend(above.map(|burst| (Slot::CpuBurst, Limit::At(burst))));
+            let wanted = burst.map(|burst| (Slot::CpuBurst, burst)).into_iter().collect();
+            if let Some(outcome) = self.inner.step(inner, &wanted) {
+                take(round, problems, &container.name, outcome);
+            }
+        }
+        if let Some(outcome) = self.cgroup.step(cgroup, &slots) {
+            take(round, problems, &container.name, outcome);
+        }
+        Ok(burst)
     }
 }
 
@@ -266,10 +297,6 @@ fn take(round: &mut Round, problems: &mut Vec<(Knob, String)>, whose: &str, outc
     round.writes.extend(outcome.writes);
     round.note_failed = round.note_failed.take().or(outcome.note_failed);
     problems.extend(outcome.failures.into_iter().map(|(slot, reason)| (slot.knob(), format!("{whose}: {reason}"))));
-}
-
-fn of(container: &Container, reason: &str) -> String {
-    format!("{}: {reason}", container.name)
 }
 
 fn asks_for_io(pod: &Pod) -> bool {

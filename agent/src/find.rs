@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, io, path::PathBuf, time::Duration};
 
 use crate::{
-    cgroup::Folder,
+    cgroup::{CgroupFiles, Folder},
+    files,
     layout::{self, Base, ContainerId, Uid},
 };
 
@@ -77,6 +78,18 @@ pub fn container(pod: &Folder, id: &ContainerId) -> io::Result<Option<Folder>> {
         }
     }
     Ok(None)
+}
+
+/// The cgroup below a container's that holds its CPU limit, where the runtime put it there: crun's. What throttles the container is
+/// in that one, and so are the counters of it; everything else works as well on the container's cgroup, as children inherit it.
+///
+/// # Errors
+/// When it cannot be opened or read.
+pub fn inner_limit(container: &Folder) -> io::Result<Option<Folder>> {
+    let Some(name) = layout::inner() else { return Ok(None) };
+    let Some(inner) = container.folder(&name)? else { return Ok(None) };
+    let cpu_max = inner.text("cpu.max")?.and_then(|text| files::cpu_max(&text));
+    Ok(cpu_max.is_some_and(|cpu_max| cpu_max.quota_usec.is_some()).then_some(inner))
 }
 
 /// All kubelets' folders, breadth first.

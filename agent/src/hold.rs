@@ -1,7 +1,8 @@
 //! One cgroup, held to what it should say.
 //!
-//! What was found before the agent's first write is noted at the cgroup itself, in an extended attribute. So an agent that
-//! starts again, or another one, knows what to set back, and the note goes with the cgroup.
+//! What was found before the agent's first write, and what the agent wrote last, are noted at the cgroup itself, in an extended
+//! attribute. So an agent that starts again, or another one, knows what to set back and what the runtime wrote in the meantime;
+//! and the note goes with the cgroup.
 
 use std::{collections::BTreeMap, fmt::Write as _, io};
 
@@ -19,7 +20,7 @@ pub struct Holder<F> {
     files: F,
     /// What each slot that the agent set said before.
     before: BTreeMap<Slot, Limit>,
-    /// What this process wrote, or found to be right.
+    /// What an agent wrote last, or found to be right.
     ours: BTreeMap<Slot, Limit>,
 }
 
@@ -51,11 +52,12 @@ impl<F: CgroupFiles> Holder<F> {
     pub fn open(files: F) -> Self {
         // Where there are no notes there is none; the first one that is written says so.
         let note = files.note().unwrap_or_default();
-        let before = note.lines().filter_map(|line| {
-            let (slot, limit) = line.rsplit_once(' ')?;
-            Some((Slot::parse(slot)?, Limit::parse(limit)?))
-        });
-        Self { before: before.collect(), files, ours: BTreeMap::new() }
+        let (mut before, mut ours) = (BTreeMap::new(), BTreeMap::new());
+        for Noted { slot, found, written } in note.lines().filter_map(Noted::parse) {
+            before.insert(slot, found);
+            ours.extend(written.map(|written| (slot, written)));
+        }
+        Self { files, before, ours }
     }
 
     /// The cgroup.
@@ -76,15 +78,25 @@ impl<F: CgroupFiles> Holder<F> {
         self.undo(wanted, &mut outcome);
         let mut texts = Texts { files: &self.files, read: BTreeMap::new() };
         // Noted first, written then: whatever happens in between, there is a way back.
+        let written = std::mem::take(&mut self.ours);
         let mut noted = true;
-        for slot in wanted.keys() {
-            if let (false, Ok(found)) = (self.before.contains_key(slot), texts.found(*slot)) {
-                self.before.insert(*slot, found);
-                noted = false;
+        for (slot, want) in wanted {
+            if let Ok(found) = texts.found(*slot) {
+                let before = self.before.get(slot);
+                // The runtime sets it, and has done so since.
+                let runtime = slot.follows_the_runtime()
+                    && found != *want
+                    && written.get(slot).is_some_and(|written| *written != found);
+                if before.is_none() || (runtime && before != Some(&found)) {
+                    self.before.insert(*slot, found);
+                    noted = false;
+                }
             }
+            noted &= written.get(slot) == Some(want);
+            self.ours.insert(*slot, *want);
         }
         if !noted {
-            outcome.note_failed = note(&self.files, &self.before).err();
+            outcome.note_failed = note(&self.files, &self.before, &self.ours).err();
         }
         for (slot, want) in wanted {
             let found = match texts.found(*slot) {
@@ -94,13 +106,9 @@ impl<F: CgroupFiles> Holder<F> {
                     continue;
                 }
             };
-            let ours = self.ours.insert(*slot, *want);
             if found != *want {
-                if slot.follows_the_runtime() && ours.is_some_and(|ours| ours != found) {
-                    self.before.insert(*slot, found);
-                    outcome.note_failed = note(&self.files, &self.before).err();
-                }
-                outcome.writes.push((*slot, if ours == Some(*want) { Why::Reassert } else { Why::Apply }));
+                let why = if written.get(slot) == Some(want) { Why::Reassert } else { Why::Apply };
+                outcome.writes.push((*slot, why));
                 if let Err(reason) = texts.set(*slot, *want) {
                     outcome.failures.push((*slot, reason));
                     continue;
@@ -143,7 +151,30 @@ impl<F: CgroupFiles> Holder<F> {
             self.ours.remove(slot);
         }
         if !done.is_empty() {
-            outcome.note_failed = note(&self.files, &self.before).err();
+            outcome.note_failed = note(&self.files, &self.before, &self.ours).err();
+        }
+    }
+}
+
+/// A line of the note.
+#[derive(Debug, PartialEq, Eq)]
+struct Noted {
+    slot: Slot,
+    /// Before the first write of an agent, or by the runtime since.
+    found: Limit,
+    /// By an agent; agents up to 0.1.0 did not note it.
+    written: Option<Limit>,
+}
+
+impl Noted {
+    /// The reverse of [`note`]: `memory.high max 1048576`, `io.max 8:0 rbps max`.
+    fn parse(line: &str) -> Option<Self> {
+        let (rest, last) = line.rsplit_once(' ')?;
+        let last = Limit::parse(last)?;
+        let two = rest.rsplit_once(' ').and_then(|(slot, found)| Slot::parse(slot).zip(Limit::parse(found)));
+        match two {
+            Some((slot, found)) => Some(Self { slot, found, written: Some(last) }),
+            None => Some(Self { slot: Slot::parse(rest)?, found: last, written: None }),
         }
     }
 }
@@ -185,11 +216,14 @@ fn frozen(files: &impl CgroupFiles) -> bool {
     events.and_then(|text| files::value(&text, "frozen")).is_none_or(|frozen| frozen == 1)
 }
 
-fn note(files: &impl CgroupFiles, before: &BTreeMap<Slot, Limit>) -> Result<(), String> {
+fn note(files: &impl CgroupFiles, before: &BTreeMap<Slot, Limit>, ours: &BTreeMap<Slot, Limit>) -> Result<(), String> {
     let mut text = String::new();
-    for (slot, limit) in before {
+    for (slot, found) in before {
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{slot} {limit}");
+        let _ = match ours.get(slot) {
+            Some(written) => writeln!(text, "{slot} {found} {written}"),
+            None => writeln!(text, "{slot} {found}"),
+        };
     }
     files.set_note(&text).map_err(|error| error.to_string())
 }

@@ -1,7 +1,7 @@
 //! From a quota to what each file of a container's cgroup should say.
 //!
 //! Only files that neither the kubelet nor the runtime keeps for itself: cpu.max and memory.max are theirs, and so are the
-//! cgroups of pods and QoS classes, but for cpu.max.burst, which nobody else writes: see [`burst_of_pod`].
+//! cgroups of pods and QoS classes, but for cpu.max.burst, which nobody else writes: see [`burst_above`].
 
 use std::{collections::BTreeMap, fmt};
 
@@ -229,10 +229,9 @@ impl Slot {
     #[must_use]
     pub fn follows_the_runtime(self) -> bool {
         match self {
-            Self::CpuWeight => true,
-            Self::CpuBurst | Self::MemoryHigh | Self::MemorySwapMax | Self::PidsMax | Self::Io(..) | Self::Freeze => {
-                false
-            }
+            // The kubelet writes memory.high with MemoryQoS (on by default from Kubernetes 1.37), and memory.swap.max with swap.
+            Self::CpuWeight | Self::MemoryHigh | Self::MemorySwapMax => true,
+            Self::CpuBurst | Self::PidsMax | Self::Io(..) | Self::Freeze => false,
         }
     }
 }
@@ -304,11 +303,12 @@ fn burst(asked: u64, facts: &Facts<'_>) -> Result<Burst, &'static str> {
     Ok(Burst { usec: asked.min(quota).min(limit), above_limit: asked > limit })
 }
 
-/// cpu.max.burst of the pod's own cgroup. The kubelet gives the pod the sum of its containers' limits as its cpu.max, and
-/// without a burst there it would stop the container at the limit that the container's burst lets it pass.
+/// cpu.max.burst of a cgroup above the one whose burst it is, such as the pod's own. The kubelet gives the pod the sum of its
+/// containers' limits as its cpu.max, and without a burst there it would stop the container at the limit that the container's burst
+/// lets it pass.
 #[must_use]
-pub fn burst_of_pod(container: Option<Limit>, cpu_max: Option<CpuMax>) -> Option<u64> {
-    match (container?, cpu_max?.quota_usec?) {
+pub fn burst_above(below: Option<Limit>, cpu_max: Option<CpuMax>) -> Option<u64> {
+    match (below?, cpu_max?.quota_usec?) {
         (Limit::At(burst), quota) => Some(burst.min(quota)),
         (Limit::Max, _) => None,
     }

@@ -125,8 +125,14 @@ impl Base {
     }
 }
 
-/// What a container's folder may be called within its pod's. A child of it (crun's `container`, KubeVirt's `housekeeping`) is
-/// part of it and is never looked for.
+/// What crun calls the cgroup that it makes below a container's scope, under the systemd driver, and moves the processes to.
+#[must_use]
+pub fn inner() -> Option<Name> {
+    Name::new("container")
+}
+
+/// What a container's folder may be called within its pod's. Other children of it (KubeVirt's `housekeeping`) are part of it and
+/// are never looked for.
 #[must_use]
 pub fn containers(id: &ContainerId) -> Vec<Name> {
     let id = id.as_str();

@@ -36,5 +36,6 @@ pub mod pods;
 pub mod run;
 pub mod sample;
 pub mod settings;
+pub mod stopping;
 pub mod watch;
 pub mod working_set;

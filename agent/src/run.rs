@@ -32,6 +32,7 @@ use crate::{
     pods::{Pod, Pods},
     sample::Sampler,
     settings::{OnStop, Settings},
+    stopping::{OwnSet, Stopping},
     watch as pod_watch,
 };
 
@@ -96,6 +97,10 @@ pub async fn serve(
     let (listed_sender, listed) = watch::channel(false);
     let probes = Probes::new(metrics.clone(), listed);
     let _http = AbortOnDropHandle::new(tokio::spawn(http::serve(listener, probes.clone())));
+    let own_set = match &settings.daemon_set {
+        Some(own) => Some(OwnSet::look(client.clone(), &own.namespace, &own.name).await),
+        None => None,
+    };
     let watching = pod_watch::keep(client, settings.node.clone(), pods.clone(), listed_sender, metrics.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let reporter = Reporter::start(reporter::Config {
@@ -111,7 +116,7 @@ pub async fn serve(
         () = stop.cancelled() => return Ok(()),
     }
     let states = States::default();
-    let enforcing = enforce(&settings, pods.clone(), states.clone(), &probes, stop.clone());
+    let enforcing = enforce(&settings, own_set.as_ref(), pods.clone(), states.clone(), &probes, stop.clone());
     let sampling = sample(&settings, pods, states, reporter, &probes, stop.clone());
     // Both end when asked to stop, and the enforcing one not before everything is set back.
     tokio::try_join!(enforcing, sampling)?;
@@ -202,6 +207,7 @@ async fn edited(pods: &Pods, last: Instant) {
 /// Compares quotas each second and when one is edited, and sets everything back at the end.
 async fn enforce(
     settings: &Settings,
+    own_set: Option<&OwnSet>,
     pods: Pods,
     states: States,
     probes: &Probes,
@@ -239,11 +245,27 @@ async fn enforce(
         tell(&states.get(), &round, &pods);
         states.set(round.states);
     }
-    if settings.on_stop == OnStop::Undo {
+    if sets_back(settings.on_stop, own_set).await {
         let round = spawn_blocking(move || enforcer.release()).await?;
         tracing::info!(writes = round.writes.len(), left = round.held, "quotas are set back");
     }
     Ok(())
+}
+
+/// Whether what is held is set back now that the agent stops.
+async fn sets_back(on_stop: OnStop, own_set: Option<&OwnSet>) -> bool {
+    match (on_stop, own_set) {
+        (OnStop::Undo, _) => true,
+        (OnStop::Keep, _) | (OnStop::Auto, None) => false,
+        (OnStop::Auto, Some(own_set)) => {
+            let stopping = own_set.stopping().await;
+            tracing::info!(?stopping, "asked to stop");
+            match stopping {
+                Stopping::ForGood => true,
+                Stopping::ToBeReplaced | Stopping::Unknown => false,
+            }
+        }
+    }
 }
 
 /// Logs what is new.

@@ -70,6 +70,8 @@ struct SampledContainer {
     identity: ContainerIdentity,
     has_cpu_limit: bool,
     cpu_stat: Parsed<Option<CpuStat>>,
+    /// Of the cgroup that throttles, where that is another one.
+    inner_cpu_stat: Option<Parsed<Option<CpuStat>>>,
     memory_current: Kept,
     memory_stat: Option<Kept>,
     pressure: Option<PressureFiles>,
@@ -291,6 +293,10 @@ impl SampledContainer {
             identity,
             has_cpu_limit: container.cpu_limit_millicores.is_some(),
             cpu_stat: cpu_stat.into(),
+            inner_cpu_stat: match find::inner_limit(&folder)? {
+                Some(inner) => inner.file("cpu.stat")?.map(Parsed::from),
+                None => None,
+            },
             memory_current,
             memory_stat: folder.file("memory.stat")?,
             pressure,
@@ -317,7 +323,11 @@ impl SampledContainer {
             },
             None => None,
         };
-        let throttling = cpu.bandwidth.filter(|_| self.has_cpu_limit).map(|bandwidth| Throttling {
+        let throttled = match &mut self.inner_cpu_stat {
+            Some(inner) => inner.read(buffer, files::cpu_stat)?.ok_or_else(|| wrong("cpu.stat"))?,
+            None => cpu,
+        };
+        let throttling = throttled.bandwidth.filter(|_| self.has_cpu_limit).map(|bandwidth| Throttling {
             nr_periods: bandwidth.nr_periods,
             nr_throttled: bandwidth.nr_throttled,
             throttled_usec: bandwidth.throttled_usec,

@@ -36,8 +36,11 @@ pub struct Settings {
     #[arg(long, env = "CATAMARAN_LISTEN", default_value = "0.0.0.0:8081")]
     pub listen: SocketAddr,
     /// What happens to pods' quotas when the agent is asked to stop.
-    #[arg(long, env = "CATAMARAN_ON_STOP", value_enum, default_value_t = OnStop::Undo)]
+    #[arg(long, env = "CATAMARAN_ON_STOP", value_enum, default_value_t = OnStop::Auto)]
     pub on_stop: OnStop,
+    /// The DaemonSet that this agent is of, as NAMESPACE/NAME: --on-stop=auto asks whether it is still there.
+    #[arg(long, env = "CATAMARAN_DAEMON_SET", value_parser = daemon_set)]
+    pub daemon_set: Option<DaemonSetName>,
     /// How and which logs are written.
     #[command(flatten)]
     pub log: LogSettings,
@@ -52,9 +55,21 @@ pub struct Service {
     pub port: u16,
 }
 
+/// A DaemonSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonSetName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// What happens to pods' quotas when the agent is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnStop {
+    /// Set back when the agent's DaemonSet is deleted, as at an uninstall, and kept when another agent follows. Without
+    /// --daemon-set it is kept.
+    Auto,
     /// What it set is set back: nothing is left behind when the agent is uninstalled. The next agent sets it again.
     Undo,
     /// It stays as it is, and nobody holds it until the next agent comes.
@@ -66,6 +81,15 @@ fn service(text: &str) -> Result<Service, String> {
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port = port.parse().map_err(|_| wrong())?;
     if host.is_empty() || port == 0 { Err(wrong()) } else { Ok(Service { host: host.to_owned(), port }) }
+}
+
+fn daemon_set(text: &str) -> Result<DaemonSetName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(DaemonSetName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        Some(_) | None => Err(format!("{text:?} is not NAMESPACE/NAME")),
+    }
 }
 
 impl Settings {

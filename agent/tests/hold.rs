@@ -195,9 +195,11 @@ fn every_knob_is_applied_reasserted_and_undone() {
     let outcome = holder.step(&BTreeMap::new());
     assert!(outcome.writes.iter().all(|(_, why)| *why == Why::Undo), "{outcome:?}");
     let after = kernel.all();
-    // The weight that was found last is the runtime's: it writes it at a resize.
+    // What was found last is the runtime's: it writes these at a resize.
     assert_eq!(after.0.get("cpu.weight"), Some(&Limit::At(1)));
+    assert_eq!(after.0.get("memory.swap.max"), Some(&Limit::Max));
     kernel.write("cpu.weight", "20").expect("a weight");
+    kernel.write("memory.swap.max", "0").expect("a size");
     assert_eq!((kernel.all(), holder.held()), (before, 0));
     assert_eq!(kernel.note().expect("a note"), "");
 }
@@ -213,6 +215,38 @@ fn another_agent_knows_what_to_set_back() {
     assert_eq!(holder.held(), 11);
     holder.step(&BTreeMap::new());
     assert_eq!((kernel.all(), kernel.note().expect("a note")), (before, String::new()));
+}
+
+#[test]
+fn what_the_kubelet_writes_while_no_agent_runs_is_what_is_set_back() {
+    for (file, at_first, since) in
+        [("memory.high", "900000", "max"), ("memory.swap.max", "0", "4096"), ("cpu.weight", "20", "39")]
+    {
+        let kernel = Kernel::new();
+        kernel.write(file, at_first).expect("MemoryQoS, swap and shares are the kubelet's");
+        step(&mut Holder::open(kernel.clone()), &quota(FULL));
+        // A resize, while the agent is being replaced.
+        kernel.write(file, since).expect("the kubelet writes");
+        let mut holder = Holder::open(kernel.clone());
+        let outcome = step(&mut holder, &quota(FULL));
+        assert_eq!(
+            outcome.writes.iter().map(|(slot, why)| (slot.file(), *why)).collect::<Vec<_>>(),
+            [(file, Why::Reassert)]
+        );
+        holder.step(&BTreeMap::new());
+        assert_eq!(kernel.all().0.get(file), Limit::parse(since).as_ref(), "{file}");
+    }
+}
+
+#[test]
+fn a_note_of_an_agent_that_noted_less_is_read() {
+    let kernel = Kernel::new();
+    kernel.write("pids.max", "64").expect("a count");
+    kernel.set_note("pids.max max\nio.max 8:0 rbps max\nnonsense 1 2 3\n").expect("a note");
+    let mut holder = Holder::open(kernel.clone());
+    assert_eq!(holder.held(), 2);
+    holder.step(&BTreeMap::new());
+    assert_eq!(kernel.all().0.get("pids.max"), Some(&Limit::Max));
 }
 
 #[test]
@@ -284,10 +318,10 @@ fn no_limit_is_no_burst() {
     let wanted = knobs::wanted(&asked, "main", &none);
     assert!(wanted.slots.is_empty() && wanted.impossible.len() == 1);
     let burst = Some(Limit::At(40_000));
-    assert_eq!(knobs::burst_of_pod(burst, files::cpu_max("50000 100000")), Some(40_000));
-    assert_eq!(knobs::burst_of_pod(burst, files::cpu_max("30000 100000")), Some(30_000));
-    assert_eq!(knobs::burst_of_pod(burst, files::cpu_max("max 100000")), None);
-    assert_eq!(knobs::burst_of_pod(None, files::cpu_max("50000 100000")), None);
+    assert_eq!(knobs::burst_above(burst, files::cpu_max("50000 100000")), Some(40_000));
+    assert_eq!(knobs::burst_above(burst, files::cpu_max("30000 100000")), Some(30_000));
+    assert_eq!(knobs::burst_above(burst, files::cpu_max("max 100000")), None);
+    assert_eq!(knobs::burst_above(None, files::cpu_max("50000 100000")), None);
 }
 
 #[test]
@@ -303,6 +337,8 @@ enum Event {
     Quota(String),
     /// Somebody else writes.
     Foreign(&'static str, &'static str),
+    /// The same while the agent is being replaced.
+    WhileDown(&'static str, &'static str),
     /// The agent is killed and starts again.
     Restart,
 }
@@ -323,15 +359,22 @@ fn any_event() -> impl Strategy<Value = Event> {
     );
     prop_oneof![
         fields.prop_map(|(a, b, c, d, e, f)| Event::Quota([a, b, c, d, e, f].concat())),
-        prop::sample::select(vec![
-            Event::Foreign("cpu.max.burst", "100"),
-            Event::Foreign("memory.high", "max"),
-            Event::Foreign("memory.swap.max", "4096"),
-            Event::Foreign("pids.max", "9"),
-            Event::Foreign("cgroup.freeze", "0"),
-            Event::Foreign("io.max", "8:0 rbps=77"),
-            Event::Foreign("io.max", "8:16 riops=max"),
-        ]),
+        (
+            prop::sample::select(vec![
+                ("cpu.max.burst", "100"),
+                ("memory.high", "max"),
+                ("memory.swap.max", "4096"),
+                ("pids.max", "9"),
+                ("cgroup.freeze", "0"),
+                ("io.max", "8:0 rbps=77"),
+                ("io.max", "8:16 riops=max"),
+            ]),
+            any::<bool>()
+        )
+            .prop_map(|((file, text), down)| match down {
+                true => Event::WhileDown(file, text),
+                false => Event::Foreign(file, text),
+            }),
         Just(Event::Restart),
     ]
 }
@@ -351,7 +394,10 @@ proptest! {
             match event {
                 Event::Quota(fields) => asked = quota(&fields),
                 Event::Restart => holder = Holder::open(kernel.clone()),
-                Event::Foreign(file, text) => {
+                Event::Foreign(file, text) | Event::WhileDown(file, text) => {
+                    if let Event::WhileDown(..) = event {
+                        holder = Holder::open(kernel.clone());
+                    }
                     kernel.write(file, text).expect("a good value");
                     let held = wanted(&asked, "main", &kernel.facts()).slots;
                     if let Some((slot, value)) = text.split_once('=') {
@@ -361,8 +407,13 @@ proptest! {
                             (false, Ok(value)) => { own.1.insert(slot, value); }
                             (false, Err(_)) => { own.1.remove(&slot); }
                         }
-                    } else if !held.contains_key(&Slot::parse(file).expect("a slot")) {
-                        own.0.insert(file, Limit::parse(text).expect("a value"));
+                    } else {
+                        let (slot, value) = (Slot::parse(file).expect("a slot"), Limit::parse(text).expect("a value"));
+                        // What is written while it is held is put back, and counts as the runtime's own where it sets it.
+                        let own_since = held.get(&slot).is_none_or(|held| slot.follows_the_runtime() && *held != value);
+                        if own_since {
+                            own.0.insert(file, value);
+                        }
                     }
                 }
             }

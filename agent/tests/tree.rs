@@ -303,6 +303,39 @@ fn a_quota_is_applied_reasserted_and_undone() {
     assert_eq!(tree.read(&format!("{}/cpu.max.burst", pod_path("p1"))), "0");
 }
 
+/// crun, systemd driver: the processes and the CPU limit are in a cgroup below the container's.
+#[test]
+fn a_limit_in_an_inner_cgroup_gets_its_burst_there_and_is_read_there() {
+    let tree = Tree::new();
+    with_disk(&tree);
+    tree.pod("p1", "c1");
+    tree.write(&container_path("p1", "c1", "cpu.max"), "max 100000\n");
+    let inner = |file: &str| container_path("p1", "c1", &format!("container/{file}"));
+    tree.write(&inner("cpu.max"), "50000 100000\n");
+    tree.write(&inner("cpu.max.burst"), "0\n");
+    tree.write(&inner("cpu.stat"), "usage_usec 500\nnr_periods 40\nnr_throttled 30\nthrottled_usec 20\n");
+    let pods = [pod_with("p1", &[("main", "c1")], Some(QUOTA))];
+    let mut enforcer = tree.enforcer();
+    let held = round(&mut enforcer, &pods, 1);
+    assert_eq!(state(&held, "p1").unenforced, []);
+    assert_eq!(tree.read(&inner("cpu.max.burst")), "30000");
+    assert_eq!(tree.read(&container_path("p1", "c1", "cpu.max.burst")), "0", "nothing is limited there");
+    assert_eq!(tree.read(&container_path("p1", "c1", "pids.max")), "64", "children inherit the rest");
+    let sampled = sample(&mut tree.sampler(), &pods, 1);
+    let counters = sampled.snapshot.pods.first().and_then(|pod| pod.counters().first()).copied().expect("a container");
+    let throttling = Throttling { nr_periods: 40, nr_throttled: 30, throttled_usec: 20 };
+    assert_eq!((counters.cpu_usage_usec, counters.throttling), (500, Some(throttling)));
+    enforcer.release();
+    assert_eq!(tree.read(&inner("cpu.max.burst")), "0");
+    // A runtime that limits both: each throttles, so each has the burst.
+    tree.write(&container_path("p1", "c1", "cpu.max"), "50000 100000\n");
+    round(&mut tree.enforcer(), &pods, 2);
+    assert_eq!(
+        [inner("cpu.max.burst"), container_path("p1", "c1", "cpu.max.burst")].map(|file| tree.read(&file)),
+        ["30000", "30000"]
+    );
+}
+
 #[test]
 fn a_container_that_restarts_is_held_again() {
     let tree = Tree::new();

@@ -276,7 +276,7 @@ async fn the_operator_has_its_rights_and_no_more() -> Result<()> {
 }
 
 /// With the admission plugin that OpenShift turns on, a blocking owner reference needs a right on the owner's finalizers.
-/// Helm makes the certificate of the intake once; the agents' account reads pods and does nothing else.
+/// Helm makes the certificate of the intake once; the agents' account reads pods and its own DaemonSet, and does nothing else.
 #[tokio::test]
 async fn agents_read_pods_and_the_certificate_stays() -> Result<()> {
     let control_plane = ControlPlane::builder().scheduler(false).start().await?;
@@ -286,7 +286,8 @@ async fn agents_read_pods_and_the_certificate_stays() -> Result<()> {
     helm.install("catamaran", &chart(), SYSTEM, &values).await?;
     nobody(&control_plane).await?;
     let pods: Rights = &[("/pods", &["list", "watch"])];
-    account_has_exactly(&control_plane, "catamaran-agent", SYSTEM, &[pods]).await?;
+    let own_set: Rights = &[("apps/daemonsets catamaran-agent", &["get"])];
+    account_has_exactly(&control_plane, "catamaran-agent", SYSTEM, &[pods, own_set]).await?;
     account_has_exactly(&control_plane, "catamaran-agent", "default", &[pods]).await?;
     let secrets: Api<Secret> = Api::namespaced(control_plane.client(), SYSTEM);
     let made = secrets.get("catamaran-usage-tls").await?;

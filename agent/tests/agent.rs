@@ -167,7 +167,7 @@ impl Replica {
         let (address, stop) = (listener.local_addr()?, CancellationToken::new());
         let stopped = stop.clone();
         let serving = tokio::spawn(async move {
-            serve(listener, intake, stopped).await.expect("the certificate is good");
+            serve(listener, intake, stopped).await;
         });
         Ok(Self { address, store, quotas, stop, serving })
     }

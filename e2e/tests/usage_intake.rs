@@ -139,7 +139,7 @@ impl Ground {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let serving = tokio::spawn(async move {
-            serve(listener, intake, CancellationToken::new()).await.expect("a good certificate");
+            serve(listener, intake, CancellationToken::new()).await;
         });
         let tasks = [watch, serving].map(AbortOnDropHandle::new);
         Ok(Self { control_plane, client, address, ca_file, store, folder, _tasks: tasks })

@@ -17,8 +17,7 @@ use jiff::Timestamp;
 
 use crate::{
     intake::{hooks::Observer, store::Reading},
-    queue::Queue,
-    stores::Pods,
+    stores::{Pods, Queue},
 };
 
 /// After so long without a reading an agent has said nothing: longer than its pod takes to be replaced.

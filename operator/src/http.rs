@@ -2,16 +2,13 @@
 
 mod answers;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, response::Response, routing::get};
-use catamaran_controller::openmetrics;
+use catamaran_controller::{
+    liveness::{Checks, Outcome},
+    openmetrics,
+};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -19,18 +16,17 @@ use crate::{
     autoscaler::Autoscaler,
     findings::Findings,
     metrics::{Metrics, WorkloadLabels},
-    queue::Queue,
-    stores::{StoredWorkload, Stores},
+    stores::{Queue, StoredWorkload, Stores},
 };
 
-/// A workload that waits longer than this for its reconcile means that the process is stuck: Kubernetes restarts it.
-const WEDGED_AFTER: Duration = Duration::from_secs(120);
+/// When workloads wait and no reconcile has ended for so long, the process is stuck: Kubernetes restarts it.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(120);
 
 /// What the endpoints look at.
 #[derive(Clone)]
 pub struct Probes {
-    /// Everything has been listed once.
-    pub ready: Arc<AtomicBool>,
+    /// What must be so for this process to be ready.
+    pub checks: Checks,
     /// What waits.
     pub queue: Queue,
     /// What is counted.
@@ -48,42 +44,37 @@ pub struct Probes {
 }
 
 /// Serves until the process ends.
-///
-/// # Errors
-/// When the connection listener fails.
-pub async fn serve(listener: TcpListener, probes: Probes) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, probes: Probes) {
     let router = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(probes.clone())
         .merge(answers::router(probes));
-    axum::serve(listener, router).await
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "health and metrics cannot be served any more");
+    }
 }
 
-/// Alive, unless work waits and none is done.
+/// Alive, unless work waits and none is done. How much waits, or how long one workload does, says nothing of the process.
 async fn healthz(State(probes): State<Probes>) -> (StatusCode, String) {
-    match probes.queue.backlog().oldest {
-        Some(waiting) if waiting > WEDGED_AFTER => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("a workload has been waiting for {} s\n", waiting.as_secs()))
-        }
-        Some(_) | None => (StatusCode::OK, "ok\n".to_owned()),
+    let stuck = probes.queue.stuck_for();
+    if stuck <= STUCK_AFTER {
+        return (StatusCode::OK, "ok\n".to_owned());
     }
+    let problem = format!("workloads wait, and no reconcile has ended for {} s\n", stuck.as_secs());
+    (StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
 
-/// Ready once everything has been listed; a standby is ready too, since it is warm.
-async fn readyz(State(probes): State<Probes>) -> (StatusCode, &'static str) {
-    if probes.ready.load(Ordering::Acquire) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first listing of all kinds\n")
-    }
+/// Ready once everything has been listed; a standby is ready too, since it is warm and could take over.
+async fn readyz(State(probes): State<Probes>) -> Outcome {
+    probes.checks.run()
 }
 
 async fn metrics(State(probes): State<Probes>) -> Response {
     let workloads = probes.stores.workloads.state();
     let labels = workloads.iter().map(|workload| labels(workload));
-    openmetrics::response(probes.metrics.render(probes.queue.backlog().depth, labels))
+    openmetrics::response(probes.metrics.render(probes.queue.depth(), labels))
 }
 
 fn labels(workload: &StoredWorkload) -> WorkloadLabels {

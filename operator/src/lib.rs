@@ -5,7 +5,6 @@
 //! - [`apply`]: carries out a plan's actions; the only code that writes workload objects
 //! - [`orphans`]: what is done for replicas whose workload was deleted without them
 //! - [`reconcile`]: one pass for one workload, and the loop around it
-//! - [`lease`]: who may write at all
 //! - [`autoscaler`]: keeps the counts up to date, with what usage and metrics say
 //! - [`explain`]: the plan and the last decision in words, for people who ask
 //! - [`usage_report`]: what workloads use now, for people who ask
@@ -21,11 +20,9 @@ pub mod explain;
 pub mod findings;
 pub mod http;
 pub mod intake;
-pub mod lease;
 pub mod metrics;
 pub mod observe;
 pub mod orphans;
-pub mod queue;
 pub mod reconcile;
 pub mod run;
 pub mod settings;

@@ -1,6 +1,7 @@
 //! Metrics in the OpenMetrics text format.
 
 pub mod accounting;
+pub mod lease;
 #[cfg(target_os = "linux")]
 mod process;
 mod scaling;
@@ -95,7 +96,7 @@ impl Default for Metrics {
         let help = "Events that were not written since too many of them waited";
         registry.register("events_dropped", help, events_dropped.clone());
         // There from the start: the first one of a series that begins with it would be lost to rate().
-        for class in ["conflict", "refused", "transient"] {
+        for class in ["conflict", "panic", "refused", "timeout", "transient"] {
             drop(errors.get_or_create(&ErrorLabels { class }));
         }
         let scaling = ScalingMetrics::register(registry);

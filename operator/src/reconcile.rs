@@ -6,11 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_controller::client::retry_after as retry_after_answer;
+use catamaran_controller::{
+    client::retry_after as retry_after_answer,
+    workers::{Again, Broken, Passes},
+};
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{Invalid, Plan, plan, plan_invalid, status};
 use jiff::Timestamp;
-use kube::{Resource, runtime::controller::Action};
+use kube::Resource;
 use tracing::Instrument;
 
 use crate::{
@@ -21,8 +24,7 @@ use crate::{
     metrics::Metrics,
     observe::{Agents, add_pods, observe},
     orphans::let_go,
-    queue::Queue,
-    stores::{StoredWorkload, Stores, WorkloadKey},
+    stores::{Queue, StoredWorkload, Stores, WorkloadKey},
 };
 
 /// How soon a plan that met a conflict is made again: the other write is on its way by the watch.
@@ -71,7 +73,6 @@ impl Context {
 
     /// Forgets a workload that is gone, and lets go what it left behind.
     pub async fn gone(&self, key: &WorkloadKey) {
-        self.queue.gone(key);
         self.stores.written.forget(key);
         self.autoscaler.forget(key);
         let Err(failure) = let_go(&self.stores, &self.writer, key).await else {
@@ -104,26 +105,42 @@ impl Context {
     }
 }
 
-/// Reconciles one workload. The loop around it calls this for one workload once at a time.
-///
-/// # Errors
-/// When a write failed for a reason that passes; [`retry_after`] tells when to try again.
-pub async fn reconcile(stored: Arc<StoredWorkload>, context: Arc<Context>) -> Result<Action, Failure> {
-    let key = WorkloadKey::of_workload(stored.as_ref());
-    context.queue.begun(&key);
+impl Passes<WorkloadKey> for Context {
+    async fn pass(self: Arc<Self>, key: WorkloadKey) -> Again {
+        match self.stores.workloads.get(&key.reference()) {
+            None => {
+                self.gone(&key).await;
+                Again::OnChange
+            }
+            Some(stored) => {
+                reconcile(&stored, &self, &key).await.unwrap_or_else(|failure| retry_after(&self, &key, &failure))
+            }
+        }
+    }
+
+    fn broken(&self, key: &WorkloadKey, how: &Broken, pause: Duration) {
+        self.metrics.failed(match how {
+            Broken::Panicked(_) => "panic",
+            Broken::TooLong(_) => "timeout",
+        });
+        tracing::error!(namespace = key.namespace, name = key.name, %how, ?pause, "a reconcile broke off");
+    }
+}
+
+/// Reconciles one workload.
+async fn reconcile(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Again, Failure> {
     let started = Instant::now();
     let span = tracing::info_span!("reconcile", namespace = key.namespace, name = key.name);
-    let outcome = pass(&stored, &context, &key).instrument(span).await;
-    context.queue.ended(&key);
+    let outcome = pass(stored, context, key).instrument(span).await;
     context.metrics.reconciled(started.elapsed());
     outcome
 }
 
-async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Action, Failure> {
+async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Again, Failure> {
     if stored.meta().deletion_timestamp.is_some() {
         // The garbage collector takes the children, or leaves them, as whoever deleted it asked.
         let_go(&context.stores, &context.writer, key).await?;
-        return Ok(Action::await_change());
+        return Ok(Again::OnChange);
     }
     let workload = match &stored.0 {
         Ok(workload) => workload.clone(),
@@ -141,7 +158,7 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
         Err(invalid) => {
             let plan = plan_invalid(workload.metadata.generation.unwrap_or_default(), &invalid, &status, now);
             finish(context, key, &workload, &status, plan).await?;
-            return Ok(Action::await_change());
+            return Ok(Again::OnChange);
         }
     };
     let mut observed = observe(&context.stores, &workload, status.clone(), now);
@@ -180,11 +197,11 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
         (Some(_), again) => {
             let pause = backoff(Duration::from_secs(5), context.failed_again(key), Duration::from_secs(300));
             context.autoscaler.refused(key, pause);
-            Action::requeue(again.map_or(pause, |again| again.min(pause)))
+            Again::After(again.map_or(pause, |again| again.min(pause)))
         }
         (None, again) => {
             context.succeeded(key);
-            again.map_or_else(Action::await_change, Action::requeue)
+            again.map_or(Again::OnChange, Again::After)
         }
     })
 }
@@ -214,10 +231,9 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// When a failed reconcile is tried again: a conflict at once, other failures after a pause that doubles.
-pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<Context>) -> Action {
-    let key = WorkloadKey::of_workload(stored.as_ref());
+fn retry_after(context: &Context, key: &WorkloadKey, failure: &Failure) -> Again {
     context.metrics.failed(failure.class());
-    let failures = context.failed_again(&key);
+    let failures = context.failed_again(key);
     let pause = match failure {
         Failure::Conflict { .. } if failures <= 5 => AFTER_CONFLICT,
         Failure::Conflict { .. } => backoff(Duration::from_millis(500), failures, Duration::from_secs(30)),
@@ -235,7 +251,7 @@ pub fn retry_after(stored: Arc<StoredWorkload>, failure: &Failure, context: Arc<
             tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "a reconcile failed");
         }
     }
-    Action::requeue(pause)
+    Again::After(pause)
 }
 
 fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {

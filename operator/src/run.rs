@@ -1,40 +1,38 @@
-//! The process: start the watches, wait for the lease, reconcile until told to stop or the lease is lost.
+//! The process: its parts, the tasks that they run in, and what happens while it leads.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::http::{HeaderValue, header::USER_AGENT};
-use catamaran_controller::{client, signals};
-use futures::{FutureExt, StreamExt, stream};
-use kube::runtime::{
-    applier,
-    controller::{Config, Error, ReconcileReason, ReconcileRequest},
+use catamaran_controller::{
+    client,
+    lease::{Election, LeaderLease, Lost},
+    liveness::Checks,
+    signals,
+    supervise::{TaskEnded, Tasks},
+    workers::{self, Limits},
 };
+use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     accounting::{Accounts, Metered},
-    apply::{Failure, Writer},
+    apply::Writer,
     autoscaler::Autoscaler,
     events::Announcer,
     findings::{Findings, Noted},
     http::{self, Probes},
     intake::{self, Intake, metrics::IntakeMetrics, settings::Timing, store::UsageStore, token_review::TokenReviewer},
-    lease::{LeaderLease, Lost},
-    metrics::{Metrics, accounting::AccountingCollector},
-    queue::Queue,
-    reconcile::{Context, reconcile, retry_after},
+    metrics::{Metrics, accounting::AccountingCollector, lease::LeaseCollector},
+    reconcile::Context,
     settings::Settings,
     sources::Sources,
-    stores::{self, Source, StoredWorkload, WorkloadKey},
+    stores::{self, Queue, Source, Stores, WorkloadKey},
 };
+
+/// How long one pass may take; what it leaves is planned anew. Below [`http::STUCK_AFTER`], so that passes that all hang, say at a
+/// webhook that does not answer, are not taken for a process that does.
+const LONGEST_PASS: Duration = Duration::from_secs(100);
 
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
@@ -42,20 +40,26 @@ pub enum Ended {
     /// No way to reach the API server is configured.
     #[error("no configuration for the API server: {0}")]
     Config(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The address for health and metrics cannot be used.
+    /// The address for health and metrics, or for usage, cannot be used.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why not.
         source: std::io::Error,
     },
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] std::io::Error),
+    /// The thread of the lease cannot be started.
+    #[error("the lease cannot be looked after: {0}")]
+    LeaseThread(#[source] std::io::Error),
     /// Another process may lead now.
     #[error("leadership lost: {0}")]
     LeaseLost(#[from] Lost),
+    /// A part of the process is missing.
+    #[error(transparent)]
+    Task(#[from] TaskEnded),
     /// The reconcile loop ended by itself.
     #[error("the reconcile loop ended")]
     LoopEnded,
@@ -67,157 +71,236 @@ pub enum Ended {
 /// See [`Ended`]. A stop by signal is no error.
 pub async fn run(settings: Settings) -> Result<(), Ended> {
     let stop = signals::stop().map_err(Ended::Signals)?;
-    let mut config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
-    let identity = settings.lease_identity();
-    // So that an audit log tells which process wrote.
-    if let Ok(agent) = HeaderValue::from_str(&format!("catamaran-operator/{} ({identity})", env!("CARGO_PKG_VERSION")))
-    {
-        config.headers.push((USER_AGENT, agent));
+    let mut tasks = Tasks::new(stop.clone());
+    let operator = Operator::assemble(settings, &mut tasks, stop.clone()).await?;
+    operator.answer(&mut tasks).await?;
+    while_all_run(&mut tasks, operator.listed()).await?;
+    if stop.is_cancelled() {
+        return Ok(());
     }
-    let client = |config: kube::Config| client::connect(config).map_err(|error| Ended::Config(Box::new(error)));
-    let config_of_sources = config.clone();
-    // A connection of its own: what throttles the rest cannot cost the lease.
-    let (lease_client, client) = (client(config.clone())?, client(config)?);
-    let (metrics, queue) = (Metrics::default(), Queue::default());
-    let source =
-        Source { client: client.clone(), namespace: settings.namespace().map(str::to_owned), queue: queue.clone() };
-    let stores = stores::start(&source);
-    let sources = Sources::connect(&config_of_sources, settings.prometheus.clone())
-        .map_err(|error| Ended::Config(Box::new(error)))?;
-    metrics.register(|registry| sources.register(registry));
-    let usage = UsageStore::new(settings.usage.keep());
-    let listens = settings.usage.listen.is_some();
-    let autoscaler =
-        Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone(), listens);
+    operator.take_usage(&mut tasks).await?;
+    operator.decide(&mut tasks);
+    let lease = operator.stand_for_election()?;
+    let context = operator.context(&lease, &mut tasks);
+    while_all_run(&mut tasks, operator.lead(lease, context)).await
+}
 
-    // Its ledger begins before the first listing: what is listed then and began later is counted from its start.
-    let accounts = Accounts::new(Arc::new(stores.clone()), jiff::Timestamp::now());
-    metrics.collect(Box::new(AccountingCollector(accounts.clone())));
-    let findings = Findings::new(stores.pods.clone(), queue.clone());
-
-    let ready = Arc::new(AtomicBool::new(false));
-    let probes = Probes {
-        ready: ready.clone(),
-        queue: queue.clone(),
-        metrics: metrics.clone(),
-        stores: stores.clone(),
-        autoscaler: autoscaler.clone(),
-        findings: findings.clone(),
-        accounts: accounts.clone(),
-        identity: identity.as_str().into(),
-    };
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|source| Ended::Listen { address: settings.listen, source })?;
-    tokio::spawn(http::serve(listener, probes));
-
+/// Does something as long as every task runs.
+async fn while_all_run(tasks: &mut Tasks, work: impl Future<Output = Result<(), Ended>>) -> Result<(), Ended> {
     tokio::select! {
-        () = stores.ready() => {}
-        () = stop.cancelled() => return Ok(()),
-    }
-    ready.store(true, Ordering::Release);
-    tracing::info!(identity, "all kinds are listed; waiting for the lease");
-
-    if let Some(address) = settings.usage.listen {
-        let listener = TcpListener::bind(address).await.map_err(|source| Ended::Listen { address, source })?;
-        let intake = Intake {
-            certificate: settings.usage.certificate_files(),
-            account: settings.usage.account.clone(),
-            max_streams: settings.usage.max_streams,
-            timing: Timing::default(),
-            authenticator: Arc::new(TokenReviewer::new(client.clone(), settings.usage.audience.clone())),
-            placement: stores.pods.clone(),
-            observer: Arc::new(Noted {
-                findings: findings.clone(),
-                next: Arc::new(Metered { accounts: accounts.clone(), next: Arc::new(autoscaler.clone()) }),
-            }),
-            store: usage,
-            metrics: metrics.register(IntakeMetrics::register),
-        };
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            if let Err(error) = intake::serve(listener, intake, stop).await {
-                tracing::error!(%error, "the usage intake cannot be served; usage comes from metrics.k8s.io alone");
-            }
-        });
-    }
-    tokio::spawn(async move { accounts.run().await });
-    let kept = findings.clone();
-    tokio::spawn(async move { kept.run().await });
-    // A standby decides as well, so that its history is warm.
-    tokio::spawn(async move { sources.run().await });
-    let decider = autoscaler.clone();
-    tokio::spawn(async move { decider.run().await });
-
-    let mut lease = LeaderLease::new(
-        lease_client,
-        &settings.lease_namespace,
-        &settings.lease_name,
-        &identity,
-        Duration::from_secs(settings.lease_duration_seconds),
-    );
-    tokio::select! {
-        () = lease.acquire() => {}
-        () = stop.cancelled() => return Ok(()),
-    }
-    tracing::info!(identity, "leading");
-    metrics.leads(true);
-    autoscaler.lead();
-
-    let announcer = Announcer::new(client.clone(), &identity, metrics.clone());
-    let events = announcer.clone();
-    tokio::spawn(async move { events.run().await });
-    let context = Arc::new(Context::new(
-        stores.clone(),
-        Writer::new(client, stores, metrics.clone()),
-        announcer,
-        metrics,
-        queue,
-        autoscaler,
-        findings,
-    ));
-    let work = reconcile_all(context, settings.workers, stop.clone());
-    let lost = async { Ended::LeaseLost(lease.keep().await) };
-    let outcome = tokio::select! {
-        // Biased: once the lease is lost nothing more is written.
         biased;
-        lost = lost => Err(lost),
-        () = work => if stop.is_cancelled() { Ok(()) } else { Err(Ended::LoopEnded) },
-    };
-    if outcome.is_ok() {
+        failed = tasks.failed() => Err(failed.into()),
+        outcome = work => outcome,
+    }
+}
+
+/// The parts of the operator.
+struct Operator {
+    settings: Settings,
+    identity: String,
+    config: kube::Config,
+    client: Client,
+    stop: CancellationToken,
+    metrics: Metrics,
+    queue: Queue,
+    stores: Stores,
+    sources: Sources,
+    usage: UsageStore,
+    autoscaler: Autoscaler,
+    accounts: Accounts,
+    findings: Findings,
+    /// What must be so for this process to be ready.
+    checks: Checks,
+}
+
+impl Operator {
+    /// Puts the parts together, and starts the watches.
+    async fn assemble(settings: Settings, tasks: &mut Tasks, stop: CancellationToken) -> Result<Self, Ended> {
+        let wrong = |error: kube::Error| Ended::Config(Box::new(error));
+        let mut config = kube::Config::infer().await.map_err(|error| Ended::Config(Box::new(error)))?;
+        let identity = settings.lease_identity();
+        // So that an audit log tells which process wrote.
+        let agent = format!("catamaran-operator/{} ({identity})", env!("CARGO_PKG_VERSION"));
+        if let Ok(agent) = HeaderValue::from_str(&agent) {
+            config.headers.push((USER_AGENT, agent));
+        }
+        let client = client::connect(config.clone()).map_err(wrong)?;
+        let (metrics, queue) = (Metrics::default(), Queue::default());
+        let namespace = settings.namespace().map(str::to_owned);
+        let stores = stores::start(&Source { client: client.clone(), namespace, queue: queue.clone() }, tasks);
+        let sources =
+            Sources::connect(&config, settings.prometheus.clone()).map_err(|error| Ended::Config(Box::new(error)))?;
+        metrics.register(|registry| sources.register(registry));
+        let usage = UsageStore::new(settings.usage.keep());
+        let listens = settings.usage.listen.is_some();
+        let autoscaler =
+            Autoscaler::new(stores.clone(), usage.clone(), sources.clone(), queue.clone(), metrics.clone(), listens);
+        // Its ledger begins before the first listing: what is listed then and began later is counted from its start.
+        let accounts = Accounts::new(Arc::new(stores.clone()), jiff::Timestamp::now());
+        metrics.collect(Box::new(AccountingCollector(accounts.clone())));
+        let findings = Findings::new(stores.pods.clone(), queue.clone());
+        let checks = Checks::default();
+        Ok(Self {
+            settings,
+            identity,
+            config,
+            client,
+            stop,
+            metrics,
+            queue,
+            stores,
+            sources,
+            usage,
+            autoscaler,
+            accounts,
+            findings,
+            checks,
+        })
+    }
+
+    /// Serves health, metrics, and what the kubectl plugin asks.
+    async fn answer(&self, tasks: &mut Tasks) -> Result<(), Ended> {
+        let probes = Probes {
+            checks: self.checks.clone(),
+            queue: self.queue.clone(),
+            metrics: self.metrics.clone(),
+            stores: self.stores.clone(),
+            autoscaler: self.autoscaler.clone(),
+            findings: self.findings.clone(),
+            accounts: self.accounts.clone(),
+            identity: self.identity.as_str().into(),
+        };
+        let stores = self.stores.clone();
+        self.checks.add("stores", move || {
+            if stores.listed() { Ok(()) } else { Err("waiting for the first listing of all kinds".to_owned()) }
+        });
+        let listener = listen(self.settings.listen).await?;
+        tasks.spawn("health and metrics", http::serve(listener, probes));
+        Ok(())
+    }
+
+    /// Waits until everything is listed, or the stop.
+    async fn listed(&self) -> Result<(), Ended> {
+        tokio::select! {
+            () = self.stores.ready() => tracing::info!(identity = self.identity, "all kinds are listed"),
+            () = self.stop.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// Takes usage from node agents, if so configured.
+    async fn take_usage(&self, tasks: &mut Tasks) -> Result<(), Ended> {
+        let Some(address) = self.settings.usage.listen else { return Ok(()) };
+        let listener = listen(address).await?;
+        let metrics = self.metrics.register(IntakeMetrics::register);
+        let reviewer = TokenReviewer::new(self.client.clone(), self.settings.usage.audience.clone());
+        let metered = Metered { accounts: self.accounts.clone(), next: Arc::new(self.autoscaler.clone()) };
+        let intake = Intake {
+            certificate: self.settings.usage.certificate_files(),
+            account: self.settings.usage.account.clone(),
+            max_streams: self.settings.usage.max_streams,
+            timing: Timing::default(),
+            authenticator: Arc::new(reviewer),
+            placement: self.stores.pods.clone(),
+            observer: Arc::new(Noted { findings: self.findings.clone(), next: Arc::new(metered) }),
+            store: self.usage.clone(),
+            metrics: metrics.clone(),
+        };
+        // Agents are not sent to a process that cannot take what they bring.
+        self.checks.add("usage intake", move || {
+            if metrics.has_certificate() { Ok(()) } else { Err("its certificate cannot be used".to_owned()) }
+        });
+        tasks.spawn("usage intake", intake::serve(listener, intake, self.stop.clone()));
+        Ok(())
+    }
+
+    /// Keeps accounts, and decides on counts. A standby decides as well, so that its history is warm.
+    fn decide(&self, tasks: &mut Tasks) {
+        let (accounts, findings) = (self.accounts.clone(), self.findings.clone());
+        let (sources, autoscaler) = (self.sources.clone(), self.autoscaler.clone());
+        tasks.spawn("accounts", async move { accounts.run().await });
+        tasks.spawn("findings of agents", async move { findings.run().await });
+        tasks.spawn("sources of metrics", async move { sources.run().await });
+        tasks.spawn("decisions on counts", async move { autoscaler.run().await });
+    }
+
+    /// Waits for the lease, and reconciles until the stop, or until it is lost.
+    async fn lead(&self, mut lease: LeaderLease, context: Arc<Context>) -> Result<(), Ended> {
+        tokio::select! {
+            acquired = lease.acquired() => acquired?,
+            () = self.stop.cancelled() => return Ok(()),
+        }
+        tracing::info!(identity = self.identity, "leading");
+        self.metrics.leads(true);
+        self.autoscaler.lead();
+        let work = reconcile_all(context, self.settings.workers, self.stop.clone());
+        tokio::select! {
+            // Biased: once the lease is lost nothing more is written.
+            biased;
+            lost = lease.lost() => return Err(lost.into()),
+            () = work => {}
+        }
+        if !self.stop.is_cancelled() {
+            return Err(Ended::LoopEnded);
+        }
         // What was being written is written.
         lease.release().await;
         tracing::info!("stopped");
+        Ok(())
     }
-    outcome
+
+    fn stand_for_election(&self) -> Result<LeaderLease, Ended> {
+        let duration = Duration::from_secs(self.settings.lease_duration_seconds);
+        let lease = LeaderLease::start(Election {
+            config: self.config.clone(),
+            namespace: self.settings.lease_namespace.clone(),
+            name: self.settings.lease_name.clone(),
+            identity: self.identity.clone(),
+            duration,
+        })
+        .map_err(Ended::LeaseThread)?;
+        let contact = lease.contact();
+        self.metrics.collect(Box::new(LeaseCollector(contact.clone())));
+        self.checks.add("lease", move || {
+            let silent = contact.silent_for();
+            if silent <= duration {
+                return Ok(());
+            }
+            Err(format!("the API server has not answered about the lease for {} s", silent.as_secs()))
+        });
+        Ok(lease)
+    }
+
+    /// What a reconcile works with. It writes as long as the lease is held.
+    fn context(&self, lease: &LeaderLease, tasks: &mut Tasks) -> Arc<Context> {
+        let client = lease.tenure().gate(&self.client);
+        let announcer = Announcer::new(client.clone(), &self.identity, self.metrics.clone());
+        let events = announcer.clone();
+        tasks.spawn("Events", async move { events.run().await });
+        Arc::new(Context::new(
+            self.stores.clone(),
+            Writer::new(client, self.stores.clone(), self.metrics.clone()),
+            announcer,
+            self.metrics.clone(),
+            self.queue.clone(),
+            self.autoscaler.clone(),
+            self.findings.clone(),
+        ))
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Ended> {
+    TcpListener::bind(address).await.map_err(|source| Ended::Listen { address, source })
 }
 
 /// Reconciles what the queue brings, until `stop`; then what runs is finished.
 async fn reconcile_all(context: Arc<Context>, workers: u16, stop: CancellationToken) {
-    let store = context.stores.workloads.clone();
-    let keys = context.queue.lead();
+    let (queue, stores) = (context.queue.clone(), &context.stores);
+    queue.open();
     // Of workloads that were deleted while nobody led.
-    context.queue.wake_all(context.stores.replica_sets.keys());
-    context.queue.wake_all(context.stores.machine_sets.keys());
-    context.queue.wake_all(store.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
-    let requests = stream::unfold(keys, |mut keys| async move { keys.recv().await.map(|key| (key, keys)) })
-        .map(|key| Ok::<_, Infallible>(ReconcileRequest { obj_ref: key.reference(), reason: ReconcileReason::Unknown }))
-        .take_until(stop.cancelled_owned());
-    let config = Config::default().concurrency(workers);
-    applier(
-        |workload: Arc<StoredWorkload>, context| reconcile(workload, context).boxed(),
-        retry_after,
-        context.clone(),
-        store,
-        requests,
-        config,
-    )
-    .for_each_concurrent(None, |outcome: Result<_, Error<Failure, Infallible>>| async {
-        if let Err(Error::ObjectNotFound(reference)) = outcome {
-            let name = reference.name.clone();
-            let namespace = reference.namespace.clone().unwrap_or_default();
-            context.gone(&WorkloadKey { namespace, name }).await;
-        }
-    })
-    .await;
+    queue.wake_all(stores.replica_sets.keys());
+    queue.wake_all(stores.machine_sets.keys());
+    queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
+    let limits = Limits { workers: workers.into(), longest: LONGEST_PASS };
+    workers::work(queue, context, limits, stop).await;
 }

@@ -34,9 +34,8 @@ use kube::runtime::reflector::ObjectRef;
 use crate::{
     intake::{hooks::Observer, store::UsageStore},
     metrics::Metrics,
-    queue::Queue,
     sources::Sources,
-    stores::{PodEntry, Stores, WorkloadKey},
+    stores::{PodEntry, Queue, Stores, WorkloadKey},
 };
 pub use live::Told;
 use memory::{Change, Memory, Spec};

@@ -9,10 +9,7 @@
 //! Parameters of /usage: `replicas=true` for each replica, `limit` of workloads (at most 500), `continue` of the answer before.
 //! Errors are a `Status` of the Kubernetes API, with `details.kind` elasticworkloads where it is the workload that is missing.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     Router,
@@ -128,7 +125,7 @@ async fn usage_of_workload(
 impl Asked {
     /// Makes an answer when it is its turn.
     async fn answer(&self, make: impl FnOnce(&Probes) -> Response) -> Response {
-        if !self.probes.ready.load(Ordering::Acquire) {
+        if !self.probes.stores.listed() {
             let message = "the operator has not listed all kinds yet; ask again in a moment";
             return refused(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message);
         }

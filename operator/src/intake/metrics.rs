@@ -26,6 +26,7 @@ pub struct IntakeMetrics {
     restarts: Family<Reason<RestartReason>, Counter>,
     reviews: Family<Outcome, Counter>,
     certificates: Family<Outcome, Counter>,
+    certificate: Gauge,
     pods: Gauge,
     stale: Gauge,
     age: Histogram,
@@ -137,6 +138,7 @@ impl IntakeMetrics {
             restarts: Family::default(),
             reviews: Family::default(),
             certificates: Family::default(),
+            certificate: Gauge::default(),
             pods: Gauge::default(),
             stale: Gauge::default(),
             age,
@@ -174,6 +176,7 @@ impl IntakeMetrics {
         );
         registry.register("token_reviews", "Tokens reviewed, by outcome", m.reviews.clone());
         registry.register("certificate_reads", "New certificates read, by outcome", m.certificates.clone());
+        registry.register("certificate_in_use", "1 once there is a certificate to serve with", m.certificate.clone());
         registry.register("pods", "Pods in the store", m.pods.clone());
         registry.register("stale_pods", "Pods in the store whose usage is too old to count", m.stale.clone());
         let seconds = Unit::Seconds;
@@ -273,6 +276,17 @@ impl IntakeMetrics {
     /// A changed certificate was read, or could not be.
     pub(super) fn certificate(&self, success: bool) {
         self.certificates.get_or_create(&outcome(success)).inc();
+    }
+
+    /// There is a certificate to serve with. Later ones that cannot be used leave it in use.
+    pub(super) fn first_certificate(&self) {
+        self.certificate.set(1);
+    }
+
+    /// Whether there is a certificate to serve with.
+    #[must_use]
+    pub fn has_certificate(&self) -> bool {
+        self.certificate.get() == 1
     }
 
     /// The store was looked through.

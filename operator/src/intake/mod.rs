@@ -32,7 +32,7 @@ use nodes::Nodes;
 use service::{Service, Shared};
 use settings::{Account, Timing};
 use store::UsageStore;
-use tls::{CertificateError, CertificateFiles, Tls};
+use tls::{CertificateFiles, Tls};
 
 /// What an intake consists of.
 pub struct Intake {
@@ -58,13 +58,16 @@ pub struct Intake {
 
 /// Takes usage from node agents until `stop`; then open streams are ended.
 ///
-/// # Errors
-/// When the certificate cannot be used at the start. Later the last good one stays in use.
-pub async fn serve(listener: TcpListener, intake: Intake, stop: CancellationToken) -> Result<(), CertificateError> {
+/// It begins when the certificate can be used ([`IntakeMetrics::has_certificate`]), and tries that again and again. Later the last
+/// good one stays in use.
+pub async fn serve(listener: TcpListener, intake: Intake, stop: CancellationToken) {
     let Intake { certificate, account, max_streams, timing, authenticator, placement, observer, store, metrics } =
         intake;
     let max_streams = usize::try_from(max_streams).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS / 2);
-    let tls = Arc::new(Tls::new(certificate, metrics.clone()).await?);
+    let tls = tokio::select! {
+        tls = Tls::first(certificate, metrics.clone(), timing.certificate) => Arc::new(tls),
+        () = stop.cancelled() => return,
+    };
     let tasks = TaskTracker::new();
     let shared = Shared {
         gate: Gate::new(authenticator, account.username(), metrics.clone()),
@@ -94,9 +97,9 @@ pub async fn serve(listener: TcpListener, intake: Intake, stop: CancellationToke
         }
     };
     tokio::select! {
-        () = acceptor.run(listener, max_streams) => Ok(()),
+        () = acceptor.run(listener, max_streams) => {}
         // Neither of them ends by itself.
-        () = sweep => Ok(()),
-        () = tls.keep_reading(timing.certificate) => Ok(()),
+        () = sweep => {}
+        () = tls.keep_reading(timing.certificate) => {}
     }
 }

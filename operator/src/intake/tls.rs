@@ -62,10 +62,27 @@ struct Current {
 }
 
 impl Tls {
-    pub(super) async fn new(files: CertificateFiles, metrics: IntakeMetrics) -> Result<Self, CertificateError> {
-        let contents = read(&files).await?;
-        let config = server_config(&files, &contents)?;
-        Ok(Self { files, metrics, current: RwLock::new(Current { contents, config }) })
+    /// Waits for a certificate that can be used, and looks at the files so often.
+    pub(super) async fn first(files: CertificateFiles, metrics: IntakeMetrics, every: Duration) -> Self {
+        loop {
+            match Self::read(&files).await {
+                Ok(current) => {
+                    metrics.first_certificate();
+                    return Self { files, metrics, current: RwLock::new(current) };
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the usage intake waits for a certificate; usage comes from metrics.k8s.io alone");
+                    metrics.certificate(false);
+                }
+            }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    async fn read(files: &CertificateFiles) -> Result<Current, CertificateError> {
+        let contents = read(files).await?;
+        let config = server_config(files, &contents)?;
+        Ok(Current { contents, config })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {

@@ -5,9 +5,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use catamaran_controller::workers::Key;
 use catamaran_crds::names::WORKLOAD_LABEL;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::watch;
+
+use super::StoredWorkload;
 
 /// A workload: its namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +20,27 @@ pub struct WorkloadKey {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+/// Namespaces take turns.
+impl Key for WorkloadKey {
+    fn tenant(&self) -> &str {
+        &self.namespace
+    }
+}
+
+impl WorkloadKey {
+    /// The reference by which the store finds it.
+    #[must_use]
+    pub fn reference(&self) -> ObjectRef<StoredWorkload> {
+        ObjectRef::new(&self.name).within(&self.namespace)
+    }
+
+    /// The key of a workload, also of one as stored.
+    #[must_use]
+    pub fn of_workload(workload: &impl ResourceExt) -> Self {
+        Self { namespace: workload.namespace().unwrap_or_default(), name: workload.name_any() }
+    }
 }
 
 /// The children of one kind, by workload and name.

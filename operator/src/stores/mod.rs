@@ -11,6 +11,7 @@ mod written;
 
 use std::sync::Arc;
 
+use catamaran_controller::workers;
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{
     Goal, Invalid,
@@ -18,6 +19,7 @@ use catamaran_plan::{
     resolve,
 };
 use dashmap::DashMap;
+use futures::FutureExt;
 use kube::{
     Client,
     core::DeserializeGuard,
@@ -34,7 +36,8 @@ pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
 pub(crate) use watch::start;
 pub use written::Written;
 
-use crate::queue::Queue;
+/// Wakes workloads.
+pub type Queue = workers::Queue<WorkloadKey>;
 
 /// A workload as stored: one that cannot be read is kept as its error, so that it cannot stall the watch.
 pub type StoredWorkload = DeserializeGuard<ElasticWorkload>;
@@ -91,6 +94,12 @@ impl Stores {
             return Err(Invalid::ClassUnreadable { name: name.clone(), message: message.clone() });
         }
         resolve(workload, self.classes.get(&ObjectRef::new(name)).as_deref())
+    }
+
+    /// Whether everything has been listed once.
+    #[must_use]
+    pub fn listed(&self) -> bool {
+        self.ready().now_or_never().is_some()
     }
 
     /// Whether pods can be resized, as far as known.

@@ -4,6 +4,7 @@
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
+use catamaran_controller::supervise::Tasks;
 use catamaran_crds::{
     WorkloadClass, WorkloadClassSpec,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
@@ -32,8 +33,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Crashes, Index, Pods, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, pods, resize};
-use crate::queue::Queue;
+use super::{Crashes, Index, Pods, Queue, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, pods, resize};
 
 /// How long an absent kind is left alone before it is looked for again.
 const ABSENT_PAUSE: Duration = Duration::from_secs(3);
@@ -41,8 +41,8 @@ const ABSENT_PAUSE: Duration = Duration::from_secs(3);
 /// The longest pause of a watch that fails.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Starts all watches; they end with the runtime.
-pub(crate) fn start(source: &Source) -> Stores {
+/// Starts all watches.
+pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
     let (workloads, workloads_writer) = reflector::store();
     let (classes, classes_writer) = reflector::store();
     let (kubevirt_writer, kubevirt) = watch::channel(None);
@@ -61,13 +61,21 @@ pub(crate) fn start(source: &Source) -> Stores {
         kubevirt,
         resize,
     };
-    tokio::spawn(resize::find_out(source.client.clone(), resize_writer));
-    tokio::spawn(watch_workloads(source.api(), workloads_writer, stores.written.clone(), source.queue.clone()));
-    tokio::spawn(watch_classes(Api::all(source.client.clone()), classes_writer, stores.clone(), source.queue.clone()));
-    tokio::spawn(watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), source.queue.clone()));
-    tokio::spawn(watch_children(source.api::<Service>(), stores.services.clone(), source.queue.clone()));
-    tokio::spawn(watch_pods(source.api(), stores.pods.clone(), source.queue.clone()));
-    tokio::spawn(watch_kubevirt(source.api(), source.api(), stores.clone(), source.queue.clone(), kubevirt_writer));
+    let queue = || source.queue.clone();
+    tasks.spawn_once("look for pods/resize", resize::find_out(source.client.clone(), resize_writer));
+    tasks.spawn(
+        "watch of ElasticWorkloads",
+        watch_workloads(source.api(), workloads_writer, stores.written.clone(), queue()),
+    );
+    let classes = Api::all(source.client.clone());
+    tasks.spawn("watch of WorkloadClasses", watch_classes(classes, classes_writer, stores.clone(), queue()));
+    let sets = watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), queue());
+    tasks.spawn("watch of ReplicaSets", sets);
+    let services = watch_children(source.api::<Service>(), stores.services.clone(), queue());
+    tasks.spawn("watch of Services", services);
+    tasks.spawn("watch of Pods", watch_pods(source.api(), stores.pods.clone(), queue()));
+    let kubevirt = watch_kubevirt(source.api(), source.api(), stores.clone(), queue(), kubevirt_writer);
+    tasks.spawn("watches of KubeVirt's kinds", kubevirt);
     stores
 }
 
@@ -124,7 +132,7 @@ async fn watch_workloads(
             Event::Delete(workload) => {
                 let key = WorkloadKey::of_workload(workload);
                 written.forget(&key);
-                queue.gone(&key);
+                queue.wake_now(key);
             }
             Event::InitDone => {
                 queue.wake_all(writer.as_reader().state().iter().map(|w| WorkloadKey::of_workload(w.as_ref())))

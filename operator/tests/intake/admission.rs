@@ -161,6 +161,6 @@ async fn open_streams_are_ended_when_the_intake_stops() -> Result<()> {
     ground.stop.cancel();
     assert_eq!(stream.end().await?.code(), Code::Unavailable);
     drop(stream);
-    soon("the intake stops", ground.serving).await???;
+    soon("the intake stops", ground.serving).await??;
     Ok(())
 }

@@ -60,6 +60,23 @@ async fn an_unknown_authority_is_not_trusted() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_bad_certificate_at_the_start_is_tried_again() -> Result<()> {
+    let timing = Timing { certificate: Duration::from_millis(50), ..Timing::default() };
+    let ground = Ground::start(Differences { timing, broken_certificate: true, ..Differences::default() }).await?;
+    eventually("the error is counted, more than once", || {
+        (ground.metric("usage_certificate_reads_total{outcome=\"Failure\"}") > 1.0).then_some(())
+    })
+    .await?;
+    assert_eq!(ground.metric("usage_certificate_in_use"), 0.0);
+    let authority = Authority::new()?;
+    authority.sign(&ground.files)?;
+    std::fs::write(&ground.ca_file, authority.certificate())?;
+    eventually("it is used", || (ground.metric("usage_certificate_in_use") > 0.0).then_some(())).await?;
+    ground.connect().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_new_certificate_is_used_without_a_restart() -> Result<()> {
     let timing = Timing { certificate: Duration::from_millis(50), ..Timing::default() };
     let ground = Ground::start(Differences { timing, ..Differences::default() }).await?;

@@ -18,7 +18,7 @@ use catamaran_operator::intake::{
     serve,
     settings::{Account, Timing},
     store::{Keep, UsageStore},
-    tls::{CertificateError, CertificateFiles},
+    tls::CertificateFiles,
 };
 use catamaran_protocol::stream::{
     Counters,
@@ -221,7 +221,7 @@ pub struct Ground {
     pub files: CertificateFiles,
     pub ca_file: PathBuf,
     pub stop: CancellationToken,
-    pub serving: JoinHandle<Result<(), CertificateError>>,
+    pub serving: JoinHandle<()>,
     registry: Registry,
     folder: tempfile::TempDir,
     _company: Company,
@@ -232,13 +232,21 @@ pub struct Differences {
     pub keep: Keep,
     pub timing: Timing,
     pub max_streams: u32,
+    /// The file of the certificate holds none at the start.
+    pub broken_certificate: bool,
     /// Who is told of usage, in place of `seen`.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl Default for Differences {
     fn default() -> Self {
-        Self { keep: Keep::default(), timing: Timing::default(), max_streams: 5000, observer: None }
+        Self {
+            keep: Keep::default(),
+            timing: Timing::default(),
+            max_streams: 5000,
+            broken_certificate: false,
+            observer: None,
+        }
     }
 }
 
@@ -264,6 +272,9 @@ impl Ground {
         let authority = Authority::new()?;
         authority.sign(&files)?;
         std::fs::write(file("ca.crt"), authority.certificate())?;
+        if differences.broken_certificate {
+            std::fs::write(&files.certificate, "not a certificate")?;
+        }
         let mut registry = Registry::default();
         let (tokens, pods, seen) = (Tokens::default(), Pods::default(), Seen::default());
         let store = UsageStore::new(differences.keep);

@@ -1,0 +1,149 @@
+//! Who may write: a coordination.k8s.io Lease, by the rules of client-go's leader election.
+//!
+//! Every change of the lease carries the resourceVersion that it was decided on, so of two that reach for it one gets a
+//! conflict. Expiry is judged by this process's own monotonic clock since the lease was last seen to change, so clocks of nodes
+//! need not agree. A leader that cannot renew stops well before another may take over (docs/adr/0003 says why no crate is used).
+//!
+//! The lease is kept by a thread of its own, with its own runtime and connection: nothing that the rest of the process computes
+//! or waits for can cost it.
+//!
+//! - `candidate`: the rules
+//! - `times`: how long each step may take
+//! - [`Tenure`]: until when this process may write, asked before each write
+//! - [`Contact`]: whether the API server answers at all
+
+mod candidate;
+mod contact;
+mod tenure;
+mod times;
+
+use std::{io, thread, time::Duration};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use candidate::Candidate;
+pub use contact::Contact;
+pub use tenure::{NotLeading, Tenure};
+
+/// What is elected, and who takes part.
+pub struct Election {
+    /// How the API server is reached.
+    pub config: kube::Config,
+    /// The namespace of the Lease.
+    pub namespace: String,
+    /// The name of the Lease.
+    pub name: String,
+    /// This process; no other has or had the same.
+    pub identity: String,
+    /// For how long a lease holds after each renewal; whole seconds.
+    pub duration: Duration,
+}
+
+/// The lease was lost, or could not be renewed in time.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Lost {
+    /// Somebody else holds it.
+    #[error("the lease is held by {0}")]
+    Taken(String),
+    /// The API server did not take the renewal in time.
+    #[error("the lease could not be renewed in time: {0}")]
+    NotRenewed(String),
+    /// What kept it ended.
+    #[error("the thread of the lease ended")]
+    ThreadEnded,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Standby,
+    Leading,
+    Lost(Lost),
+}
+
+/// This process's part in an election.
+pub struct LeaderLease {
+    phase: watch::Receiver<Phase>,
+    tenure: Tenure,
+    contact: Contact,
+    stop: CancellationToken,
+}
+
+impl Drop for LeaderLease {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl LeaderLease {
+    /// Starts to take part, on a thread of its own.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be started.
+    pub fn start(election: Election) -> io::Result<Self> {
+        let (phase, seen) = watch::channel(Phase::Standby);
+        let (tenure, contact, stop) = (Tenure::default(), Contact::new(), CancellationToken::new());
+        let candidate = Candidate::new(election, tenure.clone(), contact.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let stopped = stop.clone();
+        thread::Builder::new()
+            .name("lease".to_owned())
+            .spawn(move || runtime.block_on(take_part(candidate, phase, stopped)))?;
+        Ok(Self { phase: seen, tenure, contact, stop })
+    }
+
+    /// Until when this process may write.
+    #[must_use]
+    pub fn tenure(&self) -> Tenure {
+        self.tenure.clone()
+    }
+
+    /// Whether the API server answers.
+    #[must_use]
+    pub fn contact(&self) -> Contact {
+        self.contact.clone()
+    }
+
+    /// Waits until this process holds the lease.
+    ///
+    /// # Errors
+    /// When it cannot any more.
+    pub async fn acquired(&mut self) -> Result<(), Lost> {
+        let phase = self.phase.wait_for(|phase| !matches!(phase, Phase::Standby)).await;
+        match phase.as_deref() {
+            Ok(Phase::Leading) => Ok(()),
+            Ok(Phase::Lost(lost)) => Err(lost.clone()),
+            Ok(Phase::Standby) | Err(_) => Err(Lost::ThreadEnded),
+        }
+    }
+
+    /// Waits until the lease is lost.
+    pub async fn lost(&mut self) -> Lost {
+        match self.phase.wait_for(|phase| matches!(phase, Phase::Lost(_))).await.as_deref() {
+            Ok(Phase::Lost(lost)) => lost.clone(),
+            Ok(Phase::Standby | Phase::Leading) | Err(_) => Lost::ThreadEnded,
+        }
+    }
+
+    /// Gives the lease up, so that a standby takes over at once. Nothing is written after it.
+    pub async fn release(mut self) {
+        self.stop.cancel();
+        // The thread ends when it is done, and with it the sender.
+        while self.phase.changed().await.is_ok() {}
+    }
+}
+
+async fn take_part(mut candidate: Candidate, phase: watch::Sender<Phase>, stop: CancellationToken) {
+    let lost = async {
+        candidate.acquire().await;
+        phase.send_replace(Phase::Leading);
+        candidate.keep().await
+    };
+    let lost = tokio::select! {
+        lost = lost => lost,
+        () = stop.cancelled() => return candidate.release().await,
+    };
+    phase.send_replace(Phase::Lost(lost));
+    // Whoever waits for it reads it before the sender goes.
+    stop.cancelled().await;
+}

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use super::{
     activation::{self, Demand},
     condition::{Change, Condition, ConditionType, ScaledToZero, set},
-    decision::{Bound, Decision, Hold, Idle, LostMetrics, MetricReport, Step},
-    history::History,
+    decision::{Bound, Decision, Hold, Idle, LostMetrics, MetricReport, Step, Target},
+    history::{History, Used},
     pods::Pod,
-    policy::{FromZero, Mode, Policy},
+    policy::{FromZero, Metric, Mode, Policy},
     proposal::{Context, propose},
     samples::{NoSamples, Samples},
     schedule::Bounds,
@@ -33,6 +33,8 @@ pub struct Observed<'a> {
     pub pods: &'a [&'a Pod],
     /// What the sources answer, in the order of the policy's metrics. A metric beyond the end of the list has no answer.
     pub samples: &'a [Result<Samples, NoSamples>],
+    /// When each of them was taken. One of which that is not known (or beyond the end of the list) is taken for a new one.
+    pub taken: &'a [Option<Timestamp>],
     /// Whether the condition ScaledToZero is True.
     pub scaled_to_zero: bool,
 }
@@ -53,6 +55,7 @@ pub fn decide(policy: &Policy, observed: &Observed<'_>, history: &History, now: 
         recommendation: None,
         resumed_from: None,
         lost: LostMetrics::NotAsked,
+        used: Vec::new(),
     };
     let mut run = Run { policy, observed, history, now, min: lowest(policy, observed.bounds), decision };
     run.decide();
@@ -184,12 +187,8 @@ impl Run<'_> {
             settings: &self.policy.settings,
             now: self.now,
         };
-        let no_answer = Err(NoSamples("the source was not asked".to_owned()));
-        let reports = self.policy.metrics.iter().enumerate().map(|(index, metric)| {
-            let samples = self.observed.samples.get(index).unwrap_or(&no_answer);
-            MetricReport::new(metric, propose(&context, metric, samples))
-        });
-        self.decision.metrics = reports.collect();
+        let metrics = self.policy.metrics.iter().enumerate();
+        self.decision.metrics = metrics.map(|(index, metric)| self.report(&context, index, metric)).collect();
         let failures = self.decision.metrics.iter().filter(|report| report.outcome.is_err()).count();
         if failures == self.decision.metrics.len() {
             return self.without_metrics();
@@ -204,6 +203,23 @@ impl Run<'_> {
         self.set(ConditionType::ScalingActive, true, "ValidMetricFound", "the count was computed from the metrics");
         self.decision.recommendation = Some(replicas.max(0));
         Some(Asked { replicas: replicas.max(0), demand })
+    }
+
+    /// What a metric asks for. A ratio is applied to the count once for each sample.
+    fn report(&mut self, context: &Context<'_>, index: usize, metric: &Metric) -> MetricReport {
+        let no_answer = Err(NoSamples("the source was not asked".to_owned()));
+        let samples = self.observed.samples.get(index).unwrap_or(&no_answer);
+        let mut report = MetricReport::new(metric, propose(context, metric, samples));
+        let taken = self.observed.taken.get(index).copied().flatten();
+        if let (Some(target @ Target::Value(_)), Some(taken), Ok(proposal)) =
+            (report.target, taken, &mut report.outcome)
+        {
+            if let Some(used) = self.history.used(&report.name, target, taken) {
+                *proposal = used.proposal;
+            }
+            self.decision.used.push(Used { metric: report.name.clone(), target, taken, proposal: *proposal });
+        }
+        report
     }
 
     /// Whether only schedules could wake the workload, and none asks for replicas now. What its pods use does not matter then.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     behavior::{Direction, LimitedBy},
     condition::{Change, ScaledToZero},
+    history::Used,
     policy::{Kind, Metric, Mode, Resource, ResourceTarget, ValueTarget},
     proposal::{MetricError, Proposal},
     schedule::Bounds,
@@ -39,6 +40,8 @@ pub struct Decision {
     pub resumed_from: Option<i32>,
     /// Whether any metric has answered.
     pub lost: LostMetrics,
+    /// What the samples of ratios came to. The history keeps it.
+    pub(super) used: Vec<Used>,
 }
 
 impl Decision {

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     arithmetic::{later, seconds_before},
-    decision::{Decision, LostMetrics},
+    decision::{Decision, LostMetrics, Target},
     policy::Policy,
+    proposal::Proposal,
 };
 
 /// The memory of one workload's autoscaling.
@@ -38,6 +39,23 @@ pub struct History {
     /// Since when no metric has answered; `None` while one does.
     #[serde(default)]
     pub(super) lost_since: Option<Timestamp>,
+    /// What the samples of ratios were used for. Not stored: a process that starts anew has new samples.
+    #[serde(skip)]
+    used: Vec<Used>,
+}
+
+/// A sample of a metric whose proposal is a ratio times the count, and what it came to when it was first looked at.
+///
+/// A value of something outside does not fall when replicas are added, only when it is measured again. The HPA looks at each
+/// sample about once, as it decides as often as it measures; a decision is made here whenever any metric has news, and a ratio
+/// that is applied twice would multiply the count twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Used {
+    pub(super) metric: String,
+    pub(super) target: Target,
+    /// When the sample was taken.
+    pub(super) taken: Timestamp,
+    pub(super) proposal: Proposal,
 }
 
 /// What the metrics alone asked for at some time: neither stabilized nor limited.
@@ -143,6 +161,14 @@ impl History {
             LostMetrics::None => self.lost_since = None,
             LostMetrics::Since(since) => self.lost_since = Some(since),
         }
+        if decision.lost != LostMetrics::NotAsked {
+            self.used.clone_from(&decision.used);
+        }
+    }
+
+    /// What a sample came to, if it was used before.
+    pub(super) fn used(&self, metric: &str, target: Target, taken: Timestamp) -> Option<&Used> {
+        self.used.iter().find(|used| used.taken == taken && used.target == target && used.metric == metric)
     }
 
     /// Notes that the count of a decision was written. Only then does it use up what the rate policies allow.

@@ -2,14 +2,15 @@
 
 use std::fmt::Debug;
 
+use catamaran_autoscale::Decision;
 use catamaran_crds::{
     ElasticWorkload, ElasticWorkloadStatus, Hull,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
     names::FIELD_MANAGER,
 };
 use catamaran_plan::{
-    Action, Goal, Problem, SetReference,
-    facts::RefusedResize,
+    Action, Goal, Plan, Problem, SetReference, Step,
+    facts::{RefusedResize, Scaled},
     objects::{self, SetObject},
     plan::set_kind,
 };
@@ -42,6 +43,87 @@ pub struct Writer {
     client: Client,
     stores: Stores,
     metrics: Metrics,
+}
+
+/// At most so many steps are carried out in one pass: the next pass goes on, after other workloads had their turn.
+const MOST_STEPS: usize = 100;
+
+/// What became of the steps of a plan. [`Writer::apply`] alone makes one, so nothing can be recorded that was not carried out.
+#[derive(Debug, Default)]
+pub struct Applied {
+    count: Option<Decision>,
+    missed_count: bool,
+    failures: Vec<Failure>,
+    left: usize,
+}
+
+impl Applied {
+    /// The decision whose count is written by now, if it changes the count.
+    #[must_use]
+    pub fn count(&self) -> Option<&Decision> {
+        self.count.as_ref()
+    }
+
+    /// Whether a decision changes the count, and that could not be written.
+    #[must_use]
+    pub fn missed_count(&self) -> bool {
+        self.missed_count
+    }
+
+    /// The writes that failed.
+    #[must_use]
+    pub fn failures(&self) -> &[Failure] {
+        &self.failures
+    }
+
+    /// How many steps were left for the next pass.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
+    }
+}
+
+/// The way through the steps of a plan: what fails holds up only what needs it.
+struct Course<'a> {
+    steps: std::slice::Iter<'a, Step>,
+    left: &'a [Step],
+    undone: Vec<&'a Action>,
+    failures: Vec<Failure>,
+}
+
+impl<'a> Course<'a> {
+    fn of(steps: &'a [Step]) -> Self {
+        let (now, left) = steps.split_at(steps.len().min(MOST_STEPS));
+        Self { steps: now.iter(), left, undone: Vec::new(), failures: Vec::new() }
+    }
+
+    /// The next step to carry out.
+    fn next(&mut self) -> Option<&'a Step> {
+        loop {
+            let step = self.steps.next()?;
+            if !self.undone.iter().any(|earlier| step.action.needs(earlier)) {
+                return Some(step);
+            }
+            self.undone.push(&step.action);
+        }
+    }
+
+    fn failed(&mut self, step: &'a Step, failure: Failure) {
+        self.failures.push(failure);
+        self.undone.push(&step.action);
+    }
+
+    fn end(self, scaled: Option<&Scaled>) -> Applied {
+        let left = self.left.iter().map(|step| &step.action);
+        let missed = self.undone.into_iter().chain(left).any(Action::brings_count);
+        let count = scaled.map(|scaled| &scaled.decision).filter(|decision| decision.write().is_some());
+        Applied {
+            count: count.filter(|_| !missed).cloned(),
+            missed_count: missed && count.is_some(),
+            failures: self.failures,
+            left: self.left.len(),
+        }
+    }
 }
 
 /// Why a write did not happen.
@@ -90,6 +172,24 @@ impl Failure {
             Self::Transient { .. } => "transient",
         }
     }
+
+    /// As it is reported in the status, with the API server's own words where it answered.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(problem) => problem.clone(),
+            Self::Conflict { object } => {
+                Problem::WriteFailing { object: object.clone(), message: "it changes all the time".to_owned() }
+            }
+            Self::Transient { object, source } => {
+                let message = match source {
+                    kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+                    error => error.to_string(),
+                };
+                Problem::WriteFailing { object: object.clone(), message }
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -99,11 +199,24 @@ impl Writer {
         Self { client, stores, metrics }
     }
 
+    /// Carries out the steps of a plan, as far as they go: what fails holds up only what needs it.
+    pub async fn apply(&self, desired: &Goal, plan: &Plan, scaled: Option<&Scaled>) -> Applied {
+        let mut course = Course::of(&plan.steps);
+        while let Some(step) = course.next() {
+            tracing::info!(%step, "writing");
+            if let Err(failure) = self.carry_out(desired, &step.action).await {
+                self.metrics.failed(failure.class());
+                course.failed(step, failure);
+            }
+        }
+        course.end(scaled)
+    }
+
     /// Carries out one action.
     ///
     /// # Errors
     /// See [`Failure`]; nothing is retried here.
-    pub async fn carry_out(&self, desired: &Goal, action: &Action) -> Result<(), Failure> {
+    async fn carry_out(&self, desired: &Goal, action: &Action) -> Result<(), Failure> {
         match action {
             Action::CreateSet(set) => match objects::replica_set(desired, set) {
                 SetObject::ReplicaSet(object) => {
@@ -355,4 +468,130 @@ fn of_a_pod(name: &str, answer: kube::Result<()>) -> Result<bool, Failure> {
 
 fn describe<K: Resource<DynamicType = ()>>(name: &str) -> String {
     format!("{} {name}", K::kind(&()))
+}
+
+#[cfg(test)]
+mod tests {
+    use catamaran_plan::{
+        SetUpdate,
+        plan::{Reason, SetQuota},
+    };
+
+    use catamaran_autoscale::decide;
+
+    use super::*;
+
+    fn step(action: Action) -> Step {
+        Step { action, why: Reason::Notes }
+    }
+
+    fn update(name: &str, replicas: Option<u32>) -> SetUpdate {
+        let (name, uid, resource_version) = (name.to_owned(), name.to_owned(), "1".to_owned());
+        let set = SetReference { hull: Hull::Container, name, uid, resource_version };
+        SetUpdate { replicas, ..SetUpdate::none(set) }
+    }
+
+    fn scale(name: &str) -> Step {
+        step(Action::UpdateSet(Box::new(update(name, Some(2)))))
+    }
+
+    fn quota(name: &str) -> Step {
+        let quota = SetQuota { container: "main".to_owned(), resources: None, annotation: Some(None), lone: false };
+        step(Action::UpdateSet(Box::new(SetUpdate { quota: Some(quota), ..update(name, None) })))
+    }
+
+    fn annotate(pod: &str) -> Step {
+        step(Action::AnnotatePod { name: pod.to_owned(), uid: pod.to_owned(), annotation: None })
+    }
+
+    fn resize(pod: &str) -> Step {
+        let (name, uid, container) = (pod.to_owned(), pod.to_owned(), "main".to_owned());
+        step(Action::ResizePod { name, uid, container, quota: Default::default() })
+    }
+
+    fn service() -> Step {
+        step(Action::DeleteService { uid: "service".to_owned() })
+    }
+
+    fn scaled() -> Scaled {
+        let policy = policy();
+        let bounds = catamaran_autoscale::Bounds::fixed(2, 5);
+        let observed = decide::Observed {
+            replicas: 1,
+            status_replicas: 1,
+            bounds: &bounds,
+            pods: &[],
+            samples: &[],
+            taken: &[],
+            scaled_to_zero: false,
+        };
+        let history = catamaran_autoscale::History::default();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        Scaled { decision: catamaran_autoscale::decide(&policy, &observed, &history, now), history }
+    }
+
+    fn policy() -> catamaran_autoscale::Policy {
+        let scaling = serde_json::from_value(json!({"minReplicas": 2, "maxReplicas": 5, "metrics": [
+            {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}]}));
+        let scaling = scaling.expect("a scaling");
+        catamaran_plan::goal::scaling::resolve(&scaling, Default::default()).expect("it makes sense")
+    }
+
+    /// Carries out steps of which some fail, each in its way; which ones were tried, and what came of it.
+    fn play(steps: &[Step], failing: &[(usize, u16)]) -> (Vec<usize>, Applied) {
+        let (mut tried, mut course) = (Vec::new(), Course::of(steps));
+        while let Some(step) = course.next() {
+            let index = steps.iter().position(|other| std::ptr::eq(other, step)).expect("one of them");
+            tried.push(index);
+            if let Some((_, code)) = failing.iter().find(|(failing, _)| *failing == index) {
+                let status = kube::core::Status::failure("webhook denies it", "InternalError").with_code(*code);
+                course.failed(step, Failure::of("X x".to_owned(), kube::Error::Api(status.boxed())));
+            }
+        }
+        let applied = course.end(Some(&scaled()));
+        (tried, applied)
+    }
+
+    #[test]
+    fn a_failed_step_holds_up_only_what_needs_it() {
+        let (tried, applied) = play(&[scale("a"), scale("b"), service()], &[(0, 500)]);
+        assert_eq!((tried.as_slice(), applied.failures().len()), ([0, 1, 2].as_slice(), 1));
+        assert!(applied.missed_count() && applied.count().is_none(), "one of the sets was not scaled");
+
+        let (tried, applied) = play(&[scale("a"), service()], &[(1, 503)]);
+        assert_eq!((tried.as_slice(), applied.missed_count()), ([0, 1].as_slice(), false));
+        assert_eq!(applied.count().and_then(Decision::write), Some(2), "a Service does not matter to the count");
+
+        for code in [409, 422, 429, 500, 504] {
+            let steps = [quota("a"), annotate("p"), resize("p"), service()];
+            let (tried, _) = play(&steps, &[(0, code)]);
+            assert_eq!(tried, [0, 3], "no pod has a quota before its template");
+            let steps = [annotate("p"), resize("p"), annotate("q"), resize("q")];
+            let (tried, applied) = play(&steps, &[(0, code)]);
+            assert_eq!(tried, [0, 2, 3], "the burst of p was not lowered");
+            assert_eq!(applied.failures().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_pass_carries_out_a_hundred_steps_at_most() {
+        let mut steps: Vec<Step> = (0..250).map(|index| annotate(&index.to_string())).collect();
+        let (tried, applied) = play(&steps, &[]);
+        assert_eq!((tried.len(), applied.left(), applied.count().is_some()), (100, 150, true));
+        steps.push(scale("a"));
+        let (_, applied) = play(&steps, &[]);
+        assert!(applied.missed_count(), "what brings the count is still to come");
+    }
+
+    #[test]
+    fn the_words_of_the_api_server_are_reported() {
+        let of = |code: u16| {
+            let status = kube::core::Status::failure("failed calling webhook", "InternalError").with_code(code);
+            Failure::of("ReplicaSet web-1".to_owned(), kube::Error::Api(status.boxed())).problem()
+        };
+        assert_eq!((of(403).reason(), of(500).reason(), of(504).reason()), ("Refused", "WriteFailing", "WriteFailing"));
+        for code in [400, 403, 408, 422, 429, 500, 503, 504] {
+            assert!(of(code).message().contains("failed calling webhook"), "{}", of(code).message());
+        }
+    }
 }

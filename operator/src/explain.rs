@@ -188,6 +188,7 @@ mod tests {
             bounds: &bounds,
             pods: &[],
             samples: &[],
+            taken: &[],
             scaled_to_zero: false,
         };
         let history = History::new(1, now());

@@ -11,13 +11,16 @@ use catamaran_controller::{
     workers::{Again, Broken, Passes},
 };
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
-use catamaran_plan::{Invalid, Plan, plan, plan_invalid, status};
+use catamaran_plan::{
+    Facts, Invalid, Plan, Problem, plan, plan_invalid,
+    status::{self, Progress},
+};
 use jiff::Timestamp;
 use kube::Resource;
 use tracing::Instrument;
 
 use crate::{
-    apply::{Failure, Writer},
+    apply::{Applied, Failure, Writer},
     autoscaler::Autoscaler,
     events::Announcer,
     findings::Findings,
@@ -29,6 +32,15 @@ use crate::{
 
 /// How soon a plan that met a conflict is made again: the other write is on its way by the watch.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+
+/// How often in a row that is done, before a conflict is taken for a failure like others.
+const CONFLICTS: u32 = 5;
+
+/// Writes that fail for so long are reported in the status: what is over sooner is nobody's concern.
+const REPORTED_AFTER: Duration = Duration::from_secs(1);
+
+/// Those that fail for so long are reported as a workload that does not go on by itself.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// The longest pause that a server may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
@@ -52,8 +64,29 @@ pub struct Context {
     pub autoscaler: Autoscaler,
     /// What agents found at pods.
     pub findings: Findings,
-    /// Passes that failed since the last good one, of workloads that have any.
-    failures: Mutex<HashMap<WorkloadKey, u32>>,
+    /// Of workloads whose last pass failed.
+    failures: Mutex<HashMap<WorkloadKey, Failing>>,
+}
+
+/// Passes of a workload that failed since the last good one.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    passes: u32,
+    since: Instant,
+}
+
+impl Failing {
+    fn pause_after(self, failure: &Failure) -> Duration {
+        match failure {
+            Failure::Conflict { .. } if self.passes <= CONFLICTS => AFTER_CONFLICT,
+            Failure::Conflict { .. } => backoff(Duration::from_millis(500), self.passes, Duration::from_secs(30)),
+            Failure::Transient { source, .. } => {
+                let ours = backoff(Duration::from_millis(500), self.passes, Duration::from_secs(30));
+                retry_after_answer(source).map_or(ours, |asked| asked.clamp(ours, LONGEST_ASKED))
+            }
+            Failure::Refused(_) => backoff(Duration::from_secs(5), self.passes, Duration::from_secs(300)),
+        }
+    }
 }
 
 impl Context {
@@ -80,19 +113,19 @@ impl Context {
             return;
         };
         self.metrics.failed(failure.class());
-        let failures = self.failed_again(key);
+        let failing = self.failed_again(key, Instant::now());
         let [first, longest] = AFTER_ORPHANS;
-        let pause = backoff(first, failures, longest);
+        let pause = backoff(first, failing.passes, longest);
         tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "orphans are not let go yet");
         self.queue.wake_after(key.clone(), pause);
     }
 
-    /// Counts a failed pass; how many there were since the last good one.
-    fn failed_again(&self, key: &WorkloadKey) -> u32 {
+    /// Counts a failed pass, which began then.
+    fn failed_again(&self, key: &WorkloadKey, began: Instant) -> Failing {
         let mut failures = self.failures();
-        let count = failures.entry(key.clone()).or_default();
-        *count = count.saturating_add(1);
-        *count
+        let failing = failures.entry(key.clone()).or_insert(Failing { passes: 0, since: began });
+        failing.passes = failing.passes.saturating_add(1);
+        *failing
     }
 
     /// A pass went well.
@@ -100,7 +133,7 @@ impl Context {
         self.failures().remove(key);
     }
 
-    fn failures(&self) -> MutexGuard<'_, HashMap<WorkloadKey, u32>> {
+    fn failures(&self) -> MutexGuard<'_, HashMap<WorkloadKey, Failing>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,12 +164,17 @@ impl Passes<WorkloadKey> for Context {
 async fn reconcile(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Again, Failure> {
     let started = Instant::now();
     let span = tracing::info_span!("reconcile", namespace = key.namespace, name = key.name);
-    let outcome = pass(stored, context, key).instrument(span).await;
+    let outcome = pass(stored, context, key, started).instrument(span).await;
     context.metrics.reconciled(started.elapsed());
     outcome
 }
 
-async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> Result<Again, Failure> {
+async fn pass(
+    stored: &StoredWorkload,
+    context: &Context,
+    key: &WorkloadKey,
+    started: Instant,
+) -> Result<Again, Failure> {
     if stored.meta().deletion_timestamp.is_some() {
         // The garbage collector takes the children, or leaves them, as whoever deleted it asked.
         let_go(&context.stores, &context.writer, key).await?;
@@ -169,41 +207,100 @@ async fn pass(stored: &StoredWorkload, context: &Context, key: &WorkloadKey) -> 
     };
     let agents = Agents { autoscaler: &context.autoscaler, findings: &context.findings };
     add_pods(&mut observed, &context.stores, key, agents, desired.scaling.is_some());
-    let mut plan = plan(&desired, &observed);
-    let mut refused = None;
-    for step in &plan.steps {
-        tracing::info!(%step, "writing");
-        match context.writer.carry_out(&desired, &step.action).await {
-            Ok(()) => {}
-            // The rest may still be right: a Service does not wait for a replica set.
-            Err(Failure::Refused(problem)) => {
-                context.metrics.failed("refused");
-                refused.get_or_insert(problem);
-            }
-            Err(failure @ (Failure::Conflict { .. } | Failure::Transient { .. })) => return Err(failure),
-        }
+    let plan = plan(&desired, &observed);
+    let applied = context.writer.apply(&desired, &plan, observed.scaling.as_ref()).await;
+    context.autoscaler.written(key, &applied);
+    record(context, key, &workload, &observed, plan, applied, started).await
+}
+
+/// Puts into the status what a plan came to; when to look again.
+async fn record(
+    context: &Context,
+    key: &WorkloadKey,
+    workload: &ElasticWorkload,
+    observed: &Facts,
+    mut plan: Plan,
+    applied: Applied,
+    started: Instant,
+) -> Result<Again, Failure> {
+    let (previous, now) = (&observed.status, observed.now);
+    let failing = (!applied.failures().is_empty()).then(|| context.failed_again(key, started));
+    let verdict = failing.map_or(Verdict::Done, |failing| Verdict::of(applied.failures(), failing));
+    if let Verdict::Again = verdict {
+        return Ok(Again::After(AFTER_CONFLICT));
     }
-    if let (Some(scaled), None) = (&observed.scaling, &refused) {
-        context.autoscaler.written(key, scaled);
+    if applied.missed_count() {
+        plan.status = status::undecided(plan.status, previous);
     }
-    if let Some(problem) = &refused {
-        plan.status = status::with_refusal(plan.status, &status, problem, now);
-        plan.announcements = status::announcements(&status, &plan.status);
+    if let Verdict::Report { problem, stopped, pause: _ } = &verdict {
+        let progress = if *stopped { Progress::Stopped { problem } } else { Progress::Retrying { problem } };
+        plan.status = status::with_problem(plan.status, previous, &progress, now);
     }
+    plan.announcements = status::announcements(previous, &plan.status);
     let requeue_at = plan.requeue_at;
-    finish(context, key, &workload, &status, plan).await?;
+    finish(context, key, workload, previous, plan).await?;
     let again = requeue_at.map(|at| until(at, now));
-    Ok(match (refused, again) {
-        (Some(_), again) => {
-            let pause = backoff(Duration::from_secs(5), context.failed_again(key), Duration::from_secs(300));
+    let soonest = |pause: Duration| Again::After(again.map_or(pause, |again| again.min(pause)));
+    Ok(match verdict {
+        Verdict::Again => Again::After(AFTER_CONFLICT),
+        Verdict::Report { pause, .. } | Verdict::Retry { pause } => {
             context.autoscaler.refused(key, pause);
-            Again::After(again.map_or(pause, |again| again.min(pause)))
+            soonest(pause)
         }
-        (None, again) => {
+        Verdict::Done if applied.left() > 0 => {
+            context.succeeded(key);
+            Again::After(Duration::ZERO)
+        }
+        Verdict::Done => {
             context.succeeded(key);
             again.map_or(Again::OnChange, Again::After)
         }
     })
+}
+
+/// What failed writes of a pass mean.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    /// There were none.
+    Done,
+    /// The view is out of date; what is newer is on its way.
+    Again,
+    /// It may be over in a moment.
+    Retry {
+        /// When it is tried again.
+        pause: Duration,
+    },
+    /// The user has to know.
+    Report {
+        /// What is wrong.
+        problem: Problem,
+        /// Whether it is over by itself hardly.
+        stopped: bool,
+        /// When it is tried again.
+        pause: Duration,
+    },
+}
+
+impl Verdict {
+    fn of(failures: &[Failure], failing: Failing) -> Self {
+        let refused = failures.iter().find(|failure| matches!(failure, Failure::Refused(_)));
+        let transient = failures.iter().find(|failure| matches!(failure, Failure::Transient { .. }));
+        match (refused, transient.or(failures.first())) {
+            (Some(failure), _) => {
+                Self::Report { problem: failure.problem(), stopped: true, pause: failing.pause_after(failure) }
+            }
+            (None, None) => Self::Done,
+            (None, Some(Failure::Conflict { .. })) if failing.passes <= CONFLICTS => Self::Again,
+            (None, Some(failure)) if failing.since.elapsed() < REPORTED_AFTER => {
+                Self::Retry { pause: failing.pause_after(failure) }
+            }
+            (None, Some(failure)) => Self::Report {
+                problem: failure.problem(),
+                stopped: failing.since.elapsed() >= STALLED_AFTER,
+                pause: failing.pause_after(failure),
+            },
+        }
+    }
 }
 
 /// Writes the status if it differs from what is there, and tells what is new.
@@ -230,19 +327,10 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(20)
 }
 
-/// When a failed reconcile is tried again: a conflict at once, other failures after a pause that doubles.
+/// When a reconcile whose status could not be written is tried again: a conflict at once, other failures after a pause that doubles.
 fn retry_after(context: &Context, key: &WorkloadKey, failure: &Failure) -> Again {
     context.metrics.failed(failure.class());
-    let failures = context.failed_again(key);
-    let pause = match failure {
-        Failure::Conflict { .. } if failures <= 5 => AFTER_CONFLICT,
-        Failure::Conflict { .. } => backoff(Duration::from_millis(500), failures, Duration::from_secs(30)),
-        Failure::Transient { source, .. } => {
-            let ours = backoff(Duration::from_millis(500), failures, Duration::from_secs(30));
-            retry_after_answer(source).map_or(ours, |asked| asked.clamp(ours, LONGEST_ASKED))
-        }
-        Failure::Refused(_) => backoff(Duration::from_secs(5), failures, Duration::from_secs(300)),
-    };
+    let pause = context.failed_again(key, Instant::now()).pause_after(failure);
     match failure {
         Failure::Conflict { .. } => {
             tracing::debug!(namespace = key.namespace, name = key.name, %failure, "planning again")
@@ -256,4 +344,42 @@ fn retry_after(context: &Context, key: &WorkloadKey, failure: &Failure) -> Again
 
 fn backoff(first: Duration, failures: u32, longest: Duration) -> Duration {
     first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transient() -> Failure {
+        let status = kube::core::Status::failure("failed calling webhook", "InternalError").with_code(500);
+        Failure::Transient { object: "ReplicaSet web-1".to_owned(), source: kube::Error::Api(status.boxed()) }
+    }
+
+    fn refused() -> Failure {
+        Failure::Refused(Problem::Refused { object: "Service web".to_owned(), message: "no".to_owned() })
+    }
+
+    fn conflict() -> Failure {
+        Failure::Conflict { object: "ReplicaSet web-1".to_owned() }
+    }
+
+    fn failing(passes: u32, seconds: u64) -> Failing {
+        Failing { passes, since: Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the machine is up") }
+    }
+
+    #[test]
+    fn what_goes_on_failing_is_reported_within_seconds() {
+        let reported = |failures: &[Failure], failing| match Verdict::of(failures, failing) {
+            Verdict::Report { problem, stopped, .. } => Some((problem.reason(), stopped)),
+            Verdict::Done | Verdict::Again | Verdict::Retry { .. } => None,
+        };
+        assert_eq!(reported(&[], failing(1, 0)), None);
+        assert_eq!(reported(&[transient()], failing(1, 0)), None, "it may be over in a moment");
+        assert_eq!(reported(&[transient()], failing(3, 2)), Some(("WriteFailing", false)));
+        assert_eq!(reported(&[transient()], failing(1, 31)), Some(("WriteFailing", true)), "one that hung");
+        assert_eq!(reported(&[refused()], failing(1, 0)), Some(("Refused", true)));
+        assert_eq!(reported(&[conflict(), transient(), refused()], failing(1, 0)), Some(("Refused", true)));
+        assert_eq!(Verdict::of(&[conflict()], failing(5, 9)), Verdict::Again);
+        assert_eq!(reported(&[conflict()], failing(6, 9)), Some(("WriteFailing", false)));
+    }
 }

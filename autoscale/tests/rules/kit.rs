@@ -105,13 +105,15 @@ pub struct Workload {
     pub pods: Vec<Pod>,
     pub history: History,
     pub scaled_to_zero: bool,
+    /// When the samples were taken, where that is known.
+    pub taken: Vec<Option<Timestamp>>,
 }
 
 impl Workload {
     /// One whose count and pods agree, and of which nothing is remembered.
     pub fn new(policy: Policy, replicas: i32) -> Self {
         let pods = pods(usize::try_from(replicas).expect("few"));
-        Self { policy, replicas, pods, history: History::default(), scaled_to_zero: false }
+        Self { policy, replicas, pods, history: History::default(), scaled_to_zero: false, taken: Vec::new() }
     }
 
     /// The same with recommendations of so many seconds ago.
@@ -132,6 +134,7 @@ impl Workload {
             bounds: &bounds,
             pods: &pods,
             samples: &samples,
+            taken: &self.taken,
             scaled_to_zero: self.scaled_to_zero,
         };
         decide(&self.policy, &observed, &self.history, now)

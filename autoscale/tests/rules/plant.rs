@@ -96,6 +96,7 @@ impl Plant {
             bounds: &bounds,
             pods: &pods,
             samples: &samples,
+            taken: &[],
             scaled_to_zero: false,
         };
         let decision = decide(&self.policy, &observed, &self.history, after(now));

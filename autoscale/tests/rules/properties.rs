@@ -158,6 +158,7 @@ impl Situation {
             pods: pods.collect(),
             history: self.history.clone(),
             scaled_to_zero: false,
+            taken: Vec::new(),
         }
     }
 
@@ -222,6 +223,43 @@ proptest! {
         let mut history = situation.history.clone();
         history.decided(&situation.policy, &decision);
         history.written(&situation.policy, &decision);
+    }
+
+    /// Whatever has news meanwhile: a value does not fall when replicas are added, before it is measured again.
+    #[test]
+    fn a_ratio_is_applied_once_for_each_sample(
+        target in 1..5_000i64,
+        first in 0..20_000i64,
+        second in 0..20_000i64,
+        replicas in 1..30i32,
+        seconds in prop::collection::vec(1..10i64, 1..6),
+        busy in prop::option::of(0..2_000i64),
+    ) {
+        let target = ValueTarget::Value(target);
+        let mut metrics = vec![Metric::Prometheus { name: "q".into(), target, activation: None }];
+        metrics.extend(busy.map(|_| Metric::Resource { resource: Resource::Cpu, target: ResourceTarget::AverageValue(100) }));
+        let policy = Policy { max: 60, behavior: None, ..policy(metrics) };
+        let mut workload = Workload::new(policy, replicas);
+        let (mut now, mut most) = (start(), replicas);
+        for value in [first, second] {
+            let taken = now;
+            workload.taken = vec![Some(taken)];
+            let samples = |workload: &Workload, now| {
+                let usage = busy.map(|milli| Ok(usage(&vec![Some(milli); workload.pods.len()], now)));
+                std::iter::once(Ok(Samples::Value(value))).chain(usage).collect::<Vec<_>>()
+            };
+            let asked = workload.pass(samples(&workload, now), now).metrics[0].outcome.clone();
+            most = most.max(asked.as_ref().map_or(0, |proposal| proposal.replicas));
+            for later in &seconds {
+                now = now.checked_add(jiff::SignedDuration::from_secs(*later)).expect("a time");
+                let decision = workload.pass(samples(&workload, now), now);
+                prop_assert_eq!(&decision.metrics[0].outcome, &asked, "{}", decision);
+                // Rates may let it get there in several steps, and a window may want it still; never further.
+                let grown = decision.write().filter(|to| *to > decision.from);
+                prop_assert!(busy.is_some() || grown.is_none_or(|to| to <= most), "{}", decision);
+            }
+            now = now.checked_add(jiff::SignedDuration::from_secs(1)).expect("a time");
+        }
     }
 
     #[test]

@@ -222,6 +222,7 @@ impl Situation {
             bounds: &self.bounds,
             pods,
             samples: &self.samples,
+            taken: &[],
             scaled_to_zero: self.scaled_to_zero,
         }
     }

@@ -240,6 +240,7 @@ impl<'a> Autoscaler<'a> {
             bounds,
             pods: &pods,
             samples,
+            taken: &[],
             scaled_to_zero: plant.pods.is_empty() && self.policy.mode == Mode::Auto,
         };
         let decision = decide(self.policy, &observed, &self.history, now);

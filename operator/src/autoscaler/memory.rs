@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_autoscale::{Bounds, Decision, History, Metric, Policy, decision::Target, policy::Settings};
+use catamaran_autoscale::{Bounds, Decision, History, Policy, policy::Settings};
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{
     Facts,
-    facts::Members,
+    facts::{Members, Scaled},
     goal::{quota::Quota, scaling},
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{LONGEST_PAUSE, SHORTEST_PAUSE, news::News};
+use super::{SHORTEST_PAUSE, news::News};
 use crate::stores::{GUEST_CONTAINER, PodEntry};
 
 /// A wall clock that is off by more than this against the steady one was set.
@@ -76,8 +76,6 @@ pub(super) struct Memory {
     pub(super) refused_until: Option<Instant>,
     /// The change of the count that is not written yet.
     pub(super) change: Option<Change>,
-    /// When the answer of a source came that is not decided on yet.
-    pub(super) answered: Option<Instant>,
     /// The same moment by both clocks.
     clock: Option<(Instant, Timestamp)>,
 }
@@ -106,21 +104,6 @@ impl Memory {
         self.policy.clone()
     }
 
-    /// How long a decision stands. The value of another object or of something outside does not fall while replicas are added,
-    /// and a target of type Value multiplies the count by it: so there is one decision for each answer, and the HPA's interval.
-    pub(super) fn pause(&self) -> Duration {
-        let by_value = |metric: &Metric| matches!(metric.target(), Some(Target::Value(_)));
-        let by_value = self.policy.as_ref().is_some_and(|policy| policy.metrics.iter().any(by_value));
-        if by_value { LONGEST_PAUSE } else { SHORTEST_PAUSE }
-    }
-
-    /// When the news came that a decision now is made on. Where a decision has to stand for long, usage that comes meanwhile is not
-    /// what is waited for.
-    pub(super) fn take_sample(&mut self, news: Option<Instant>) -> Option<Instant> {
-        let answered = self.answered.take();
-        if self.pause() > SHORTEST_PAUSE { answered } else { news }
-    }
-
     /// Whether the last decision was made at least so long ago.
     pub(super) fn is_older_than(&self, pause: Duration) -> bool {
         self.overtaken || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= pause)
@@ -128,7 +111,23 @@ impl Memory {
 
     /// Whether news is decided on now.
     pub(super) fn is_due(&self, news: News, now: Instant) -> bool {
-        self.overtaken || self.last.as_ref().is_none_or(|(decided, _)| news.is_due(*decided, self.pause(), now))
+        self.overtaken || self.last.as_ref().is_none_or(|(decided, _)| news.is_due(*decided, SHORTEST_PAUSE, now))
+    }
+
+    /// What the status gets to know of the past with a decision whose count is about to be written.
+    pub(super) fn scaled(&self, policy: &Policy, decision: Decision) -> Scaled {
+        let mut history = self.history.clone();
+        history.written(policy, &decision);
+        Scaled { decision, history }
+    }
+
+    /// The count of a decision was written. What was recommended since it was made stays.
+    pub(super) fn written(&mut self, decision: &Decision) -> Option<Change> {
+        self.count = Some(decision.write()?);
+        if let Some(policy) = &self.policy {
+            self.history.written(policy, decision);
+        }
+        self.change.take()
     }
 
     /// The last decision on this version of the spec and how old it is, whether it still stands or not.
@@ -139,7 +138,7 @@ impl Memory {
 
     /// The last decision, where it still stands: for the count that there is by now.
     pub(super) fn standing(&self) -> Option<Decision> {
-        let (_, last) = self.last.as_ref().filter(|_| !self.is_older_than(self.pause()))?;
+        let (_, last) = self.last.as_ref().filter(|_| !self.is_older_than(SHORTEST_PAUSE))?;
         let count = self.count?;
         (count == last.from || count == last.to).then(|| {
             let mut decision = last.clone();
@@ -215,4 +214,61 @@ fn present_count(workload: &ElasticWorkload, observed: &Facts, policy: &Policy) 
     }
     .or(workload.spec.replicas)
     .unwrap_or(policy.min)
+}
+
+#[cfg(test)]
+mod tests {
+    use catamaran_autoscale::{decide, history::Recommendation, policy::Mode};
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    fn memory() -> Memory {
+        let workload: ElasticWorkload = serde_json::from_value(json!({
+            "apiVersion": "catamaran.dev/v1alpha1", "kind": "ElasticWorkload", "metadata": {"name": "web", "uid": "u"},
+            "spec": {"container": {"image": "registry.test/web:1"}, "scaling": {"minReplicas": 2, "maxReplicas": 20,
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}]}},
+        }))
+        .expect("a workload");
+        let mut memory = Memory::default();
+        memory.renew(Spec::of(&workload, None), &workload).expect("it makes sense");
+        memory
+    }
+
+    fn decision(memory: &Memory, replicas: i32, now: Timestamp) -> Decision {
+        let policy = memory.policy.as_ref().expect("a policy");
+        let bounds = Bounds::fixed(policy.min, policy.max);
+        let observed = decide::Observed {
+            replicas,
+            status_replicas: replicas,
+            bounds: &bounds,
+            pods: &[],
+            samples: &[],
+            taken: &[],
+            scaled_to_zero: false,
+        };
+        decide(policy, &observed, &memory.history, now)
+    }
+
+    /// While the count is written, decisions go on: a high that was recommended meanwhile keeps the window open.
+    #[test]
+    fn what_is_recommended_while_a_count_is_written_is_kept() {
+        let mut memory = memory();
+        let policy = memory.policy.clone().expect("a policy");
+        assert_eq!(policy.mode, Mode::Auto);
+        let scaled = memory.scaled(&policy, decision(&memory, 1, at(0)));
+        assert_eq!(scaled.decision.write(), Some(2), "below the minimum");
+        let mut meanwhile = decision(&memory, 1, at(1));
+        meanwhile.recommendation = Some(9);
+        memory.history.decided(&policy, &meanwhile);
+        memory.written(&scaled.decision);
+        let mut expected = History::from_lists([Recommendation { replicas: 9, at: at(1) }], [], []);
+        expected.written(&policy, &scaled.decision);
+        assert_eq!((memory.count, &memory.history), (Some(2), &expected));
+        assert_eq!(scaled.history.len(), 1, "the status gets the event with the count");
+    }
 }

@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::{
+    apply::Applied,
     intake::{hooks::Observer, store::UsageStore},
     metrics::Metrics,
     sources::Sources,
@@ -117,22 +118,16 @@ impl Autoscaler {
             Some(decision) => decision,
             None => self.shared.make(&mut memory, &policy, key, workload, now),
         };
-        let mut history = memory.history.clone();
-        if decision.write().is_some() {
-            history.written(&policy, &decision);
-        }
-        Some(Scaled { decision, history })
+        Some(memory.scaled(&policy, decision))
     }
 
-    /// The plan with this decision was carried out.
-    pub fn written(&self, key: &WorkloadKey, scaled: &Scaled) {
-        let Some(to) = scaled.decision.write() else { return };
-        self.shared.metrics.scaled(&scaled.decision);
+    /// A plan was carried out, and with it the count of a decision.
+    pub fn written(&self, key: &WorkloadKey, applied: &Applied) {
+        let Some(decision) = applied.count() else { return };
+        self.shared.metrics.scaled(decision);
         let memory = self.shared.memory_of(key);
-        let mut memory = lock(&memory);
-        memory.count = Some(to);
-        memory.history = scaled.history.clone();
-        if let Some(change) = memory.change.take() {
+        let change = lock(&memory).written(decision);
+        if let Some(change) = change {
             self.shared.metrics.reacted(change.decided.elapsed(), change.sampled.map(|at| at.elapsed()));
         }
     }
@@ -186,9 +181,7 @@ impl Autoscaler {
     fn note(&self, workload: WorkloadKey) {
         let now = Instant::now();
         if let Some(memory) = self.shared.memories().get(&workload) {
-            let mut memory = lock(memory);
-            memory.overtaken = true;
-            memory.answered.get_or_insert(now);
+            lock(memory).overtaken = true;
         }
         self.shared.dirty().entry(workload).or_default().came(now);
     }
@@ -274,7 +267,7 @@ impl Shared {
             self.sources.want(key, samples::queries(workload, without_agent));
         }
         let answers = if samples::needs_sources(policy) { self.sources.answers(key) } else { Vec::new() };
-        let samples = usage.answer(policy, &answers, now);
+        let (samples, taken) = usage.answer(policy, &answers, now);
         let known = memory.bounds.take().filter(|bounds| bounds.until.is_none_or(|until| until > now));
         let bounds = known.unwrap_or_else(|| autoscale::Bounds::at(policy.min, policy.max, &policy.schedules, now));
         let pods: Vec<&Pod> = entries.iter().map(|entry| &entry.pod).collect();
@@ -286,6 +279,7 @@ impl Shared {
             bounds: &bounds,
             pods: &pods,
             samples: &samples,
+            taken: &taken,
             scaled_to_zero: count == 0,
         };
         let decision = autoscale::decide(policy, &observed, &memory.history, now);
@@ -359,12 +353,11 @@ impl Shared {
         let mut memory = lock(&memory);
         let decided = Instant::now();
         let Some(policy) = memory.renew(spec, workload) else { return };
-        let sampled = memory.take_sample(news);
         let decision = self.make(&mut memory, &policy, key, workload, now);
         if self.leads.load(Ordering::Acquire) {
-            sampled.iter().for_each(|at| self.metrics.sampled(at.elapsed()));
+            news.iter().for_each(|at| self.metrics.sampled(at.elapsed()));
             // One that is not written yet goes on, unless it is no longer wanted.
-            let change = memory.change.unwrap_or(Change { sampled, decided });
+            let change = memory.change.unwrap_or(Change { sampled: news, decided });
             memory.change = decision.write().map(|_| change);
         }
         let status = workload.status.clone().unwrap_or_default();

@@ -91,34 +91,34 @@ impl<'a> Usage<'a> {
         live > 0 && known == live
     }
 
-    /// The samples of each metric, in the order of the policy's metrics. `answers` are those to [`queries`].
+    /// The samples of each metric, in the order of the policy's metrics, and when the source answered with them, where one did.
+    /// `answers` are those to [`queries`].
     pub(super) fn answer(
         &self,
         policy: &Policy,
         answers: &[Answer],
         now: Timestamp,
-    ) -> Vec<Result<Samples, NoSamples>> {
+    ) -> (Vec<Result<Samples, NoSamples>>, Vec<Option<Timestamp>>) {
         let mut answers = answers.iter();
-        let mut next = || answers.next().map(|answer| answer.result.clone());
         let (usage, asked) = (&self.known, !self.is_complete());
-        policy
-            .metrics
-            .iter()
-            .map(|metric| match metric {
-                Metric::Resource { resource, .. } | Metric::ContainerResource { resource, .. } => {
-                    let answer = if asked { next() } else { None };
-                    resource_samples(resource, usage, self.pods, answer, now)
+        let answer = |metric: &Metric| match metric {
+            Metric::Resource { resource, .. } | Metric::ContainerResource { resource, .. } => {
+                let answer = if asked { answers.next().map(|answer| answer.result.clone()) } else { None };
+                (resource_samples(resource, usage, self.pods, answer, now), None)
+            }
+            Metric::Pods { .. } | Metric::Object { .. } | Metric::External { .. } | Metric::Prometheus { .. } => {
+                match answers.next() {
+                    Some(answer) => (answer.result.clone(), answer.arrived),
+                    None => (Err(NoSamples("not asked for yet".to_owned())), None),
                 }
-                Metric::Pods { .. } | Metric::Object { .. } | Metric::External { .. } | Metric::Prometheus { .. } => {
-                    next().unwrap_or_else(|| Err(NoSamples("not asked for yet".to_owned())))
-                }
-                Metric::Pressure { resource, stall, .. } => {
-                    share_samples(usage, |rates| pressure(rates, *resource, *stall), now)
-                }
-                Metric::Throttling { .. } => share_samples(usage, |rates| rates.throttled, now),
-                Metric::Invalid { message, .. } => Err(NoSamples(message.clone())),
-            })
-            .collect()
+            }
+            Metric::Pressure { resource, stall, .. } => {
+                (share_samples(usage, |rates| pressure(rates, *resource, *stall), now), None)
+            }
+            Metric::Throttling { .. } => (share_samples(usage, |rates| rates.throttled, now), None),
+            Metric::Invalid { message, .. } => (Err(NoSamples(message.clone())), None),
+        };
+        policy.metrics.iter().map(answer).unzip()
     }
 }
 

@@ -273,6 +273,7 @@ mod tests {
             bounds: &bounds,
             pods: &[],
             samples: &[samples],
+            taken: &[],
             scaled_to_zero: false,
         };
         decide(&policy, &observed, history, Timestamp::UNIX_EPOCH)

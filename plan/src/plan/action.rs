@@ -75,6 +75,42 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// Whether it brings a count of replicas, or notes it.
+    #[must_use]
+    pub fn brings_count(&self) -> bool {
+        match self {
+            Self::CreateSet(_) => true,
+            Self::UpdateSet(update) => {
+                update.replicas.is_some() || update.desired_replicas.is_some() || update.paused.is_some()
+            }
+            Self::DeleteSet(_)
+            | Self::DeleteInstance { .. }
+            | Self::MarkPod { .. }
+            | Self::PauseInstance { .. }
+            | Self::AnnotatePod { .. }
+            | Self::ResizePod { .. }
+            | Self::ApplyService { .. }
+            | Self::DeleteService { .. } => false,
+        }
+    }
+
+    /// Whether it may be carried out only after `earlier`, a step before it in the same plan. Any other order, and any part of the
+    /// others alone, keeps the bounds of a rollout: each size is chosen for the case that no other one changes.
+    #[must_use]
+    pub fn needs(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            // A pod may never have a limit that its set's template lacks, as no resize takes it away.
+            (Self::ResizePod { .. } | Self::AnnotatePod { .. }, Self::UpdateSet(update)) => update.quota.is_some(),
+            // The agent lowers the burst, or the kernel refuses the limit.
+            (Self::ResizePod { uid, .. }, Self::AnnotatePod { uid: annotated, .. }) => uid == annotated,
+            // The view of the set may be old, and the set no longer paused.
+            (Self::DeleteInstance { .. }, Self::UpdateSet(update)) => update.set.hull == Hull::VirtualMachine,
+            _ => false,
+        }
+    }
+}
+
 /// A replica set to make.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewSet {

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::goal::Bounds;
 
 pub use action::{Action, NewSet, SetQuota, SetReference, SetUpdate, set_kind};
+pub(crate) use problem::WRITE_FAILING;
 pub use problem::{HeldUp, Obstruction, Problem, Resizing};
 pub use reason::{Infeasible, Move, Reason, Wait};
 

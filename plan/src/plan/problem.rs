@@ -4,6 +4,9 @@ use jiff::Timestamp;
 
 use crate::goal::Invalid;
 
+/// The reason while a write fails and is tried again.
+pub(crate) const WRITE_FAILING: &str = "WriteFailing";
+
 /// What keeps a workload from its goal until somebody acts (or, for some, until time passes).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Problem {
@@ -41,6 +44,13 @@ pub enum Problem {
         /// Until when replacements are held back.
         until: Timestamp,
     },
+    /// A write fails for a reason that may pass: it is tried again.
+    WriteFailing {
+        /// What was written, for example `ReplicaSet web-abc`.
+        object: String,
+        /// What the API server answered, or why there was no answer.
+        message: String,
+    },
     /// The API server refused a write.
     Refused {
         /// What was written, for example `ReplicaSet web-abc`.
@@ -61,6 +71,7 @@ impl Problem {
             Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
             Self::RolledBack { .. } => "RolledBack",
             Self::CrashLoop { .. } => "CrashLoopBackOff",
+            Self::WriteFailing { .. } => WRITE_FAILING,
             Self::Refused { .. } => "Refused",
         }
     }
@@ -85,6 +96,9 @@ impl Problem {
             Self::CrashLoop { set, rounds, until } => format!(
                 "the guests of {set} end soon after their start (round {rounds}); no replacement before {until}; look at the guests' console and correct spec.virtualMachine"
             ),
+            Self::WriteFailing { object, message } => {
+                format!("writing the {object} fails, and is tried again by itself: {message}")
+            }
             Self::Refused { object, message } => format!("the API server refused {object}: {message}"),
         }
     }

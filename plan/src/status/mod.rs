@@ -53,6 +53,11 @@ pub enum Progress<'a> {
         /// Whether a change of the template or the quota waits.
         change_waits: bool,
     },
+    /// A write fails, and is tried again.
+    Retrying {
+        /// Which, and how.
+        problem: &'a Problem,
+    },
     /// It cannot go on by itself.
     Stopped {
         /// Why.
@@ -142,6 +147,7 @@ pub fn conditions<'a>(
         Progress::Frozen { replicas, left, change_waits: _ } => {
             ("False", Some("Reconciling"), "Freezing", format!("{left} of {replicas} replicas have yet to be frozen"))
         }
+        Progress::Retrying { problem } => ("False", Some("Reconciling"), problem.reason(), problem.message()),
         Progress::Stopped { problem } => ("False", Some("Stalled"), problem.reason(), problem.message()),
     };
     let condition =
@@ -203,26 +209,35 @@ pub(crate) fn kept_condition(
     }
 }
 
-/// Says in the conditions that a write of the plan was refused; what the plan itself found wrong goes first.
+/// Says in the conditions what went wrong with a write of the plan; what the plan itself found wrong goes first. `progress` is
+/// [`Progress::Retrying`] or [`Progress::Stopped`].
 #[must_use]
-pub fn with_refusal(
+pub fn with_problem(
     planned: ElasticWorkloadStatus,
     previous: &ElasticWorkloadStatus,
-    problem: &Problem,
+    progress: &Progress<'_>,
     now: Timestamp,
 ) -> ElasticWorkloadStatus {
-    let is_of = |types: &[&str], condition: &Condition| types.contains(&condition.type_.as_str());
-    let mut conditions: Vec<Condition> = if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
-        planned.conditions.iter().filter(|condition| is_of(&OF_THE_ROLLOUT, condition)).cloned().collect()
-    } else {
-        let generation = planned.observed_generation.unwrap_or_default();
-        conditions(previous, generation, now, &Progress::Stopped { problem })
-    };
-    // What scaling decided was not carried out.
+    if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
+        return planned;
+    }
+    let generation = planned.observed_generation.unwrap_or_default();
+    let mut conditions = conditions(previous, generation, now, progress);
+    conditions.extend(planned.conditions.into_iter().filter(|condition| !is_of(&OF_THE_ROLLOUT, condition)));
+    ElasticWorkloadStatus { conditions, ..planned }
+}
+
+/// The same without what scaling decided, since that was not carried out.
+#[must_use]
+pub fn undecided(planned: ElasticWorkloadStatus, previous: &ElasticWorkloadStatus) -> ElasticWorkloadStatus {
     let of_scaling = |condition: &&Condition| !is_of(&OF_THE_ROLLOUT, condition) && !is_of(&OF_THE_QUOTA, condition);
-    conditions.extend(previous.conditions.iter().filter(of_scaling).cloned());
-    conditions.extend(planned.conditions.iter().filter(|condition| is_of(&OF_THE_QUOTA, condition)).cloned());
+    let kept = planned.conditions.iter().filter(|condition| !of_scaling(condition));
+    let conditions = kept.chain(previous.conditions.iter().filter(of_scaling)).cloned().collect();
     ElasticWorkloadStatus { conditions, scaling: previous.scaling.clone(), ..planned }
+}
+
+fn is_of(types: &[&str], condition: &Condition) -> bool {
+    types.contains(&condition.type_.as_str())
 }
 
 /// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; each change of the count
@@ -246,7 +261,8 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
             if before.as_ref().map(told) != Some(told(&after))
                 || previous.update_revision != status.update_revision =>
         {
-            Some(Announcement { warning: stalled, reason: after.reason, note: after.message })
+            let warning = stalled || after.reason == crate::plan::WRITE_FAILING;
+            Some(Announcement { warning, reason: after.reason, note: after.message })
         }
         _ => None,
     };

@@ -4,7 +4,7 @@ use catamaran_plan::{
     Facts, Goal, Plan, Problem,
     facts::{Enforcement, OomKill, Told},
     plan,
-    status::with_refusal,
+    status::{Progress, with_problem},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -106,7 +106,8 @@ fn what_is_not_held_is_told_once_and_survives_a_refused_write() {
     assert_eq!(second.status, first.status, "nothing is written while nothing changes");
 
     let problem = Problem::Refused { object: "Service web".to_owned(), message: "no".to_owned() };
-    let refused = with_refusal(first.status.clone(), &observed.status, &problem, observed.now);
+    let stopped = Progress::Stopped { problem: &problem };
+    let refused = with_problem(first.status.clone(), &observed.status, &stopped, observed.now);
     let types: Vec<&str> = refused.conditions.iter().map(|condition| &*condition.type_).collect();
     assert_eq!(types, ["Ready", "Stalled", "QuotaEnforced"]);
 }

@@ -1,9 +1,12 @@
 //! The tasks of a process. None may end unnoticed: a process that lacks one of its parts looks healthy and is not.
 
-use std::{any::Any, collections::HashMap, convert::Infallible};
+use std::{any::Any, collections::HashMap, convert::Infallible, env};
 
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+
+/// Names a task that panics at its start, in debug builds: so a test sees what becomes of the process.
+const PLANTED_PANIC: &str = "CATAMARAN_PLANT_PANIC";
 
 /// The tasks of a process, by name. Those that still run when it is dropped are aborted.
 #[derive(Debug)]
@@ -47,20 +50,26 @@ impl Tasks {
 
     /// Runs a task that lasts as long as the process.
     pub fn spawn(&mut self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        let name = name.into();
+        let own = name.clone();
         let handle = self.set.spawn(async move {
+            panic_if_planted(&own);
             task.await;
             Until::Process
         });
-        self.names.insert(handle.id(), name.into());
+        self.names.insert(handle.id(), name);
     }
 
     /// Runs a task that has an end of its own; only a panic is a fault.
     pub fn spawn_once(&mut self, name: impl Into<String>, task: impl Future<Output = ()> + Send + 'static) {
+        let name = name.into();
+        let own = name.clone();
         let handle = self.set.spawn(async move {
+            panic_if_planted(&own);
             task.await;
             Until::Done
         });
-        self.names.insert(handle.id(), name.into());
+        self.names.insert(handle.id(), name);
     }
 
     /// Waits until a task ends that should not. Safe to cancel.
@@ -85,6 +94,12 @@ impl Tasks {
             }
         }
     }
+}
+
+/// Panics if a test wants this task to.
+pub(crate) fn panic_if_planted(name: &str) {
+    let planted = cfg!(debug_assertions) && env::var(PLANTED_PANIC).is_ok_and(|planted| planted == name);
+    assert!(!planted, "planted by {PLANTED_PANIC}");
 }
 
 /// What a panic said.

@@ -180,7 +180,9 @@ impl Installation {
         for cluster in config.clusters.iter_mut().filter_map(|cluster| cluster.cluster.as_mut()) {
             cluster.server = Some(server.to_owned());
         }
-        let path = self.kubeconfig.with_extension("detour");
+        // One file for each way: an operator may read its own again.
+        let port = server.rsplit(':').next().unwrap_or_default();
+        let path = self.kubeconfig.with_extension(format!("by-way-of-{port}"));
         std::fs::write(&path, serde_saphyr::to_string(&config)?)?;
         self.kubeconfig = path;
         Ok(())
@@ -263,6 +265,14 @@ impl Operator {
         outcome.with_context(|| format!("the end of its log:\n{log}"))
     }
 
+    /// Status code and text of a probe, such as `/healthz`.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn probe(&self, path: &str) -> Result<(u16, String)> {
+        get(&self.address, path).await
+    }
+
     /// The text of /metrics.
     ///
     /// # Errors
@@ -288,8 +298,11 @@ pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// A plain GET: status code and body.
-async fn get(address: &str, path: &str) -> Result<(u16, String)> {
+/// A plain GET of `http://address/path`: status code and body.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -16,7 +16,7 @@ pub mod cluster;
 pub mod control_plane;
 pub mod counts;
 pub mod fake_clock;
-pub mod gate;
+pub mod faults;
 pub mod helm;
 pub mod history;
 pub mod hpa_cases;

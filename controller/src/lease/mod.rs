@@ -26,6 +26,8 @@ use candidate::Candidate;
 pub use contact::Contact;
 pub use tenure::{NotLeading, Tenure};
 
+use crate::supervise::panic_if_planted;
+
 /// What is elected, and who takes part.
 pub struct Election {
     /// How the API server is reached.
@@ -86,9 +88,10 @@ impl LeaderLease {
         let candidate = Candidate::new(election, tenure.clone(), contact.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
-        thread::Builder::new()
-            .name("lease".to_owned())
-            .spawn(move || runtime.block_on(take_part(candidate, phase, stopped)))?;
+        thread::Builder::new().name("lease".to_owned()).spawn(move || {
+            panic_if_planted("lease");
+            runtime.block_on(take_part(candidate, phase, stopped));
+        })?;
         Ok(Self { phase: seen, tenure, contact, stop })
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     fake_clock::FakeClock,
-    gate::Gate,
+    faults::Proxy,
     history::History,
     kubevirt::Knobs,
     metrics_adapter::{CustomVersions, MetricsAdapter},
@@ -217,8 +217,8 @@ async fn live(pods: &Api<Pod>) -> Result<Vec<String>> {
 /// Scales in by four again and again, each time with the operator killed between another two of its writes, until a scale-in
 /// has no further write. `CATAMARAN_EVERY_WRITE` takes each of them; else there are three by chance.
 async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
-    let gate = Gate::start(&ground.control_plane).await?;
-    ground.installation.by_way_of(&gate.url())?;
+    let proxy = Proxy::start(&ground.control_plane).await?;
+    ground.installation.by_way_of(&proxy.url())?;
     ground.operator.kill()?;
     ground.operator = ground.replaced().await?;
     let recorder = ground.record("web").await?;
@@ -239,14 +239,14 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
         settled(&ground, 10).await?;
         let ten = Ten::at_work(&ground, &simulator, &pods).await?;
         ground.quiet().await?;
-        gate.shut_after(moment);
+        let shut = proxy.shut_after(moment);
         ground.apply(&bounds(6)).await?;
         let through = async {
             settled(&ground, 6).await?;
             ground.quiet().await
         };
         let was_killed = tokio::select! {
-            () = gate.shut() => true,
+            () = shut.hit() => true,
             through = through => {
                 through?;
                 false
@@ -256,11 +256,11 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
             println!("killed after write {moment}");
             killed += 1;
             ground.operator.kill()?;
-            gate.open();
+            proxy.clear(&shut);
             ground.operator = ground.replaced().await?;
             settled(&ground, 6).await?;
         }
-        gate.open();
+        proxy.clear(&shut);
         ten.lost_the_least_busy(&pods).await.with_context(|| format!("after write {moment}"))?;
         if !was_killed {
             break;

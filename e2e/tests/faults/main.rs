@@ -1,0 +1,9 @@
+//! Operators whose way to the API server is disturbed, who are killed, or who meet what they do not know.
+//!
+//! Every operator has a proxy of its own ([`catamaran_e2e::faults`]). What holds at every watch event is checked as in the tests of
+//! the product, and the tests end with the check that nothing is written any more.
+
+mod panics;
+mod proxy;
+mod strange;
+mod support;

@@ -14,14 +14,14 @@ use catamaran_e2e::{
     workloads::apply,
 };
 use catamaran_operator::{
-    sources::{CaBundle, KeyOf, Metric, PrometheusMetric, Query, Sources, prometheus::PrometheusSettings},
+    sources::{KeyOf, Metric, PrometheusMetric, Sources, prometheus::PrometheusSettings},
     stores::WorkloadKey,
 };
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         autoscaling::v2::{CrossVersionObjectReference, HorizontalPodAutoscaler, MetricIdentifier, MetricStatus},
-        core::v1::{ConfigMap, Pod},
+        core::v1::{Pod, Secret},
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
@@ -45,7 +45,7 @@ rules:
 - {apiGroups: [metrics.k8s.io], resources: [pods], verbs: [list]}
 - {apiGroups: [custom.metrics.k8s.io], resources: ["*"], verbs: [get]}
 - {apiGroups: [external.metrics.k8s.io], resources: ["*"], verbs: [list]}
-- {apiGroups: [""], resources: [secrets, configmaps], verbs: [get]}
+- {apiGroups: [""], resources: [secrets], verbs: [get]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -54,10 +54,11 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: metric-s
 subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: metric-sources}]
 "#;
 
-/// The sources as a user with those rights, at work.
+/// The sources as a user with those rights, at work: each is asked every second.
 async fn sources(control_plane: &ControlPlane, settings: PrometheusSettings) -> Result<Sources> {
     apply(&control_plane.client(), "default", RIGHTS).await?;
-    let sources = Sources::connect(&control_plane.config_for_user("metric-sources", None).await?, settings)?;
+    let sources = Sources::connect(&control_plane.config_for_user("metric-sources", None).await?, settings)?
+        .every(Duration::from_secs(1));
     let running = sources.clone();
     tokio::spawn(async move { running.run().await });
     Ok(sources)
@@ -65,10 +66,6 @@ async fn sources(control_plane: &ControlPlane, settings: PrometheusSettings) -> 
 
 fn key(name: &str) -> WorkloadKey {
     WorkloadKey { namespace: "default".to_owned(), name: name.to_owned() }
-}
-
-fn every_second(metric: Metric) -> Query {
-    Query { metric, interval: Duration::from_secs(1) }
 }
 
 fn selector(app: &str) -> LabelSelector {
@@ -211,7 +208,7 @@ async fn usage_is_what_metrics_server_says() -> Result<()> {
     )
     .await?;
     let (sources, web) = (sources(&control_plane, PrometheusSettings::default()).await?, key("web"));
-    let resource = |name: &str| every_second(Metric::Resource { selector: selector("web"), name: name.to_owned() });
+    let resource = |name: &str| Metric::Resource { selector: selector("web"), name: name.to_owned() };
     sources.want(&web, vec![resource("cpu"), resource("memory")]);
     eventually("the list is empty at first, which is told as by the HPA", WITHIN, || async {
         let told = why(&sources, &web);
@@ -286,12 +283,12 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
             kind: kind.to_owned(),
             name: name.to_owned(),
         };
-        every_second(Metric::Object { described_object, metric })
+        Metric::Object { described_object, metric }
     };
     let queries = vec![
-        every_second(Metric::Pods { selector: selector("web"), metric: metric("requests", &[]) }),
+        Metric::Pods { selector: selector("web"), metric: metric("requests", &[]) },
         object("Ingress", Some("networking.k8s.io/v1"), "front", metric("hits", &[("verb", "GET")])),
-        every_second(Metric::External { metric: metric("queue_length", &[("queue", "a")]) }),
+        Metric::External { metric: metric("queue_length", &[("queue", "a")]) },
         object("Service", None, "web", metric("connections", &[])),
         object("Namespace", None, "other", metric("quota", &[])),
     ];
@@ -406,7 +403,7 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
     set();
     adapter.set_external("default", "queue_length", &[], "1");
     let expected = Metric::External { metric: metric("queue_length", &[("queue", "c")]) };
-    sources.want(&key("empty"), vec![every_second(expected)]);
+    sources.want(&key("empty"), vec![expected]);
     eventually("no series is told, too", WITHIN, || async {
         Ok((why(&sources, &key("empty")).as_deref() == Some("no metrics returned from external metrics API"))
             .then_some(()))
@@ -440,12 +437,12 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
 async fn prometheus_is_asked_by_tls() -> Result<()> {
     let control_plane = ControlPlane::builder().controller_manager(false).scheduler(false).start().await?;
     let prometheus = Prometheus::start(&control_plane).await?;
-    let authority = ConfigMap {
+    let authority = Secret {
         metadata: ObjectMeta { name: Some("prometheus".to_owned()), ..ObjectMeta::default() },
-        data: Some([("ca.crt".to_owned(), prometheus.authority().to_owned())].into()),
-        ..ConfigMap::default()
+        string_data: Some([("ca.crt".to_owned(), prometheus.authority().to_owned())].into()),
+        ..Secret::default()
     };
-    let authorities: Api<ConfigMap> = Api::default_namespaced(control_plane.client());
+    let authorities: Api<Secret> = Api::default_namespaced(control_plane.client());
     authorities.create(&PostParams::default(), &authority).await?;
     prometheus.set("queue_length{queue=\"a\"}", 41.5);
     prometheus.set("queue_length{queue=\"b\"}", 0.25);
@@ -458,16 +455,16 @@ async fn prometheus_is_asked_by_tls() -> Result<()> {
     };
     let (sources, web) = (sources(&control_plane, settings).await?, key("web"));
     let query = |promql: &str, ca: bool| {
-        let bundle = CaBundle::ConfigMap(KeyOf { name: "prometheus".to_owned(), key: "ca.crt".to_owned() });
-        every_second(Metric::Prometheus(PrometheusMetric {
+        let bundle = KeyOf { name: "prometheus".to_owned(), key: "ca.crt".to_owned() };
+        Metric::Prometheus(PrometheusMetric {
             url: prometheus.url().to_owned(),
             query: promql.to_owned(),
             ca: ca.then_some(bundle),
             bearer_token: None,
-        }))
+        })
     };
     let unable = "unable to fetch the metric from Prometheus: ";
-    let cases: [(Query, Result<i64, String>); 9] = [
+    let cases: [(Metric, Result<i64, String>); 9] = [
         (query("sum(queue_length)", true), Ok(41_750)),
         (query("scalar(queue_length{queue=\"a\"})", true), Ok(41_500)),
         (query("queue_length{queue=\"b\"} * 2", true), Ok(500)),

@@ -16,7 +16,7 @@ use super::{
     samples,
 };
 use crate::{
-    sources::{Answer, Metric, Query},
+    sources::{Answer, Metric},
     stores::{PodEntry, WorkloadKey},
 };
 
@@ -64,7 +64,7 @@ impl Autoscaler {
         let mut entries = stores.pods.index.children(key);
         entries.retain(|entry| entry.is_live());
         let asked = self.shared.memories().get(key).and_then(|memory| lock(memory).asked).unwrap_or(false);
-        let answers: Vec<(Query, Answer)> = match asked {
+        let answers: Vec<(Metric, Answer)> = match asked {
             true => samples::queries(workload, true).into_iter().zip(self.shared.sources.answers(key)).collect(),
             false => Vec::new(),
         };
@@ -83,7 +83,7 @@ impl Autoscaler {
         &self,
         key: &WorkloadKey,
         entry: &PodEntry,
-        answers: &[(Query, Answer)],
+        answers: &[(Metric, Answer)],
         now: Timestamp,
     ) -> ReplicaUsage {
         let by_agent = self.by_agent(&key.namespace, entry);
@@ -135,10 +135,10 @@ fn counts(entry: &PodEntry, name: &str) -> bool {
 }
 
 /// What metrics.k8s.io answered for scaling: those resources that a metric follows.
-fn by_metrics_api(entry: &PodEntry, answers: &[(Query, Answer)], now: Timestamp) -> Option<(UsageSource, f64, Usage)> {
+fn by_metrics_api(entry: &PodEntry, answers: &[(Metric, Answer)], now: Timestamp) -> Option<(UsageSource, f64, Usage)> {
     let (mut usage, mut taken) = (Usage::default(), None);
-    for (query, answer) in answers {
-        let (Metric::Resource { name, .. }, Ok(Samples::Resource(samples))) = (&query.metric, &answer.result) else {
+    for (metric, answer) in answers {
+        let (Metric::Resource { name, .. }, Ok(Samples::Resource(samples))) = (metric, &answer.result) else {
             continue;
         };
         let Some(sample) = samples.get(&entry.pod.name) else { continue };

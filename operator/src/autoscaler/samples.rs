@@ -15,21 +15,18 @@ use kube::ResourceExt;
 
 use crate::{
     intake::store::{PodUsage, UsageStore},
-    sources::{self, Answer, CaBundle, DEFAULT_INTERVAL, KeyOf, PrometheusMetric, Query},
+    sources::{self, Answer, KeyOf, PrometheusMetric},
     stores::PodEntry,
 };
 
 /// What a workload asks of the sources, in the order of its metrics. Usage is asked for only while an agent is missing.
-pub(super) fn queries(workload: &ElasticWorkload, without_agent: bool) -> Vec<Query> {
+pub(super) fn queries(workload: &ElasticWorkload, without_agent: bool) -> Vec<sources::Metric> {
     let selector = LabelSelector {
         match_labels: Some(BTreeMap::from([(WORKLOAD_LABEL.to_owned(), workload.name_any())])),
         ..LabelSelector::default()
     };
     let metrics = workload.spec.scaling.iter().flat_map(|scaling| &scaling.metrics);
-    metrics
-        .filter_map(|metric| query(metric, &selector, without_agent))
-        .map(|metric| Query { metric, interval: DEFAULT_INTERVAL })
-        .collect()
+    metrics.filter_map(|metric| query(metric, &selector, without_agent)).collect()
 }
 
 fn query(metric: &ScalingMetric, selector: &LabelSelector, without_agent: bool) -> Option<sources::Metric> {
@@ -58,7 +55,7 @@ fn query(metric: &ScalingMetric, selector: &LabelSelector, without_agent: bool) 
             sources::Metric::Prometheus(PrometheusMetric {
                 url: prometheus.server_address.clone(),
                 query: prometheus.query.clone(),
-                ca: prometheus.ca_secret_ref.as_ref().map(|reference| CaBundle::Secret(key(reference))),
+                ca: prometheus.ca_secret_ref.as_ref().map(key),
                 bearer_token: prometheus.bearer_token_secret_ref.as_ref().map(key),
             })
         }),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     api::{Absent, Question, get},
-    discovery::{Discovery, GROUP},
+    discovery::{Discovery, GROUP, Version},
     failure::Failure,
     quantity::milli,
 };
@@ -90,6 +90,8 @@ impl Custom {
         metric_selector: &str,
     ) -> Result<Samples, Failure> {
         let parameters = [("metricLabelSelector", metric_selector)];
+        // Before the kind is looked up: a kind that nobody serves says nothing of the API, and must not pass for an answer of it.
+        self.version().await?;
         let list = if object.group.is_empty() && object.kind == "Namespace" {
             self.ask(namespace, &["metrics", metric], &parameters).await?
         } else {
@@ -100,13 +102,17 @@ impl Custom {
         object_value(list)
     }
 
+    async fn version(&self) -> Result<Version, Failure> {
+        self.discovery.version().await.map_err(|failure| failure.within(UNABLE))
+    }
+
     async fn ask(
         &self,
         namespace: &str,
         path: &[&str],
         parameters: &[(&str, &str)],
     ) -> Result<MetricValueList, Failure> {
-        let version = self.discovery.version().await.map_err(|failure| failure.within(UNABLE))?;
+        let version = self.version().await?;
         let question = Question { group: GROUP, version: version.as_str(), namespace, path, parameters };
         get(&self.client, &question).await.map_err(|refused| {
             match refused.absent {

@@ -4,7 +4,7 @@
 //! questions of several workloads are asked once. What fails, fails in the words of the HPA's client, and holds until the next poll.
 //!
 //! ```text
-//! want -> schedule -> limits, breaker -> resource | custom | external | prometheus (secrets) -> schedule -> arrival, answers
+//! want -> schedule -> turns, breaker -> resource | custom | external | prometheus (secrets) -> schedule -> arrival, answers
 //! ```
 
 mod api;
@@ -21,6 +21,7 @@ mod query;
 mod resource;
 mod schedule;
 mod secrets;
+mod turns;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -33,29 +34,34 @@ use jiff::Timestamp;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
-pub use query::{CaBundle, DEFAULT_INTERVAL, KeyOf, Metric, PrometheusMetric, Query};
+pub use query::{KeyOf, Metric, PrometheusMetric};
 pub use schedule::Answer;
 
 use crate::stores::WorkloadKey;
-use backend::{Backend, Limits};
+use backend::Backend;
 use breaker::Breakers;
 use custom::Custom;
 use failure::Failure;
 use metrics::{Ended, SourceMetrics};
 use prometheus::{InstantQuery, Prometheus, PrometheusSettings};
 use query::{Request, Source};
-use schedule::{Fetched, Schedule};
+use schedule::{Fetched, PollId, Schedule};
 use secrets::Secrets;
+use turns::{Turn, Turns};
 
-/// How long one question waits for its answer, if its interval is not shorter.
+/// How long it is from one question to its next: metrics-server has new figures every 15 s, and the HPA looks every 15 s.
+const INTERVAL: Duration = Duration::from_secs(15);
+/// How long one question waits for its answer, if the interval is not shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How often what nobody needs any more is cleared away.
 const CLEAR_EVERY: Duration = Duration::from_secs(300);
+/// How many questions of one namespace are under way at once, to all servers together: it may name as many as it likes.
+const OF_A_NAMESPACE: usize = 64;
 
 /// The sources of metrics, as workloads see them. A clone is the same.
 #[derive(Clone)]
@@ -69,13 +75,13 @@ struct Shared {
     changed: Notify,
     /// Somebody is to hear of an answer.
     news: Notify,
-    limits: Limits,
+    /// By namespace.
+    connections: Mutex<HashMap<String, Arc<Semaphore>>>,
     breakers: Breakers,
     backends: Backends,
     metrics: SourceMetrics,
 }
 
-#[derive(Default)]
 struct State {
     schedule: Schedule,
     /// Who is to hear of an answer; each once, so that a slow listener costs no memory.
@@ -95,7 +101,7 @@ impl Sources {
     /// that, and words are wanted at once. Asks nothing before [`Self::run`].
     ///
     /// The configuration's user needs `list` of pods in metrics.k8s.io, `get` of everything in custom.metrics.k8s.io, `list` of everything in external.metrics.k8s.io, and
-    /// `get` of the Secrets and ConfigMaps that Prometheus metrics name.
+    /// `get` of the Secrets that Prometheus metrics name.
     ///
     /// # Errors
     /// When the configuration is wrong.
@@ -117,15 +123,22 @@ impl Sources {
             client,
         };
         let shared = Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State { schedule: Schedule::new(INTERVAL), to_hear: BTreeSet::new() }),
             changed: Notify::new(),
             news: Notify::new(),
-            limits: Limits::default(),
+            connections: Mutex::default(),
             breakers: Breakers::default(),
             backends,
             metrics: SourceMetrics::default(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// With another interval than 15 s, for tests. To be set before anything is wanted.
+    #[must_use]
+    pub fn every(self, interval: Duration) -> Self {
+        self.shared.state().schedule = Schedule::new(interval);
+        self
     }
 
     /// Registers what is counted of the questions.
@@ -134,12 +147,12 @@ impl Sources {
     }
 
     /// Sets what a workload asks, in place of what it asked before; an empty list ends it. Asking for the same again costs nothing.
-    pub fn want(&self, workload: &WorkloadKey, queries: Vec<Query>) {
-        self.shared.state().schedule.want(workload, queries, Instant::now());
+    pub fn want(&self, workload: &WorkloadKey, metrics: Vec<Metric>) {
+        self.shared.state().schedule.want(workload, metrics, Instant::now());
         self.shared.changed.notify_one();
     }
 
-    /// The last answers to what a workload asks, in the order of its queries. An answer is used for three intervals at most.
+    /// The last answers to what a workload asks, in the order of its metrics. An answer is used for three intervals at most.
     #[must_use]
     pub fn answers(&self, workload: &WorkloadKey) -> Vec<Answer> {
         self.shared.state().schedule.answers(workload, Instant::now())
@@ -158,13 +171,18 @@ impl Sources {
     /// Asks, until the future is dropped.
     pub async fn run(&self) {
         let mut asking = JoinSet::new();
-        let mut polls = HashMap::new();
+        let mut under_way = HashMap::new();
+        let mut turns: Turns<Backend, (PollId, Arc<Request>)> = Turns::new();
         let mut clear = tokio::time::interval(CLEAR_EVERY);
         loop {
             while let Some((id, request)) = self.shared.take_due() {
-                let shared = self.shared.clone();
-                let task = asking.spawn(async move { shared.ask(&request).await });
-                polls.insert(task.id(), id);
+                let backend = Backend::from(&*request);
+                turns.wait(&backend, backend.bounds(), &request.namespace.clone(), (id, request));
+            }
+            while let Some(Turn { server, namespace, question: (id, request) }) = turns.next() {
+                let (shared, backend) = (self.shared.clone(), server.clone());
+                let task = asking.spawn(async move { shared.ask(&request, &backend).await });
+                under_way.insert(task.id(), (id, server, namespace));
             }
             let next = self.shared.state().schedule.next_due();
             tokio::select! {
@@ -174,7 +192,8 @@ impl Sources {
                         // It panicked: that must not end the others, nor the poll.
                         Err(error) => (error.id(), Err(NoSamples(format!("asking the source failed: {error}")))),
                     };
-                    if let Some(id) = polls.remove(&task) {
+                    if let Some((id, server, namespace)) = under_way.remove(&task) {
+                        turns.end(&server, &namespace);
                         self.shared.arrived(id, outcome);
                     }
                 }
@@ -191,11 +210,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_due(&self) -> Option<(schedule::PollId, Arc<Request>)> {
+    fn take_due(&self) -> Option<(PollId, Arc<Request>)> {
         self.state().schedule.take(Instant::now())
     }
 
-    fn arrived(&self, id: schedule::PollId, outcome: Result<Fetched, NoSamples>) {
+    fn arrived(&self, id: PollId, outcome: Result<Fetched, NoSamples>) {
         let mut state = self.state();
         let hear = state.schedule.arrived(id, outcome, Instant::now(), Timestamp::now());
         let news = !hear.is_empty();
@@ -207,43 +226,52 @@ impl Shared {
     }
 
     fn clear(&self) {
-        let wanted: HashSet<Backend> =
-            self.state().schedule.requests().map(|request| Backend::from(&request.source)).collect();
+        let wanted: HashSet<Backend> = self.state().schedule.requests().map(Backend::from).collect();
         self.breakers.retain(|backend| wanted.contains(backend));
-        self.limits.retain(|backend| wanted.contains(backend));
+        // Those that a question holds stay.
+        self.connections().retain(|_, connections| Arc::strong_count(connections) > 1);
     }
 
-    async fn ask(&self, request: &Request) -> Result<Fetched, NoSamples> {
-        let backend = Backend::from(&request.source);
-        let _turn = self.limits.turn(&backend).await;
-        if let Err(down) = self.breakers.check(&backend, Instant::now()) {
-            self.metrics.ended(&backend, Ended::Withheld);
+    fn connections(&self) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, request: &Request, backend: &Backend) -> Result<Fetched, NoSamples> {
+        let connections = self
+            .connections()
+            .entry(request.namespace.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(OF_A_NAMESPACE)))
+            .clone();
+        // Fails only when it is closed, which it never is.
+        let _connection = connections.acquire().await;
+        if let Err(down) = self.breakers.check(backend, Instant::now()) {
+            self.metrics.ended(backend, Ended::Withheld);
             return Err(down.into());
         }
-        let within = ANSWER_WITHIN.min(request.interval);
-        let outcome = timeout(within, self.backends.ask(&request.source)).await.unwrap_or_else(|_| {
+        let within = ANSWER_WITHIN.min(self.state().schedule.interval());
+        let outcome = timeout(within, self.backends.ask(request)).await.unwrap_or_else(|_| {
             Err(Failure::Answered(format!("{backend} gave no answer within {} s", within.as_secs())))
         });
-        self.metrics.ended(&backend, Ended::from(&outcome));
-        self.breakers.note(&backend, &outcome, Instant::now());
+        self.metrics.ended(backend, Ended::from(&outcome));
+        self.breakers.note(backend, &outcome, Instant::now());
         Ok(outcome?)
     }
 }
 
 impl Backends {
-    async fn ask(&self, source: &Source) -> Result<Fetched, Failure> {
-        let client = &self.client;
-        match source {
-            Source::PodUsage { namespace, selector } => {
+    async fn ask(&self, request: &Request) -> Result<Fetched, Failure> {
+        let (client, namespace) = (&self.client, &*request.namespace);
+        match &request.source {
+            Source::PodUsage { selector } => {
                 return resource::pod_usage(client, namespace, selector).await.map(Fetched::PodUsage);
             }
-            Source::Pods { namespace, selector, metric, metric_selector } => {
+            Source::Pods { selector, metric, metric_selector } => {
                 self.custom.pods(namespace, selector, metric, metric_selector).await
             }
-            Source::Object { namespace, object, metric, metric_selector } => {
+            Source::Object { object, metric, metric_selector } => {
                 self.custom.object(namespace, object, metric, metric_selector).await
             }
-            Source::External { namespace, metric, metric_selector } => {
+            Source::External { metric, metric_selector } => {
                 external::series(client, namespace, metric, metric_selector).await
             }
             Source::Prometheus { url, query, ca, bearer_token } => {

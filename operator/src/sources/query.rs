@@ -1,35 +1,14 @@
 //! What workloads ask of metric sources.
 
-use std::time::Duration;
-
 use k8s_openapi::{
     api::autoscaling::v2::{CrossVersionObjectReference, MetricIdentifier},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::core::Selector;
 
-use super::{
-    custom::ObjectName,
-    failure::Failure,
-    prometheus::BaseUrl,
-    secrets::{StoredKey, StoredKind},
-};
-
-/// The interval of polls unless a metric asks for another: metrics-server has new figures every 15 s, and the HPA looks every 15 s.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
-/// The shortest interval that is kept to.
-const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
+use super::{custom::ObjectName, failure::Failure, prometheus::BaseUrl, secrets::StoredKey};
 
 /// One metric of a workload, to be asked for again and again. It is always one of the workload's own namespace.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Query {
-    /// What is asked.
-    pub metric: Metric,
-    /// How often; at most once a second.
-    pub interval: Duration,
-}
-
-/// What is asked of which source.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Metric {
     /// What pods use of a resource, from metrics.k8s.io; for Resource and ContainerResource metrics.
@@ -69,35 +48,28 @@ pub struct PrometheusMetric {
     pub url: String,
     /// PromQL that gives one number.
     pub query: String,
-    /// The authorities that the server's certificate must come from, in PEM; those of the operator's host when absent.
-    pub ca: Option<CaBundle>,
+    /// The key of a Secret that holds the authorities that the server's certificate must come from, in PEM; those of the
+    /// operator's host when absent.
+    pub ca: Option<KeyOf>,
     /// The key of a Secret that holds a bearer token.
     pub bearer_token: Option<KeyOf>,
 }
 
-/// Where a CA bundle is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CaBundle {
-    /// In a ConfigMap of the workload's namespace.
-    ConfigMap(KeyOf),
-    /// In a Secret of the workload's namespace.
-    Secret(KeyOf),
-}
-
-/// A key of a Secret or ConfigMap of the workload's namespace.
+/// A key of a Secret of the workload's namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyOf {
-    /// The name of the Secret or ConfigMap.
+    /// The name of the Secret.
     pub name: String,
     /// The key in its data.
     pub key: String,
 }
 
-/// One request, as often as it is sent. Queries of any workloads with equal requests share it and its answer.
+/// One request, as often as it is sent. Workloads of a namespace with equal requests share it and its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
+    /// The namespace of the workloads that ask: whose turn it is, and what it is about.
+    pub(super) namespace: String,
     pub(super) source: Source,
-    pub(super) interval: Duration,
 }
 
 /// What is sent where, in a form that can be compared.
@@ -105,23 +77,19 @@ pub(super) struct Request {
 pub(super) enum Source {
     /// All resources at once.
     PodUsage {
-        namespace: String,
         selector: String,
     },
     Pods {
-        namespace: String,
         selector: String,
         metric: String,
         metric_selector: String,
     },
     Object {
-        namespace: String,
         object: ObjectName,
         metric: String,
         metric_selector: String,
     },
     External {
-        namespace: String,
         metric: String,
         metric_selector: String,
     },
@@ -133,57 +101,46 @@ pub(super) enum Source {
     },
 }
 
-impl Query {
+impl Metric {
     /// The request for a workload of a namespace.
     ///
     /// Errors: a selector or URL in it is wrong.
     pub(super) fn request(&self, namespace: &str) -> Result<Request, Failure> {
-        let own = || namespace.to_owned();
-        let source = match &self.metric {
-            Metric::Resource { selector, name: _ } => {
-                Source::PodUsage { namespace: own(), selector: text_of(Some(selector))? }
-            }
+        let source = match self {
+            Metric::Resource { selector, name: _ } => Source::PodUsage { selector: text_of(Some(selector))? },
             Metric::Pods { selector, metric } => Source::Pods {
-                namespace: own(),
                 selector: text_of(Some(selector))?,
                 metric: metric.name.clone(),
                 metric_selector: text_of(metric.selector.as_ref())?,
             },
             Metric::Object { described_object, metric } => Source::Object {
-                namespace: own(),
                 object: object_name(described_object),
                 metric: metric.name.clone(),
                 metric_selector: text_of(metric.selector.as_ref())?,
             },
-            Metric::External { metric } => Source::External {
-                namespace: own(),
-                metric: metric.name.clone(),
-                metric_selector: text_of(metric.selector.as_ref())?,
-            },
+            Metric::External { metric } => {
+                Source::External { metric: metric.name.clone(), metric_selector: text_of(metric.selector.as_ref())? }
+            }
             Metric::Prometheus(PrometheusMetric { url, query, ca, bearer_token }) => {
-                let stored = |kind, KeyOf { name, key }: &KeyOf| StoredKey {
-                    kind,
-                    namespace: own(),
+                let stored = |KeyOf { name, key }: &KeyOf| StoredKey {
+                    namespace: namespace.to_owned(),
                     name: name.clone(),
                     key: key.clone(),
                 };
                 Source::Prometheus {
                     url: url.parse::<BaseUrl>().map_err(|error| Failure::Answered(error.to_string()))?,
                     query: query.clone(),
-                    ca: ca.as_ref().map(|bundle| match bundle {
-                        CaBundle::ConfigMap(key) => stored(StoredKind::ConfigMap, key),
-                        CaBundle::Secret(key) => stored(StoredKind::Secret, key),
-                    }),
-                    bearer_token: bearer_token.as_ref().map(|key| stored(StoredKind::Secret, key)),
+                    ca: ca.as_ref().map(stored),
+                    bearer_token: bearer_token.as_ref().map(stored),
                 }
             }
         };
-        Ok(Request { source, interval: self.interval.max(SHORTEST_INTERVAL) })
+        Ok(Request { namespace: namespace.to_owned(), source })
     }
 
     /// The resource that is taken from the answer, when the request is for all resources.
     pub(super) fn resource(&self) -> Option<&str> {
-        match &self.metric {
+        match self {
             Metric::Resource { name, .. } => Some(name),
             Metric::Pods { .. } | Metric::Object { .. } | Metric::External { .. } | Metric::Prometheus(_) => None,
         }
@@ -259,15 +216,9 @@ mod tests {
 
     #[test]
     fn equal_questions_are_one_request() {
-        let query = |name: &str| Query {
-            metric: Metric::Resource { selector: selector(&[("app", "web")], &[]), name: name.to_owned() },
-            interval: DEFAULT_INTERVAL,
-        };
-        assert_eq!(query("cpu").request("shop"), query("memory").request("shop"));
-        assert_ne!(query("cpu").request("shop"), query("cpu").request("other"));
-        assert_ne!(query("cpu").request("shop"), Query { interval: Duration::ZERO, ..query("cpu") }.request("shop"));
-        let hasty = Query { interval: Duration::ZERO, ..query("cpu") }.request("shop");
-        assert_eq!(hasty.map(|request| request.interval), Ok(SHORTEST_INTERVAL));
+        let usage = |name: &str| Metric::Resource { selector: selector(&[("app", "web")], &[]), name: name.to_owned() };
+        assert_eq!(usage("cpu").request("shop"), usage("memory").request("shop"));
+        assert_ne!(usage("cpu").request("shop"), usage("cpu").request("other"));
     }
 
     #[test]
@@ -290,15 +241,14 @@ mod tests {
         let metric = Metric::Prometheus(PrometheusMetric {
             url: "https://prometheus".to_owned(),
             query: "up".to_owned(),
-            ca: Some(CaBundle::ConfigMap(key())),
+            ca: Some(key()),
             bearer_token: Some(key()),
         });
-        let request = Query { metric: metric.clone(), interval: DEFAULT_INTERVAL }.request("shop");
+        let request = metric.request("shop");
         let Ok(Request { source: Source::Prometheus { ca: Some(ca), bearer_token: Some(token), .. }, .. }) = request
         else {
             panic!("{request:?}")
         };
-        assert_eq!((ca.kind, ca.namespace.as_str()), (StoredKind::ConfigMap, "shop"));
-        assert_eq!((token.kind, token.namespace.as_str()), (StoredKind::Secret, "shop"));
+        assert_eq!((ca.namespace.as_str(), token.namespace.as_str()), ("shop", "shop"));
     }
 }

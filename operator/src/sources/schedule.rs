@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::Arc,
+    time::Duration,
 };
 
 use catamaran_autoscale::samples::{NoSamples, Samples};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    query::{Query, Request},
+    query::{Metric, Request},
     resource::{self, PodUsage},
 };
 use crate::stores::WorkloadKey;
@@ -28,12 +29,12 @@ pub(super) enum Fetched {
     Samples(Samples),
 }
 
-/// An answer to a query of a workload.
+/// An answer to a metric of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The samples, or why there are none.
     pub result: Result<Samples, NoSamples>,
-    /// When it arrived; `None` while nothing has come yet, and when the query itself is wrong.
+    /// When it arrived; `None` while nothing has come yet, and when the metric itself is wrong.
     pub arrived: Option<Timestamp>,
 }
 
@@ -55,15 +56,16 @@ struct Last {
     arrived: Timestamp,
 }
 
-/// A query of a workload, and how it is answered.
+/// A metric of a workload, and how it is answered.
 struct Wanted {
-    query: Query,
+    metric: Metric,
     by: Result<PollId, NoSamples>,
 }
 
 /// All polls and those who want them.
-#[derive(Default)]
 pub(super) struct Schedule {
+    /// How long it is from one poll of a request to its next.
+    interval: Duration,
     workloads: HashMap<WorkloadKey, Vec<Wanted>>,
     polls: HashMap<PollId, Poll>,
     ids: HashMap<Arc<Request>, PollId>,
@@ -75,20 +77,37 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Sets what a workload asks; what it asked before and asks no more ends. Answers of queries that stay are kept.
-    pub(super) fn want(&mut self, workload: &WorkloadKey, queries: Vec<Query>, now: Instant) {
-        let unchanged = self.workloads.get(workload).map_or(queries.is_empty(), |wanted| {
-            wanted.len() == queries.len() && wanted.iter().zip(&queries).all(|(wanted, query)| wanted.query == *query)
+    pub(super) fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            workloads: HashMap::new(),
+            polls: HashMap::new(),
+            ids: HashMap::new(),
+            due: BTreeSet::new(),
+            next: 0,
+            spread: RandomState::new(),
+        }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Sets what a workload asks; what it asked before and asks no more ends. Answers to metrics that stay are kept.
+    pub(super) fn want(&mut self, workload: &WorkloadKey, metrics: Vec<Metric>, now: Instant) {
+        let unchanged = self.workloads.get(workload).map_or(metrics.is_empty(), |wanted| {
+            wanted.len() == metrics.len()
+                && wanted.iter().zip(&metrics).all(|(wanted, metric)| wanted.metric == *metric)
         });
         if unchanged {
             return;
         }
-        let wanted: Vec<Wanted> = queries
+        let wanted: Vec<Wanted> = metrics
             .into_iter()
-            .map(|query| {
-                let request = query.request(&workload.namespace);
+            .map(|metric| {
+                let request = metric.request(&workload.namespace);
                 let by = request.map(|request| self.join(request, workload, now)).map_err(NoSamples::from);
-                Wanted { query, by }
+                Wanted { metric, by }
             })
             .collect();
         let joined: HashSet<PollId> = wanted.iter().filter_map(|wanted| wanted.by.as_ref().ok().copied()).collect();
@@ -151,7 +170,7 @@ impl Schedule {
     ) -> Vec<WorkloadKey> {
         // Nobody asks any more.
         let Some(poll) = self.polls.get_mut(&id) else { return Vec::new() };
-        let interval = poll.request.interval;
+        let interval = self.interval;
         let pause = match poll.last {
             Some(_) => interval,
             // Only the second poll is at a time of its own, half an interval to one and a half after the first; the others keep its distance.
@@ -168,7 +187,7 @@ impl Schedule {
         if news { poll.askers.iter().cloned().collect() } else { Vec::new() }
     }
 
-    /// The last answers to the queries of a workload, in their order.
+    /// The last answers to the metrics of a workload, in their order.
     pub(super) fn answers(&self, workload: &WorkloadKey, now: Instant) -> Vec<Answer> {
         let wanted = self.workloads.get(workload);
         wanted.into_iter().flatten().map(|wanted| self.answer(wanted, now)).collect()
@@ -180,12 +199,12 @@ impl Schedule {
             Ok(id) => self.polls.get(id),
             Err(wrong) => return none(wrong.0.clone()),
         };
-        let Some((last, interval)) = poll.and_then(|poll| Some((poll.last.as_ref()?, poll.request.interval))) else {
+        let Some(last) = poll.and_then(|poll| poll.last.as_ref()) else {
             return none("no answer has come yet".to_owned());
         };
         let age = now.duration_since(last.at);
-        let result = match (&last.result, wanted.query.resource()) {
-            (Ok(_), _) if age > interval * STALE_AFTER => {
+        let result = match (&last.result, wanted.metric.resource()) {
+            (Ok(_), _) if age > self.interval * STALE_AFTER => {
                 Err(NoSamples(format!("the last answer is {} s old", age.as_secs())))
             }
             (Ok(Fetched::PodUsage(pods)), Some(resource)) => resource::samples(pods, resource).map_err(NoSamples::from),
@@ -212,24 +231,24 @@ fn fraction(bits: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::collections::BTreeMap;
 
     use k8s_openapi::{api::autoscaling::v2::MetricIdentifier, apimachinery::pkg::apis::meta::v1::LabelSelector};
 
-    use super::{super::query::Metric, *};
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(15);
 
     fn key(name: &str) -> WorkloadKey {
         WorkloadKey { namespace: "shop".to_owned(), name: name.to_owned() }
     }
 
-    fn external(name: &str) -> Query {
-        let metric = MetricIdentifier { name: name.to_owned(), selector: None };
-        Query { metric: Metric::External { metric }, interval: Duration::from_secs(15) }
+    fn external(name: &str) -> Metric {
+        Metric::External { metric: MetricIdentifier { name: name.to_owned(), selector: None } }
     }
 
-    fn usage(resource: &str) -> Query {
-        let metric = Metric::Resource { selector: LabelSelector::default(), name: resource.to_owned() };
-        Query { metric, interval: Duration::from_secs(15) }
+    fn usage(resource: &str) -> Metric {
+        Metric::Resource { selector: LabelSelector::default(), name: resource.to_owned() }
     }
 
     /// A schedule with a clock.
@@ -240,15 +259,15 @@ mod tests {
 
     impl Played {
         fn new() -> Self {
-            Self { schedule: Schedule::default(), start: Instant::now() }
+            Self { schedule: Schedule::new(INTERVAL), start: Instant::now() }
         }
 
         fn at(&self, seconds: f64) -> Instant {
             self.start + Duration::from_secs_f64(seconds)
         }
 
-        fn want(&mut self, name: &str, queries: &[Query]) {
-            self.schedule.want(&key(name), queries.to_vec(), self.start);
+        fn want(&mut self, name: &str, metrics: &[Metric]) {
+            self.schedule.want(&key(name), metrics.to_vec(), self.start);
         }
 
         fn take(&mut self, seconds: f64) -> Option<PollId> {
@@ -299,8 +318,8 @@ mod tests {
     #[test]
     fn polls_are_spread_and_keep_their_distance() {
         let mut played = Played::new();
-        let queries: Vec<Query> = (0..500).map(|n| external(&format!("m{n}"))).collect();
-        played.want("a", &queries);
+        let metrics: Vec<Metric> = (0..500).map(|n| external(&format!("m{n}"))).collect();
+        played.want("a", &metrics);
         while let Some(id) = played.take(0.0) {
             played.arrived(id, 0.5, Ok(1));
         }
@@ -321,7 +340,7 @@ mod tests {
             played.arrived(id, due + 7.0, Ok(1));
         }
         for (due, id) in &played.schedule.due {
-            assert_eq!(*due, second[id] + Duration::from_secs(15));
+            assert_eq!(*due, second[id] + INTERVAL);
         }
     }
 
@@ -417,14 +436,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_query_is_answered_without_asking() {
+    fn a_wrong_metric_is_answered_without_asking() {
         let mut played = Played::new();
         let selector = LabelSelector {
             match_labels: Some([("a b".to_owned(), String::new())].into()),
             ..LabelSelector::default()
         };
         let metric = Metric::Resource { selector, name: "cpu".to_owned() };
-        played.want("a", &[Query { metric, ..external("x") }, external("x")]);
+        played.want("a", &[metric, external("x")]);
         assert!(played.take(0.0).is_some());
         assert_eq!(played.take(0.0), None);
         let told = played.answers("a", 0.0);

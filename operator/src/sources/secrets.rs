@@ -1,4 +1,4 @@
-//! Keys of Secrets and ConfigMaps, kept for a minute.
+//! Keys of Secrets, kept for a minute.
 //!
 //! They are read one by one by name, never listed or watched, so the operator needs `get` alone, and holds in memory only what queries use.
 
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use tokio::time::Instant;
@@ -18,29 +18,17 @@ use super::failure::{Failure, chain, shorten};
 /// How long a value is used before it is read again: a rotated token is in use that much later.
 const FRESH_FOR: Duration = Duration::from_secs(60);
 
-/// One key of a Secret or of a ConfigMap.
+/// One key of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StoredKey {
-    pub(super) kind: StoredKind,
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) key: String,
 }
 
-/// Where a key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum StoredKind {
-    Secret,
-    ConfigMap,
-}
-
 impl StoredKey {
     fn failure(&self, why: &str) -> Failure {
-        let kind = match self.kind {
-            StoredKind::Secret => "Secret",
-            StoredKind::ConfigMap => "ConfigMap",
-        };
-        Failure::Answered(format!("the {kind} {}/{}: {why}", shorten(&self.namespace), shorten(&self.name)))
+        Failure::Answered(format!("the Secret {}/{}: {why}", shorten(&self.namespace), shorten(&self.name)))
     }
 }
 
@@ -98,20 +86,9 @@ impl Secrets {
 
     /// `None`: there is no such key in it.
     async fn ask(&self, key: &StoredKey) -> Result<Option<Vec<u8>>, Failure> {
-        let (client, absent) = (self.client.clone(), || key.failure("there is none"));
-        let failed = |error: kube::Error| key.failure(&chain(&error));
-        match key.kind {
-            StoredKind::Secret => {
-                let api: Api<Secret> = Api::namespaced(client, &key.namespace);
-                let mut secret = api.get_opt(&key.name).await.map_err(failed)?.ok_or_else(absent)?;
-                Ok(secret.data.as_mut().and_then(|data| data.remove(&key.key)).map(|bytes| bytes.0))
-            }
-            StoredKind::ConfigMap => {
-                let api: Api<ConfigMap> = Api::namespaced(client, &key.namespace);
-                let mut map = api.get_opt(&key.name).await.map_err(failed)?.ok_or_else(absent)?;
-                let text = map.data.as_mut().and_then(|data| data.remove(&key.key)).map(String::into_bytes);
-                Ok(text.or_else(|| map.binary_data.as_mut()?.remove(&key.key).map(|bytes| bytes.0)))
-            }
-        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &key.namespace);
+        let found = api.get_opt(&key.name).await.map_err(|error| key.failure(&chain(&error)))?;
+        let mut secret = found.ok_or_else(|| key.failure("there is none"))?;
+        Ok(secret.data.as_mut().and_then(|data| data.remove(&key.key)).map(|bytes| bytes.0))
     }
 }

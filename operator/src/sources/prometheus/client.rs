@@ -2,22 +2,16 @@
 
 use std::{
     collections::HashMap,
-    future::Future,
     io,
     net::SocketAddr,
-    pin::Pin,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{HttpConnector, dns::Name},
-    },
-    rt::{TokioExecutor, TokioTimer},
+use reqwest::{
+    Client,
+    dns::{Addrs, Name, Resolve, Resolving},
+    redirect,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -25,7 +19,6 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use tokio::time::Instant;
-use tower::Service;
 
 use super::{
     super::failure::{Failure, chain},
@@ -39,9 +32,6 @@ const IDLE_FOR: Duration = Duration::from_secs(60);
 /// After how long without use the connections under one set of authorities are given up.
 const UNUSED_FOR: Duration = Duration::from_secs(300);
 
-/// An HTTP client that trusts one set of authorities. It follows no redirects.
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector<Resolver>>, String>;
-
 /// One client for each CA bundle, so that connections are kept between polls.
 pub(super) struct Clients {
     settings: Arc<PrometheusSettings>,
@@ -49,7 +39,7 @@ pub(super) struct Clients {
 }
 
 struct Known {
-    client: HttpClient,
+    client: Client,
     used: Instant,
 }
 
@@ -61,7 +51,7 @@ impl Clients {
     /// The client that trusts the authorities of a CA bundle (PEM) and no others; without one, those of the host.
     ///
     /// Errors: the bundle holds no certificate, or one that is none; or there is no bundle for `https`, and the host trusts nobody.
-    pub(super) fn trusting(&self, ca: Option<&Arc<[u8]>>, https: bool) -> Result<HttpClient, Failure> {
+    pub(super) fn trusting(&self, ca: Option<&Arc<[u8]>>, https: bool) -> Result<Client, Failure> {
         if ca.is_none() && https && host_authorities().is_empty() {
             let told = "the operator's host trusts no certificate authority; name a CA bundle";
             return Err(Failure::Answered(told.to_owned()));
@@ -79,7 +69,7 @@ impl Clients {
         Ok(client)
     }
 
-    fn build(&self, ca: Option<&[u8]>) -> Result<HttpClient, Failure> {
+    fn build(&self, ca: Option<&[u8]>) -> Result<Client, Failure> {
         let roots = match ca {
             Some(bundle) => Arc::new(authorities(bundle)?),
             None => host_authorities(),
@@ -89,17 +79,20 @@ impl Clients {
             .map_err(|error| Failure::Answered(chain(&error)))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let mut http = HttpConnector::new_with_resolver(Resolver(self.settings.clone()));
-        http.enforce_http(false);
-        http.set_connect_timeout(Some(CONNECT_WITHIN));
-        http.set_nodelay(true);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-        Ok(Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
+        Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(Arc::new(Resolver(self.settings.clone())))
+            // Neither takes a query and its token elsewhere than the URL says.
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .http1_only()
+            .connect_timeout(CONNECT_WITHIN)
             .pool_idle_timeout(IDLE_FOR)
             .pool_max_idle_per_host(4)
-            .build(connector))
+            .user_agent(concat!("catamaran-operator/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Failure::Answered(chain(&error)))
     }
 }
 
@@ -128,25 +121,19 @@ fn host_authorities() -> Arc<RootCertStore> {
     READ.get_or_init(read).clone()
 }
 
-/// Resolves names to those of their addresses that may be asked.
-#[derive(Clone)]
-pub(super) struct Resolver(Arc<PrometheusSettings>);
+/// Resolves names to those of their addresses that may be asked. What it gives is what is connected to, so a name that changes
+/// its address after a check leads nowhere else; addresses in URLs do not come here, and are checked by
+/// [`PrometheusSettings::check_url`].
+struct Resolver(Arc<PrometheusSettings>);
 
-impl Service<Name> for Resolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
         let settings = self.0.clone();
         Box::pin(async move {
-            // The connector puts the port in.
+            // The client puts the port in.
             let all = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            permitted(&settings, all).map(Vec::into_iter)
+            let permitted: Addrs = Box::new(permitted(&settings, all)?.into_iter());
+            Ok(permitted)
         })
     }
 }

@@ -7,9 +7,8 @@ mod url;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper_util::client::legacy::ResponseFuture;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reqwest::{Client, Request, Response};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use policy::{Forbidden, PrometheusSettings};
@@ -55,14 +54,13 @@ impl Prometheus {
     pub(super) async fn ask(&self, query: &InstantQuery<'_>) -> Result<i64, Refused> {
         self.settings.check_url(query.url).map_err(|why| Failure::Answered(why.to_string()))?;
         let client = self.clients.trusting(query.ca, query.url.is_https())?;
-        let (head, body) = read(client.request(request(query)?)).await?;
-        match head.status {
-            code if code.is_redirection() => {
-                let location = head.headers.get(header::LOCATION).and_then(|location| location.to_str().ok());
-                Err(Failure::Answered(redirected(code, location)).into())
-            }
+        let response = client.execute(request(&client, query)?).await.map_err(unsent)?;
+        let (code, location) = (response.status(), location(response.headers()));
+        let body = read(response).await?;
+        match code {
+            code if code.is_redirection() => Err(Failure::Answered(redirected(code, location.as_deref())).into()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let failure = Failure::Answered(format!("the server refuses access: {}", head.status));
+                let failure = Failure::Answered(format!("the server refuses access: {code}"));
                 Err(Refused { failure, unauthorized: true })
             }
             code => answer::value(code, &body).map_err(Refused::from),
@@ -83,16 +81,16 @@ impl From<Failure> for Refused {
     }
 }
 
-fn request(query: &InstantQuery<'_>) -> Result<Request<String>, Failure> {
-    let uri = query.url.endpoint(ENDPOINT).map_err(|error| Failure::Answered(error.to_string()))?;
+fn request(client: &Client, query: &InstantQuery<'_>) -> Result<Request, Failure> {
     // By POST, since a query may be longer than a URL.
     let form = form_urlencoded::Serializer::new(String::new()).append_pair("query", query.query).finish();
-    let mut request = Request::post(uri)
+    let mut request = client
+        .post(query.url.endpoint(ENDPOINT))
         .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
         .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, concat!("catamaran-operator/", env!("CARGO_PKG_VERSION")))
         .body(form)
-        .map_err(|error| Failure::Answered(error.to_string()))?;
+        .build()
+        .map_err(|error| Failure::Answered(chain(&error)))?;
     if let Some(token) = query.bearer_token {
         // Editors put a line break at the end of a file.
         let header = format!("Bearer {}", token.expose_secret().trim());
@@ -104,22 +102,27 @@ fn request(query: &InstantQuery<'_>) -> Result<Request<String>, Failure> {
     Ok(request)
 }
 
+/// Why there is no answer. Nothing of the request is in it.
+fn unsent(error: reqwest::Error) -> Failure {
+    let error = error.without_url();
+    let words = chain(&error);
+    if error.is_connect() { Failure::Unavailable(words) } else { Failure::Answered(words) }
+}
+
+fn location(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::LOCATION)?.to_str().ok().map(str::to_owned)
+}
+
 /// The whole of an answer.
-async fn read(response: ResponseFuture) -> Result<(http::response::Parts, Vec<u8>), Failure> {
-    // Nothing of the request is in these errors.
-    let response: Response<_> = response.await.map_err(|error| {
-        let words = chain(&error);
-        if error.is_connect() { Failure::Unavailable(words) } else { Failure::Answered(words) }
-    })?;
-    let (head, body) = response.into_parts();
-    let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| {
-        Failure::Answered(if error.is::<LengthLimitError>() {
-            format!("the answer is longer than {} KiB", LONGEST_ANSWER >> 10)
-        } else {
-            chain(&*error)
-        })
-    })?;
-    Ok((head, body.to_bytes().to_vec()))
+async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unsent)? {
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(Failure::Answered(format!("the answer is longer than {} KiB", LONGEST_ANSWER >> 10)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Says where a redirect leads to, as far as a base URL goes; what comes after it may be secret.
@@ -140,14 +143,16 @@ mod tests {
         let url: BaseUrl = "http://prometheus:9090/p".parse().expect("a base URL");
         let token = SecretString::from("s3cr3t\n");
         let query = InstantQuery { url: &url, query: "sum(up) + 1", ca: None, bearer_token: Some(&token) };
-        let sent = request(&query).expect("a request");
-        assert_eq!(sent.uri(), "http://prometheus:9090/p/api/v1/query");
-        assert_eq!(sent.body(), "query=sum%28up%29+%2B+1");
+        let client = Clients::new(Arc::default()).trusting(None, false).ok().expect("a client");
+        let sent = request(&client, &query).expect("a request");
+        assert_eq!(sent.url().as_str(), "http://prometheus:9090/p/api/v1/query");
+        let body = sent.body().and_then(reqwest::Body::as_bytes);
+        assert_eq!(body, Some(b"query=sum%28up%29+%2B+1".as_slice()));
         assert_eq!(sent.headers()[header::AUTHORIZATION].as_bytes(), b"Bearer s3cr3t");
         assert!(!format!("{sent:?} {query:?}").contains("s3cr3t"));
 
         let token = SecretString::from("a\nb");
-        let failure = request(&InstantQuery { bearer_token: Some(&token), ..query }).expect_err("refused");
+        let failure = request(&client, &InstantQuery { bearer_token: Some(&token), ..query }).expect_err("refused");
         assert_eq!(failure.why(), "the bearer token holds characters that no token may hold");
     }
 
@@ -156,7 +161,7 @@ mod tests {
         for (location, expected) in [
             (
                 Some("https://b/login?state=secret"),
-                "the server answered 307 Temporary Redirect to https://b:443/login, which is not followed: name the final URL",
+                "the server answered 307 Temporary Redirect to https://b/login, which is not followed: name the final URL",
             ),
             (
                 Some("https://user:secret@b/"),

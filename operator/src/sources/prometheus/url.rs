@@ -2,21 +2,13 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use http::{
-    Uri,
-    uri::{PathAndQuery, Scheme},
-};
+use url::{Host, Url};
 
-/// Where a server of the Prometheus HTTP API is, such as `https://prometheus.monitoring.svc:9090` or `http://mimir.example/prometheus`.
+/// Where a server of the Prometheus HTTP API is, such as `https://prometheus.monitoring.svc:9090` or
+/// `http://mimir.example/prometheus`. It always has a host, and is in the form that the URL standard makes of it: two that
+/// lead to the same place are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct BaseUrl {
-    https: bool,
-    /// In lower case; an IPv6 address without its brackets.
-    host: String,
-    port: u16,
-    /// Without a slash at its end; empty for the root.
-    path: String,
-}
+pub struct BaseUrl(Url);
 
 /// Why a text is no base URL. The text is not repeated: it may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +22,7 @@ pub enum NotABaseUrl {
     /// A user name or password.
     #[error("the Prometheus URL must not hold a user name or a password; give a bearer token by a Secret")]
     UserInfo,
-    /// A query; the fragment is cut off by the parser of URLs, and is refused with it.
+    /// A query or a fragment.
     #[error("the Prometheus URL must not hold a query (?) or a fragment (#)")]
     Query,
     /// `.` or `..` in the path, or a percent sign that could hide one.
@@ -42,50 +34,33 @@ impl FromStr for BaseUrl {
     type Err = NotABaseUrl;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains(['?', '#']) {
-            return Err(NotABaseUrl::Query);
+        let mut url = Url::parse(text).map_err(|_| NotABaseUrl::Syntax)?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(NotABaseUrl::Scheme);
         }
-        let uri: Uri = text.parse().map_err(|_| NotABaseUrl::Syntax)?;
-        let https = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            Some(_) => return Err(NotABaseUrl::Scheme),
-            None => return Err(NotABaseUrl::Syntax),
-        };
-        let authority = uri.authority().ok_or(NotABaseUrl::Syntax)?;
-        if authority.as_str().contains('@') {
+        if !url.username().is_empty() || url.password().is_some() {
             return Err(NotABaseUrl::UserInfo);
         }
-        // Not `port_u16`, which takes a port that is none for no port.
-        let port = match authority.as_str().strip_prefix(authority.host()) {
-            Some("") => {
-                if https {
-                    443
-                } else {
-                    80
-                }
-            }
-            Some(rest) => rest.strip_prefix(':').and_then(|port| port.parse().ok()).ok_or(NotABaseUrl::Syntax)?,
-            None => return Err(NotABaseUrl::Syntax),
-        };
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        if host.is_empty() || port == 0 {
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(NotABaseUrl::Query);
+        }
+        if url.port() == Some(0) {
             return Err(NotABaseUrl::Syntax);
         }
-        let path = uri.path().trim_end_matches('/');
-        if path.contains('%') || path.split('/').any(|segment| segment == "." || segment == "..") {
+        // The parser resolves these; whoever reads the object is not to be taken in by them.
+        let dots = text.split(['/', '\\']).any(|segment| segment == "." || segment == "..");
+        if dots || text.contains('%') || url.path().contains('%') {
             return Err(NotABaseUrl::Path);
         }
-        Ok(Self { https, host, port, path: path.to_owned() })
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(Self(url))
     }
 }
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
-        // A name has no colon; an IPv6 address has.
-        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        write!(f, "{scheme}://{open}{}{close}:{}{}", self.host, self.port, self.path)
+        f.write_str(self.0.as_str().trim_end_matches('/'))
     }
 }
 
@@ -93,22 +68,33 @@ impl BaseUrl {
     /// The address in it, if the host is no name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
+        match self.0.host()? {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
     }
 
     /// Whether TLS is spoken there.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        self.https
+        self.0.scheme() == "https"
     }
 
     /// The URL of an endpoint below it, such as `/api/v1/query`.
-    pub(super) fn endpoint(&self, path: &'static str) -> Result<Uri, NotABaseUrl> {
-        let path: PathAndQuery = format!("{}{path}", self.path).parse().map_err(|_| NotABaseUrl::Syntax)?;
-        let mut parts: http::uri::Parts =
-            self.to_string().parse::<Uri>().map_err(|_| NotABaseUrl::Syntax)?.into_parts();
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts).map_err(|_| NotABaseUrl::Syntax)
+    pub(super) fn endpoint(&self, path: &'static str) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}{path}", self.path()));
+        url
+    }
+
+    fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// The path; empty for the root.
+    fn path(&self) -> &str {
+        self.0.path().trim_end_matches('/')
     }
 }
 
@@ -122,7 +108,7 @@ impl FromStr for UrlPrefix {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let url: BaseUrl = text.parse()?;
         // One star, in front: a star elsewhere would match nothing.
-        match url.host.strip_prefix("*.").unwrap_or(&url.host) {
+        match url.host().strip_prefix("*.").unwrap_or(url.host()) {
             rest if rest.is_empty() || rest.contains('*') => Err(NotABaseUrl::Syntax),
             _ => Ok(Self(url)),
         }
@@ -139,13 +125,15 @@ impl UrlPrefix {
     /// Whether a URL is in the set.
     #[must_use]
     pub fn holds(&self, url: &BaseUrl) -> bool {
-        let host = match self.0.host.strip_prefix('*') {
+        let Self(prefix) = self;
+        let host = match prefix.host().strip_prefix('*') {
             // With its dot: `*.example` does not stand for `badexample`, nor for `example` itself.
-            Some(suffix) => url.host.len() > suffix.len() && url.host.ends_with(suffix),
-            None => url.host == self.0.host,
+            Some(suffix) => url.host().len() > suffix.len() && url.host().ends_with(suffix),
+            None => url.host() == prefix.host(),
         };
-        let below = url.path.strip_prefix(&self.0.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        host && url.https == self.0.https && url.port == self.0.port && below
+        let port = url.0.port_or_known_default() == prefix.0.port_or_known_default();
+        let below = url.path().strip_prefix(prefix.path()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        host && url.0.scheme() == prefix.0.scheme() && port && below
     }
 }
 
@@ -156,12 +144,17 @@ mod tests {
     #[test]
     fn base_urls_are_read_or_refused() {
         for (text, expected) in [
-            ("http://prometheus", Ok("http://prometheus:80")),
-            ("https://Prometheus.Monitoring.svc/", Ok("https://prometheus.monitoring.svc:443")),
+            ("http://prometheus", Ok("http://prometheus")),
+            ("http://prometheus:80/", Ok("http://prometheus")),
+            ("https://Prometheus.Monitoring.svc/", Ok("https://prometheus.monitoring.svc")),
             ("HTTP://a:9090/x/y//", Ok("http://a:9090/x/y")),
             ("https://[2001:db8::1]:9090/p", Ok("https://[2001:db8::1]:9090/p")),
             ("http://127.0.0.1:9090", Ok("http://127.0.0.1:9090")),
-            ("prometheus:9090", Err(NotABaseUrl::Syntax)),
+            // One address under all its names.
+            ("http://2130706433:9090", Ok("http://127.0.0.1:9090")),
+            ("http://0x7f.1:9090", Ok("http://127.0.0.1:9090")),
+            ("http://[::FFFF:7f00:1]:9090", Ok("http://[::ffff:7f00:1]:9090")),
+            ("prometheus:9090", Err(NotABaseUrl::Scheme)),
             ("/api", Err(NotABaseUrl::Syntax)),
             ("", Err(NotABaseUrl::Syntax)),
             ("http://", Err(NotABaseUrl::Syntax)),
@@ -169,10 +162,14 @@ mod tests {
             ("http://a b", Err(NotABaseUrl::Syntax)),
             ("http://a:99999", Err(NotABaseUrl::Syntax)),
             ("ftp://a", Err(NotABaseUrl::Scheme)),
+            ("http://user@a", Err(NotABaseUrl::UserInfo)),
+            ("http://:secret@a", Err(NotABaseUrl::UserInfo)),
             ("http://user:secret@a", Err(NotABaseUrl::UserInfo)),
             ("http://a?query=up", Err(NotABaseUrl::Query)),
             ("http://a/#x", Err(NotABaseUrl::Query)),
             ("http://a/x/../y", Err(NotABaseUrl::Path)),
+            ("http://a/x\\..\\y", Err(NotABaseUrl::Path)),
+            ("http://a/x y", Err(NotABaseUrl::Path)),
             ("http://a/x/%2e%2e/y", Err(NotABaseUrl::Path)),
         ] {
             let url = text.parse::<BaseUrl>().map(|url| url.to_string());
@@ -183,11 +180,11 @@ mod tests {
     #[test]
     fn endpoints_are_below_the_base() {
         for (base, endpoint) in [
-            ("http://a", "http://a:80/api/v1/query"),
+            ("http://a", "http://a/api/v1/query"),
             ("https://[::1]:9090/mimir/prometheus/", "https://[::1]:9090/mimir/prometheus/api/v1/query"),
         ] {
             let url: BaseUrl = base.parse().expect("a base URL");
-            assert_eq!(url.endpoint("/api/v1/query").map(|uri| uri.to_string()).as_deref(), Ok(endpoint));
+            assert_eq!(url.endpoint("/api/v1/query").as_str(), endpoint);
         }
     }
 

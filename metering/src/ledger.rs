@@ -1,7 +1,7 @@
 //! All pods of all workloads, summed by workload: since the ledger began, and for each hour.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -81,7 +81,7 @@ struct Entry {
     pod: Pod,
     meter: Meter,
     lease: Lease,
-    /// When it was last among the pods that exist.
+    /// When it was last met.
     seen: Timestamp,
 }
 
@@ -134,6 +134,37 @@ impl Ledger {
     /// A pod that exists. What it has reserved since it began, or since the ledger did, is charged.
     pub fn meet(&mut self, uid: &str, pod: Pod, now: Timestamp) {
         let account = pod.account.clone();
+        let (charged, used) = self.step(uid, pod, now);
+        self.charge(&charged, &used, now);
+        if charged != account {
+            self.charge(&account, &Used::default(), now);
+        }
+    }
+
+    /// Pods that exist, all of one account: as [`Self::meet`] of each, and looks for the account once.
+    pub fn meet_all<'a>(
+        &mut self,
+        account: &Arc<Account>,
+        pods: impl IntoIterator<Item = (&'a str, Timestamp, Request)>,
+        now: Timestamp,
+    ) {
+        // Most of them were met last at the same time.
+        let mut sums: Vec<Used> = vec![Used::default()];
+        for (uid, started, request) in pods {
+            let (charged, used) = self.step(uid, Pod { account: account.clone(), started, request }, now);
+            match sums.iter_mut().find(|sum| sum.within == used.within) {
+                _ if charged != *account => self.charge(&charged, &used, now),
+                Some(sum) => sum.amounts.add(&used.amounts),
+                None => sums.push(used),
+            }
+        }
+        for used in sums {
+            self.charge(account, &used, now);
+        }
+    }
+
+    /// Enters a pod. Gives what it has reserved since the last time, and who is charged for that.
+    fn step(&mut self, uid: &str, pod: Pod, now: Timestamp) -> (Arc<Account>, Used) {
         let entry = match self.pods.get_mut(uid) {
             Some(entry) => entry,
             None => {
@@ -146,25 +177,18 @@ impl Ledger {
                 self.pods.entry(uid.into()).or_insert(entry)
             }
         };
+        entry.seen = now;
         // A step that began with the old class is the old class's.
         let charged = std::mem::replace(&mut entry.pod, pod).account;
         let used = entry.lease.step(now, entry.pod.request);
-        self.charge(&charged, &used, now);
-        if charged != account {
-            self.charge(&account, &Used::default(), now);
-        }
+        (charged, used)
     }
 
-    /// The pods that exist, all of them: others are forgotten after a while, and accounts that are in no use.
-    pub fn keep(&mut self, here: &HashSet<Box<str>>, now: Timestamp) {
+    /// Forgets pods that were not met for a while, and accounts that are in no use.
+    pub fn forget(&mut self, now: Timestamp) {
         let keep = self.keep.totals;
         let lately = |seen: Timestamp| Duration::try_from(now.duration_since(seen)).unwrap_or_default() <= keep;
-        self.pods.retain(|uid, entry| {
-            if here.contains(uid) {
-                entry.seen = now;
-            }
-            lately(entry.seen)
-        });
+        self.pods.retain(|_, entry| lately(entry.seen));
         self.totals.retain(|_, total| lately(total.seen));
         let oldest = Hour(Hour::of(now).0.saturating_sub(i64::from(self.keep.hours)));
         while let Some(first) = self.hours.first_entry()

@@ -1,6 +1,6 @@
 //! Accounting: no order of readings loses anything or counts it twice.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use catamaran_crds::Hull;
 use catamaran_metering::{Account, Amounts, Hour, Keep, Ledger, Meter, Pod, Reading, Request};
@@ -79,10 +79,6 @@ fn total(ledger: &Ledger, class: Option<&str>) -> Amounts {
     ledger.totals().find(|(found, _)| **found == *account).map_or(Amounts::NONE, |(_, amounts)| *amounts)
 }
 
-fn here(uids: &[&str]) -> HashSet<Box<str>> {
-    uids.iter().map(|uid| (*uid).into()).collect()
-}
-
 #[test]
 fn a_restart_of_containers_and_of_the_agent_loses_nothing() {
     let mut ledger = Ledger::new(at(0), Keep::default());
@@ -92,7 +88,7 @@ fn a_restart_of_containers_and_of_the_agent_loses_nothing() {
         ledger.read("a", reading(1, u64::try_from(seconds).expect("positive"), cpu), at(seconds));
     }
     ledger.meet("a", pod(None, 10, 500), at(50));
-    ledger.keep(&here(&[]), at(51));
+    ledger.forget(at(51));
     // It only seemed to be gone: its label was taken off, and put on again.
     ledger.meet("a", pod(None, 10, 500), at(51));
     ledger.read("a", reading(1, 51, 20_000_000), at(51));
@@ -147,14 +143,14 @@ fn a_ledger_is_bounded() {
         let now = at(hour * 3600 + 10);
         ledger.meet("a", pod(None, 0, 100), now);
         ledger.meet("b", pod(Some("x"), 0, 100), now);
-        ledger.keep(&here(&["a", "b"]), now);
+        ledger.forget(now);
         assert!(ledger.size().1 <= 5 && ledger.size().0 == 2, "{:?}", ledger.size());
     }
     assert_eq!(ledger.since(), at(8 * 3600), "what was dropped is told");
-    ledger.keep(&here(&["a"]), at(9 * 3600 + 20));
+    ledger.forget(at(9 * 3600 + 20));
     assert_eq!((ledger.size().0, ledger.totals().count()), (2, 2), "what is gone is not forgotten at once");
     ledger.meet("a", pod(None, 0, 100), at(10 * 3600));
-    ledger.keep(&here(&["a"]), at(10 * 3600));
+    ledger.forget(at(10 * 3600));
     assert_eq!((ledger.size().0, ledger.totals().count()), (1, 1));
 }
 
@@ -257,7 +253,45 @@ proptest! {
             };
             ledger.meet("a", Pod { started: now, ..pod(None, 0, u64::MAX) }, now);
             ledger.read("a", reading, now);
-            ledger.keep(&here(&["a"]), now);
+            ledger.forget(now);
         }
     }
+}
+
+/// Steps of a story: pods of two classes are met at times, in batches or one by one.
+#[test]
+fn pods_that_are_met_together_are_charged_as_one_by_one() {
+    proptest!(|(steps in prop::collection::vec((0i64..4000, any::<bool>(), prop::collection::vec((0usize..4, 0i64..100), 0..6)), 1..20))| {
+        let (mut together, mut apart) = (Ledger::new(at(0), Keep::default()), Ledger::new(at(0), Keep::default()));
+        let uids = ["a", "b", "c", "d"];
+        let mut now = 0;
+        for (later, small, pods) in steps {
+            now += later;
+            let class = small.then_some("small");
+            let all: Vec<_> = pods
+                .iter()
+                .map(|(uid, cores)| (uids[*uid], pod(class, 5, u64::try_from(*cores).expect("positive"))))
+                .collect();
+            together.meet_all(&account(class), all.iter().map(|(uid, pod)| (*uid, pod.started, pod.request)), at(now));
+            together.open(&account(class), at(now));
+            apart.open(&account(class), at(now));
+            for (uid, pod) in all {
+                apart.meet(uid, pod, at(now));
+            }
+        }
+        let all = |ledger: &Ledger| -> Vec<(Account, Amounts)> {
+            ledger.totals().map(|(account, amounts)| (account.clone(), *amounts)).collect()
+        };
+        prop_assert_eq!(all(&together), all(&apart));
+        // Parts of hours are rounded once for the sum, or once for each pod.
+        let hours = |ledger: &Ledger| -> Vec<_> {
+            ledger.hours(at(0), at(now + 1)).into_iter().map(|(hour, account, amounts)| (hour, account, amounts.replica_usec)).collect()
+        };
+        let (one, other) = (hours(&together), hours(&apart));
+        prop_assert_eq!(one.len(), other.len());
+        for (one, other) in one.iter().zip(&other) {
+            prop_assert_eq!((one.0, &one.1), (other.0, &other.1));
+            prop_assert!(one.2.abs_diff(other.2) < 10);
+        }
+    });
 }

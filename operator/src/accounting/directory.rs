@@ -1,17 +1,21 @@
 //! Whose a pod is, as the stores know it.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use catamaran_autoscale::pods::{Phase, Requests};
-use catamaran_crds::Hull;
+use catamaran_crds::{Hull, names::WORKLOAD_LABEL};
 use catamaran_metering::{Account, Request};
 use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use crate::stores::{PodEntry, Stores, WorkloadKey};
 
 /// Where accounts learn of pods.
 pub trait Directory: Send + Sync + 'static {
-    /// The pods that exist: a kubelet began with them and they have not ended.
+    /// The pods that exist: a kubelet began with them and they have not ended. Those of a workload come one after the other, and
+    /// share their owner.
     fn replicas(&self) -> Vec<Replica>;
     /// One of them.
     fn find(&self, pod: &PodIdentity) -> Option<Replica>;
@@ -19,17 +23,24 @@ pub trait Directory: Send + Sync + 'static {
     fn accounts(&self) -> Vec<Account>;
 }
 
-/// A pod, as accounts need it.
+/// A workload with pods, as accounts need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
-    /// metadata.uid.
-    pub uid: Box<str>,
+pub struct Owner {
     /// metadata.namespace.
     pub namespace: Box<str>,
     /// The ElasticWorkload.
     pub workload: Box<str>,
     /// Its class, if it has one; `None` when that is not known now.
     pub class: Option<Option<Box<str>>>,
+}
+
+/// A pod, as accounts need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// metadata.uid.
+    pub uid: Box<str>,
+    /// Its workload.
+    pub owner: Arc<Owner>,
     /// What the pod itself is: in a rollout from one hull to the other there are both.
     pub hull: Hull,
     /// When its kubelet began with it.
@@ -42,16 +53,23 @@ impl Directory for Stores {
     fn replicas(&self) -> Vec<Replica> {
         let mut found = Vec::new();
         self.pods.index.visit(|key, entries| {
-            let class = class_of(self, key);
-            found.extend(entries.filter_map(|entry| replica(key, entry, class.clone())));
+            let owner = owner(self, key);
+            found.extend(entries.filter_map(|entry| replica(&owner, entry)));
         });
         found
     }
 
     fn find(&self, pod: &PodIdentity) -> Option<Replica> {
         let key = self.pods.workload_of(pod.namespace(), pod.name())?;
-        let entry = self.pods.index.children(&key).into_iter().find(|entry| entry.uid == pod.uid())?;
-        replica(&key, &entry, class_of(self, &key))
+        // Not by all children of the workload: it may have thousands, and each is asked for when its agent first reports it.
+        let entry = self.pods.index.find(&ObjectMeta {
+            name: Some(pod.name().to_owned()),
+            namespace: Some(pod.namespace().to_owned()),
+            uid: Some(pod.uid().to_owned()),
+            labels: Some(BTreeMap::from([(WORKLOAD_LABEL.to_owned(), key.name.clone())])),
+            ..ObjectMeta::default()
+        })?;
+        if entry.uid == pod.uid() { replica(&owner(self, &key), &entry) } else { None }
     }
 
     fn accounts(&self) -> Vec<Account> {
@@ -73,14 +91,17 @@ impl Directory for Stores {
     }
 }
 
-fn class_of(stores: &Stores, key: &WorkloadKey) -> Option<Option<Box<str>>> {
-    let stored = stores.workloads.get(&key.reference())?;
-    let workload = stored.0.as_ref().ok()?;
-    Some(workload.spec.class_name.as_deref().map(Into::into))
+fn owner(stores: &Stores, key: &WorkloadKey) -> Arc<Owner> {
+    let class = || {
+        let stored = stores.workloads.get(&key.reference())?;
+        let workload = stored.0.as_ref().ok()?;
+        Some(workload.spec.class_name.as_deref().map(Into::into))
+    };
+    Arc::new(Owner { namespace: key.namespace.as_str().into(), workload: key.name.as_str().into(), class: class() })
 }
 
 /// `None` for a pod that no kubelet has begun with, and for one that has ended.
-fn replica(key: &WorkloadKey, entry: &PodEntry, class: Option<Option<Box<str>>>) -> Option<Replica> {
+fn replica(owner: &Arc<Owner>, entry: &PodEntry) -> Option<Replica> {
     match entry.pod.phase {
         Phase::Succeeded | Phase::Failed => return None,
         Phase::Pending | Phase::Running | Phase::Unknown => {}
@@ -91,9 +112,7 @@ fn replica(key: &WorkloadKey, entry: &PodEntry, class: Option<Option<Box<str>>>)
     };
     Some(Replica {
         uid: entry.uid.as_str().into(),
-        namespace: key.namespace.as_str().into(),
-        workload: key.name.as_str().into(),
-        class,
+        owner: owner.clone(),
         hull,
         started: entry.pod.started?,
         request: request(entry),

@@ -11,8 +11,7 @@ pub mod answer;
 pub mod directory;
 
 use std::{
-    collections::HashSet,
-    fmt,
+    fmt, slice,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,6 +25,8 @@ use directory::{Directory, Replica};
 
 /// How often reservations are charged, and how long after its end a replica may still be charged for one.
 const EVERY: Duration = Duration::from_secs(5);
+/// For so many pods the ledger is locked at a time: every report of an agent waits for that.
+const AT_ONCE: usize = 500;
 
 /// The accounts of all workloads. Clones share one ledger.
 #[derive(Clone)]
@@ -50,7 +51,11 @@ impl Accounts {
     /// Charges reservations, until the process ends.
     pub async fn run(&self) {
         loop {
-            self.advance(Timestamp::now());
+            let accounts = self.clone();
+            // 100,000 pods are some 100 ms of work, which must not keep a thread from others' tasks.
+            if let Err(error) = tokio::task::spawn_blocking(move || accounts.advance(Timestamp::now())).await {
+                tracing::error!(%error, "charging reservations failed");
+            }
             tokio::time::sleep(EVERY).await;
         }
     }
@@ -58,14 +63,19 @@ impl Accounts {
     /// Charges reservations up to now, and forgets what is gone.
     pub fn advance(&self, now: Timestamp) {
         let (replicas, open) = (self.directory.replicas(), self.directory.accounts());
-        let mut ledger = self.ledger();
-        for replica in &replicas {
-            enter(&mut ledger, replica, now);
+        for some in replicas.chunks(AT_ONCE) {
+            let mut ledger = self.ledger();
+            for same in some.chunk_by(|a, b| Arc::ptr_eq(&a.owner, &b.owner) && a.hull == b.hull) {
+                enter(&mut ledger, same, now);
+            }
         }
-        for account in open {
-            ledger.open(&Arc::new(account), now);
+        for some in open.chunks(AT_ONCE) {
+            let mut ledger = self.ledger();
+            for account in some {
+                ledger.open(&Arc::new(account.clone()), now);
+            }
         }
-        ledger.keep(&replicas.into_iter().map(|replica| replica.uid).collect::<HashSet<_>>(), now);
+        self.ledger().forget(now);
     }
 
     /// The totals since the ledger began.
@@ -80,17 +90,19 @@ impl Accounts {
 
     /// Enters what an agent read.
     fn read(&self, reading: &Reading<'_>, pods: &[PodReading], now: Timestamp) {
+        // Looked for while nothing is locked.
+        let unknown: Vec<&PodReading> = {
+            let ledger = self.ledger();
+            pods.iter().filter(|pod| ledger.account_of(pod.pod().uid()).is_none()).collect()
+        };
+        let met: Vec<Replica> = unknown.iter().filter_map(|pod| self.directory.find(pod.pod())).collect();
         let mut ledger = self.ledger();
+        for replica in &met {
+            enter(&mut ledger, slice::from_ref(replica), now);
+        }
         for pod in pods {
             // An agent that does not read the pod's own cgroup: what its containers used before a restart would be lost.
             let Some(totals) = pod.totals() else { continue };
-            let uid = pod.pod().uid();
-            if ledger.account_of(uid).is_none() {
-                match self.directory.find(pod.pod()) {
-                    Some(replica) => enter(&mut ledger, &replica, now),
-                    None => continue,
-                }
-            }
             let memory = pod.counters().iter().map(|counters| counters.memory_working_set_bytes);
             let reading = catamaran_metering::Reading {
                 clock: reading.clock,
@@ -100,20 +112,28 @@ impl Accounts {
                 io_read_bytes: totals.io_read_bytes,
                 io_write_bytes: totals.io_write_bytes,
             };
-            ledger.read(uid, reading, now);
+            // Of a pod that nobody knows it is passed over.
+            ledger.read(pod.pod().uid(), reading, now);
         }
     }
 }
 
-fn enter(ledger: &mut Ledger, replica: &Replica, now: Timestamp) {
-    let class = match &replica.class {
-        Some(class) => class.clone(),
-        // The workload is gone, or cannot be read: it stays what it was.
-        None => ledger.account_of(&replica.uid).and_then(|account| account.class.clone()),
+/// Enters pods of one owner and hull.
+fn enter(ledger: &mut Ledger, replicas: &[Replica], now: Timestamp) {
+    let Some(Replica { owner, hull, .. }) = replicas.first() else { return };
+    let account = |class: Option<Box<str>>| {
+        Arc::new(Account { namespace: owner.namespace.clone(), workload: owner.workload.clone(), class, hull: *hull })
     };
-    let Replica { uid, namespace, workload, class: _, hull, started, request } = replica;
-    let account = Account { namespace: namespace.clone(), workload: workload.clone(), class, hull: *hull };
-    ledger.meet(uid, Pod { account: Arc::new(account), started: *started, request: *request }, now);
+    if let Some(class) = &owner.class {
+        let pods = replicas.iter().map(|replica| (&*replica.uid, replica.started, replica.request));
+        ledger.meet_all(&account(class.clone()), pods, now);
+        return;
+    }
+    for Replica { uid, started, request, .. } in replicas {
+        // The workload is gone, or cannot be read: it stays what it was.
+        let class = ledger.account_of(uid).and_then(|account| account.class.clone());
+        ledger.meet(uid, Pod { account: account(class), started: *started, request: *request }, now);
+    }
 }
 
 /// Enters readings, and tells another observer.

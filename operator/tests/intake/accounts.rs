@@ -13,7 +13,7 @@ use catamaran_operator::{
     accounting::{
         Accounts, Metered,
         answer::{Question, Refused},
-        directory::{Directory, Replica},
+        directory::{Directory, Owner, Replica},
     },
     metrics::{Metrics, accounting::AccountingCollector},
 };
@@ -35,9 +35,11 @@ impl World {
     fn add(&self, uid: &str, started: Timestamp) {
         self.0.lock().expect("pods").push(Replica {
             uid: uid.into(),
-            namespace: "shop".into(),
-            workload: "web".into(),
-            class: Some(Some("small".into())),
+            owner: Arc::new(Owner {
+                namespace: "shop".into(),
+                workload: "web".into(),
+                class: Some(Some("small".into())),
+            }),
             hull: Hull::Container,
             started,
             request: Request { cpu_millicores: 250, memory_bytes: 1 << 30 },
@@ -210,5 +212,59 @@ async fn accounts_are_told_by_pages_and_as_counters() -> Result<()> {
         let line = format!("catamaran_workload_{name}_total{idle}");
         assert!(text.contains(&line), "{line} is not in\n{text}");
     }
+    Ok(())
+}
+
+/// A directory that looks at the accounts while it is asked.
+struct Curious(World, Arc<Mutex<Option<Accounts>>>);
+
+impl Curious {
+    /// Would wait for ever if the ledger were locked by the one who asks.
+    fn look(&self) {
+        if let Some(accounts) = &*self.1.lock().expect("accounts") {
+            let _ = accounts.totals();
+        }
+    }
+}
+
+impl Directory for Curious {
+    fn replicas(&self) -> Vec<Replica> {
+        self.look();
+        self.0.replicas()
+    }
+
+    fn find(&self, pod: &PodIdentity) -> Option<Replica> {
+        self.look();
+        self.0.find(pod)
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        self.look();
+        self.0.accounts()
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_looked_for_while_the_ledger_is_locked() -> Result<()> {
+    let (world, own) = (World::default(), Arc::new(Mutex::new(None)));
+    for number in 0..2000 {
+        world.add(&number.to_string(), Timestamp::now());
+    }
+    let accounts = Accounts::new(Arc::new(Curious(world, own.clone())), Timestamp::now());
+    *own.lock().expect("accounts") = Some(accounts.clone());
+    let observer = Metered { accounts: accounts.clone(), next: Arc::new(Seen::default()) };
+    let ground = Ground::start(Differences { observer: Some(Arc::new(observer)), ..Differences::default() }).await?;
+    ground.pods.everywhere();
+    // Not known yet: it is looked for.
+    ground.agent("n1")?.report(read(1, "7", Some("life-1"), 4_000_000)).await?;
+    eventually("the reading", || {
+        let used: u64 = accounts.totals().iter().map(|(_, amounts)| amounts.cpu_usage_usec).sum();
+        (used == 4_000_000).then_some(())
+    })
+    .await?;
+    let advancing = accounts.clone();
+    tokio::task::spawn_blocking(move || advancing.advance(Timestamp::now() + SignedDuration::from_secs(10))).await?;
+    let charged = accounts.totals().into_iter().find(|(account, _)| *account.workload == *"web");
+    assert!(charged.is_some_and(|(_, amounts)| amounts.replica_usec >= 2000 * 10_000_000), "all of them");
     Ok(())
 }

@@ -16,7 +16,10 @@ mod samples;
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZero,
+    panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool, atomic::Ordering},
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -30,6 +33,7 @@ use catamaran_plan::{
 use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::{
     apply::Applied,
@@ -170,8 +174,7 @@ impl Autoscaler {
                         swept = Instant::now();
                         self.shared.sweep();
                     }
-                    self.shared.look_at_news();
-                    tokio::task::yield_now().await;
+                    self.shared.look_at_news().await;
                 }
             }
         }
@@ -328,19 +331,38 @@ impl Shared {
         }
     }
 
-    /// Decides for the workloads whose news is due; the others keep waiting.
-    fn look_at_news(&self) {
-        let due: Vec<(WorkloadKey, News)> = {
-            let memories = self.memories();
-            let mut dirty = self.dirty();
-            let now = Instant::now();
-            dirty
-                .extract_if(|key, news| memories.get(key).is_none_or(|memory| lock(memory).is_due(*news, now)))
-                .collect()
-        };
-        for (key, news) in due {
-            self.look(&key, news.first());
+    /// Decides for the workloads whose news is due; the others keep waiting. All threads take part, and other tasks get theirs
+    /// between two decisions: with thousands of workloads, or thousands of pods in one, this is most of what the process does.
+    async fn look_at_news(self: &Arc<Self>) {
+        let due = self.due();
+        let threads = available_parallelism().map_or(1, NonZero::get).min(due.len());
+        let due = Arc::new(Mutex::new(due.into_iter()));
+        let mut looks = JoinSet::new();
+        for _ in 0..threads {
+            let (shared, due) = (self.clone(), due.clone());
+            looks.spawn(async move {
+                loop {
+                    let next = due.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((key, news)) = next else { return };
+                    shared.look(&key, news.first());
+                    tokio::task::yield_now().await;
+                }
+            });
         }
+        while let Some(ended) = looks.join_next().await {
+            // As if it had happened here: whoever supervises this task hears of it.
+            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    fn due(&self) -> Vec<(WorkloadKey, News)> {
+        let memories = self.memories();
+        let now = Instant::now();
+        self.dirty()
+            .extract_if(|key, news| memories.get(key).is_none_or(|memory| lock(memory).is_due(*news, now)))
+            .collect()
     }
 
     /// Decides for one workload on `news` that came then, and wakes it if that changes anything.

@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Which benchmarks; all when none is named
     #[arg(value_enum)]
     names: Vec<Name>,
+    /// Which rows of `scale`; all when none is named
+    #[arg(long, value_enum, value_delimiter = ',')]
+    rows: Vec<scale::Row>,
     /// One JSON object a line in place of tables
     #[arg(long)]
     json: bool,
@@ -51,7 +54,7 @@ enum Name {
     Elastic,
     /// The agent with 200 pods' cgroups on a real node, against a plain loop that reads the same files, beside the kubelet's cAdvisor
     Agent,
-    /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up
+    /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up; one of 20,000 replicas; 10,000 of 10
     Scale,
 }
 
@@ -68,7 +71,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
             Name::CrashLoop => crash_loop::run().await.context("crash-loop")?,
             Name::Reaction => reaction::run().await.context("reaction")?,
             Name::Agent => agent::run().await.context("agent")?,
-            Name::Scale => scale::run().await.context("scale")?,
+            Name::Scale => scale::run(&arguments.rows).await.context("scale")?,
             Name::Elastic => {
                 let outcome = elastic::run().await.context("elastic")?;
                 let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };

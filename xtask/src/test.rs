@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Only of this file of tests, such as `operator` for e2e/tests/operator
     #[arg(long)]
     test: Option<String>,
+    /// Tests that have a long form run in it: more cases, more kills, longer faults. They see CATAMARAN_LONG=1
+    #[arg(long)]
+    long: bool,
 }
 
 /// Builds and runs the tests. To be called where a tokio runtime may be blocked. Their output is passed on as it comes.
@@ -63,6 +66,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         command.args(["--test", test]);
     }
     command.args(&arguments.filter);
+    if arguments.long {
+        command.env("CATAMARAN_LONG", "1");
+    }
     if env::var_os("RUST_TEST_THREADS").is_none() {
         command.env("RUST_TEST_THREADS", threads()?.to_string());
     }

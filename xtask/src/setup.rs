@@ -114,7 +114,8 @@ fn provide(missing: impl Fn() -> Result<Vec<&'static Need>>) -> Result<()> {
 
 fn missing(needs: &'static [Need], tools: &[Tool]) -> Result<Vec<&'static Need>> {
     let mut missing: Vec<&Need> = needs.iter().filter(|need| !on_path(need.program)).collect();
-    if !Tools::missing(tools)?.is_empty() && !go_found() {
+    // Not needed where everything can be downloaded.
+    if !go_found() && !Tools::download(tools)?.is_empty() {
         missing.push(&GO);
     }
     Ok(missing)

@@ -12,45 +12,100 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Module, Tool, cache, cached, version};
+use super::{
+    Module, Tool, cache, cached,
+    download::{self, Origins},
+    version,
+};
 use crate::process;
 
-/// How often a build that goes on says so.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+/// How often a build that goes on says how far it has come.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
-/// Builds tools into the cache, one after the other: they share most of what is compiled, so one beside the other would not be quicker.
-pub(super) fn build(missing: &[Tool]) -> Result<BTreeMap<Tool, PathBuf>> {
-    let cache = cache()?.join("bin");
-    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
-    // Held to the end of this function; the kernel lets go of it when the process is killed.
-    let _lock = lock(&cache.join(".lock"))?;
-
-    let mut built = BTreeMap::new();
-    let mut checked = false;
-    for (number, &tool) in missing.iter().enumerate() {
-        let target = cached(tool)?;
-        // Another process may have built it while this one waited for the lock.
-        if !target.is_file() {
-            if !checked {
-                check_go(tool.module())?;
-                checked = true;
-            }
-            eprintln!(
-                "building {} {} ({} of {}, {}) ...",
-                tool.name(),
-                tool.module().version(),
-                number + 1,
-                missing.len(),
-                tool.cold_build()
-            );
-            build_one(tool, &target)?;
-        }
-        built.insert(tool, target);
-    }
-    Ok(built)
+/// What is built by one `go build`: programs of one module with the same flags, so that all cores have work while the slowest is
+/// linked.
+struct Batch {
+    folder: PathBuf,
+    tags: &'static str,
+    needs_c: bool,
+    stamp: String,
+    tools: Vec<(Tool, PathBuf)>,
 }
 
-fn lock(path: &Path) -> Result<File> {
+/// Puts tools into the cache: those that are published are downloaded, the others are built.
+pub(super) fn make(missing: &[Tool]) -> Result<BTreeMap<Tool, PathBuf>> {
+    let _lock = lock()?;
+    let left = downloaded(missing)?;
+    if let Some((tool, _)) = left.first() {
+        check_go(tool.module())?;
+        let names: Vec<&str> = left.iter().map(|(tool, _)| tool.name()).collect();
+        let seconds: u64 = left.iter().map(|(tool, _)| tool.cold_build().as_secs()).sum();
+        eprintln!("building once: {}; about {} on two cores", names.join(", "), minutes(seconds));
+    }
+    for batch in batches(left) {
+        build(&batch)?;
+    }
+    missing.iter().map(|&tool| Ok((tool, cached(tool)?))).collect()
+}
+
+/// Downloads those of the tools that are published. Gives the others.
+pub(super) fn download(missing: &[Tool]) -> Result<Vec<Tool>> {
+    let _lock = lock()?;
+    Ok(downloaded(missing)?.into_iter().map(|(tool, _)| tool).collect())
+}
+
+/// Minutes in words.
+fn minutes(seconds: u64) -> String {
+    match seconds.div_ceil(60) {
+        0 | 1 => "a minute".to_owned(),
+        minutes => format!("{minutes} minutes"),
+    }
+}
+
+/// Those of the tools that are not in the cache after what is published was downloaded, and where they belong.
+fn downloaded(missing: &[Tool]) -> Result<Vec<(Tool, PathBuf)>> {
+    let mut left: Vec<(Tool, PathBuf)> =
+        missing.iter().map(|&tool| Ok((tool, cached(tool)?))).collect::<Result<_>>()?;
+    // Another process may have made it while this one waited for the lock.
+    left.retain(|(_, target)| !target.is_file());
+    if let Some(origins) = Origins::published().filter(|_| !left.is_empty()) {
+        let there = download::fetch(&left, &origins)?;
+        left.retain(|(tool, _)| !there.contains(tool));
+    }
+    Ok(left)
+}
+
+/// Tools that are built together, in the order of the first of each.
+fn batches(tools: Vec<(Tool, PathBuf)>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for (tool, target) in tools {
+        let module = tool.module();
+        let new = Batch {
+            folder: module.folder(),
+            tags: tool.tags(),
+            needs_c: tool.needs_c(),
+            stamp: module.stamp(),
+            tools: Vec::new(),
+        };
+        let flags = |batch: &Batch| (batch.folder.clone(), batch.tags, batch.needs_c, batch.stamp.clone());
+        let position = batches.iter().position(|batch| flags(batch) == flags(&new));
+        let position = position.unwrap_or_else(|| {
+            batches.push(new);
+            batches.len() - 1
+        });
+        batches[position].tools.push((tool, target));
+    }
+    batches
+}
+
+/// Held to the end of the file's life; the kernel releases it when the process is killed.
+fn lock() -> Result<File> {
+    let folder = cache()?.join("bin");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    lock_file(&folder.join(".lock"))
+}
+
+fn lock_file(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -65,46 +120,82 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn build_one(tool: Tool, target: &Path) -> Result<()> {
-    let folder = target.parent().context("the cache has a folder for each version")?;
-    fs::create_dir_all(folder)?;
-    // Built beside its place and moved there when it is whole.
-    let staging = tempfile::tempdir_in(folder)?;
-    let unfinished = staging.path().join(tool.name());
-    let log = File::create(staging.path().join("log"))?;
+fn build(batch: &Batch) -> Result<()> {
+    // Built beside their places and moved there when they are whole.
+    let bin = cache()?.join("bin");
+    let staging = tempfile::tempdir_in(&bin)?;
+    let log_file = staging.path().join("log");
+    let log = File::create(&log_file)?;
+    let names = batch.tools.iter().map(|(tool, _)| tool.name()).collect::<Vec<_>>().join(", ");
 
-    let mut command = go(&tool.module().folder());
+    let packages: Vec<String> = batch.tools.iter().map(|(tool, _)| tool.package()).collect();
+    let mut command = batch.go("build");
     command
-        .env("CGO_ENABLED", if tool.needs_c() { "1" } else { "0" })
-        .args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-tags", tool.tags(), "-ldflags"])
-        .arg(format!("-s -w {}", tool.module().stamp()).trim())
-        .arg("-o")
-        .arg(&unfinished)
-        .arg(tool.package());
+        .args(["-v", "-buildvcs=false", "-trimpath", "-ldflags"])
+        .arg(format!("-s -w {}", batch.stamp).trim())
+        .arg("-o");
+    match &*batch.tools {
+        [(tool, _)] => command.arg(staging.path().join(tool.name())),
+        _ => command.arg(staging.path()),
+    };
+    command.args(&packages);
     let mut command = process::bound(&command);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
 
     let start = Instant::now();
+    let all = batch.count();
     let mut child = process::spawn(command)?;
-    let status = wait(&mut child, tool, start)?;
+    let status = wait(&mut child, || {
+        // It names each package that it compiles; those of an earlier build need not be.
+        let compiled = fs::read_to_string(&log_file).unwrap_or_default().lines().count();
+        eprintln!("  {names}: {compiled} of at most {all} packages compiled, {} s", start.elapsed().as_secs());
+    })?;
     if !status.success() {
-        bail!("cannot build {}:\n{}", tool.name(), process::tail(&staging.path().join("log"), 30));
+        bail!("cannot build {names}:\n{}", process::tail(&log_file, 30));
     }
-    fs::rename(&unfinished, target)?;
-    eprintln!("built {} in {} s", tool.name(), start.elapsed().as_secs());
+    for (tool, target) in &batch.tools {
+        let name = if batch.tools.len() == 1 { tool.name() } else { built_name(*tool) };
+        fs::create_dir_all(target.parent().context("the cache has a folder for each version")?)?;
+        fs::rename(staging.path().join(name), target)?;
+    }
+    eprintln!("built {names} in {} s", start.elapsed().as_secs());
     Ok(())
 }
 
+/// The file name that Go gives a program that is built beside others: the last part of its package's path that is no version.
+fn built_name(tool: Tool) -> &'static str {
+    // The only one that is not named after its package.
+    if matches!(tool, Tool::Etcd) { "server" } else { tool.name() }
+}
+
+impl Batch {
+    /// A command of Go that looks at packages.
+    fn go(&self, verb: &str) -> Command {
+        let mut command = go(&self.folder);
+        command.env("CGO_ENABLED", if self.needs_c { "1" } else { "0" });
+        command.args([verb, "-mod=readonly", "-tags", self.tags]);
+        command
+    }
+
+    /// How many packages are behind them all.
+    fn count(&self) -> usize {
+        let mut command = self.go("list");
+        command.arg("-deps").args(self.tools.iter().map(|(tool, _)| tool.package()));
+        // Only for the progress: what is wrong, the build says.
+        command.output().map_or(0, |output| String::from_utf8_lossy(&output.stdout).lines().count())
+    }
+}
+
 /// Waits for a build, with a sign of life now and then.
-fn wait(child: &mut Child, tool: Tool, start: Instant) -> Result<ExitStatus> {
-    let mut told = start;
+fn wait(child: &mut Child, sign: impl Fn()) -> Result<ExitStatus> {
+    let mut last = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if told.elapsed() >= SIGN_OF_LIFE {
-            told = Instant::now();
-            eprintln!("  still building {}, {} s", tool.name(), start.elapsed().as_secs());
+        if last.elapsed() >= SIGN_OF_LIFE {
+            last = Instant::now();
+            sign();
         }
         thread::sleep(Duration::from_millis(100));
     }
@@ -143,7 +234,7 @@ fn go(folder: &Path) -> Command {
 
 /// Says what to do when there is no Go that can build the modules.
 fn check_go(module: Module) -> Result<()> {
-    const WAY_OUT: &str = "the control plane is built once with Go 1.21 or later (which fetches the Go that it needs by itself). \
+    const WAY_OUT: &str = "what is not published, or cannot be downloaded, is built once with Go 1.21 or later (which fetches the Go that it needs by itself). \
         Install it from https://go.dev/dl/, or on Debian with `apt-get install golang-go` (Debian 12: `apt-get install -t bookworm-backports golang-go`); \
         or put the programs of the right version on PATH or into the folder in KUBEBUILDER_ASSETS";
 
@@ -165,4 +256,35 @@ fn check_go(module: Module) -> Result<()> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_with_the_same_flags_are_built_together() {
+        let all = Tool::GROUND.into_iter().chain([Tool::MetricsServer]).chain(Tool::NODE);
+        let batches = batches(all.map(|tool| (tool, PathBuf::new())).collect());
+        let names = batches.iter().map(|batch| batch.tools.iter().map(|(tool, _)| *tool).collect::<Vec<_>>());
+        let expected: [&[Tool]; 8] = [
+            &[Tool::Etcd, Tool::Kwok, Tool::CoreDns],
+            &[
+                Tool::KubeApiserver,
+                Tool::KubeControllerManager,
+                Tool::KubeScheduler,
+                Tool::Kubectl,
+                Tool::Kubelet,
+                Tool::KubeProxy,
+            ],
+            &[Tool::Helm],
+            &[Tool::MetricsServer],
+            &[Tool::Containerd, Tool::ContainerdShim, Tool::Ctr],
+            &[Tool::Runc],
+            &[Tool::CniPtp, Tool::CniHostLocal, Tool::CniLoopback],
+            &[Tool::GuestNode, Tool::GuestPause, Tool::GuestHello, Tool::GuestLoad],
+        ];
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+        assert_eq!(built_name(Tool::Etcd), "server", "the package is go.etcd.io/etcd/server/v3");
+    }
 }

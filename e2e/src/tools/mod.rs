@@ -1,10 +1,12 @@
-//! The programs of the control plane: found where they are already, else built from the Go modules in `e2e/tools`; the oracle of the autoscaler, built from
-//! `e2e/oracle`; and the programs of a real node and of its cluster's DNS, built from `e2e/tools` and `e2e/guest`.
+//! The programs of the control plane: found where they are already, else downloaded from their projects (`download.rs`), else
+//! built from the Go modules in `e2e/tools`; the oracle of the autoscaler, built from `e2e/oracle`; and the programs of a real
+//! node and of its cluster's DNS, built from `e2e/tools` and `e2e/guest`.
 //!
 //! Looked for in this order: the folder in `KUBEBUILDER_ASSETS`, the cache (`$CATAMARAN_CACHE/bin`, by default `~/.cache/catamaran/bin`), `PATH`; what is found
 //! outside the cache counts only when its version fits. The `go.mod` files own the versions.
 
 mod build;
+mod download;
 mod module;
 mod tool;
 mod version;
@@ -36,15 +38,24 @@ pub fn cache() -> Result<PathBuf> {
 pub struct Tools(BTreeMap<Tool, PathBuf>);
 
 impl Tools {
-    /// Finds the tools, and builds those that are nowhere; progress goes to standard error. Blocks for minutes at the first start.
+    /// Finds the tools, and downloads or builds those that are nowhere; progress goes to standard error. Blocks for minutes at
+    /// the first start.
     ///
-    /// Errors: Go is missing or too old, or a build fails.
+    /// Errors: a download is not what was published, Go is missing or too old, or a build fails.
     pub fn prepare(wanted: &[Tool]) -> Result<Self> {
         let (mut found, missing) = locate(wanted)?;
         if !missing.is_empty() {
-            found.extend(build::build(&missing)?);
+            found.extend(build::make(&missing)?);
         }
         Ok(Self(found))
+    }
+
+    /// Downloads those of the tools that are nowhere, and are published. Gives those that have to be built.
+    ///
+    /// Errors: a download is not what was published.
+    pub fn download(wanted: &[Tool]) -> Result<Vec<Tool>> {
+        let (_, missing) = locate(wanted)?;
+        if missing.is_empty() { Ok(missing) } else { build::download(&missing) }
     }
 
     /// Those of the tools that are nowhere, so that [`Self::prepare`] would build them.
@@ -65,8 +76,8 @@ impl Tools {
 fn cached(tool: Tool) -> Result<PathBuf> {
     let module = tool.module();
     let mut folder = format!("{}-{}", module.folder_name(), module.version());
-    if matches!(module, Module::Oracle | Module::CoreDns | Module::Guest) {
-        folder = format!("{folder}-{}", digest(&module.folder())?);
+    if let Some(own) = module.own_code() {
+        folder = format!("{folder}-{}", digest(&own)?);
     }
     Ok(cache()?.join("bin").join(folder).join(tool.name()))
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::version::{self, Version};
 
-/// A Go module of ours that pins one project; one each, so that their dependencies do not fight. Those of the oracle and of CoreDNS have code of their
-/// own as well.
+/// A project whose programs are built, and the Go module of ours that pins it. Those that are made of the same libraries share
+/// one (`e2e/tools/cluster`): with one version of each library, most of what they compile is compiled once. The others have one
+/// each, so that their dependencies do not fight.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Module {
     Kubernetes,
@@ -43,6 +44,19 @@ impl Module {
     pub(super) fn folder(self) -> PathBuf {
         let e2e = Path::new(env!("CARGO_MANIFEST_DIR"));
         match self {
+            Self::Kubernetes | Self::Etcd | Self::Kwok | Self::Helm | Self::MetricsServer | Self::CoreDns => {
+                e2e.join("tools/cluster")
+            }
+            Self::Prometheus | Self::Containerd | Self::Runc | Self::Cni => e2e.join("tools").join(self.folder_name()),
+            Self::Oracle | Self::Guest => e2e.join(self.folder_name()),
+        }
+    }
+
+    /// Where code of our own is that its programs are made of, so that its version alone does not say what they are.
+    pub(super) fn own_code(self) -> Option<PathBuf> {
+        match self {
+            Self::CoreDns => Some(self.folder().join(self.folder_name())),
+            Self::Oracle | Self::Guest => Some(self.folder()),
             Self::Kubernetes
             | Self::Etcd
             | Self::Kwok
@@ -51,9 +65,7 @@ impl Module {
             | Self::Prometheus
             | Self::Containerd
             | Self::Runc
-            | Self::Cni
-            | Self::CoreDns => e2e.join("tools").join(self.folder_name()),
-            Self::Oracle | Self::Guest => e2e.join(self.folder_name()),
+            | Self::Cni => None,
         }
     }
 
@@ -76,17 +88,14 @@ impl Module {
 
     pub(super) fn go_mod(self) -> &'static str {
         match self {
-            Self::Kubernetes => include_str!("../../tools/kubernetes/go.mod"),
-            Self::Etcd => include_str!("../../tools/etcd/go.mod"),
-            Self::Kwok => include_str!("../../tools/kwok/go.mod"),
-            Self::Helm => include_str!("../../tools/helm/go.mod"),
-            Self::MetricsServer => include_str!("../../tools/metrics-server/go.mod"),
+            Self::Kubernetes | Self::Etcd | Self::Kwok | Self::Helm | Self::MetricsServer | Self::CoreDns => {
+                include_str!("../../tools/cluster/go.mod")
+            }
             Self::Prometheus => include_str!("../../tools/prometheus/go.mod"),
-            Self::Oracle => include_str!("../../oracle/go.mod"),
             Self::Containerd => include_str!("../../tools/containerd/go.mod"),
             Self::Runc => include_str!("../../tools/runc/go.mod"),
             Self::Cni => include_str!("../../tools/cni/go.mod"),
-            Self::CoreDns => include_str!("../../tools/coredns/go.mod"),
+            Self::Oracle => include_str!("../../oracle/go.mod"),
             Self::Guest => include_str!("../../guest/go.mod"),
         }
     }

@@ -1,5 +1,7 @@
 //! The programs, and how each is built.
 
+use std::time::Duration;
+
 use super::module::Module;
 
 /// A program that the ground needs.
@@ -45,7 +47,7 @@ pub enum Tool {
     CniHostLocal,
     /// The CNI plugin of the loopback interface, in the guest.
     CniLoopback,
-    /// Answers for the names of Services, in a pod. Put together of CoreDNS's own parts (`e2e/tools/coredns`).
+    /// Answers for the names of Services, in a pod. Put together of CoreDNS's own parts (`e2e/tools/cluster/coredns`).
     CoreDns,
     /// Process 1 of the guest. Our own program (`e2e/guest`), as are the next ones.
     GuestNode,
@@ -168,7 +170,8 @@ impl Tool {
             }
             Module::Cni => format!("{}/plugins/main/{}", Module::Cni.path(), self.name()),
             Module::Guest => format!("./{}", self.name()),
-            Module::Oracle | Module::CoreDns => ".".to_owned(),
+            Module::CoreDns => "./coredns".to_owned(),
+            Module::Oracle => ".".to_owned(),
         }
     }
 
@@ -204,23 +207,18 @@ impl Tool {
         }
     }
 
-    /// Minutes of a cold build on two cores, for the progress line; the first of Kubernetes compiles what the others share.
-    pub(super) fn cold_build(self) -> &'static str {
-        match self {
-            Self::KubeApiserver => "about 4 min cold",
-            Self::KubeControllerManager
-            | Self::KubeScheduler
-            | Self::Kubectl
-            | Self::Etcd
-            | Self::Kwok
-            | Self::Promtool => "about 1 min cold",
-            Self::Prometheus => "about 2 min cold",
-            Self::Helm | Self::MetricsServer => "about 3 min cold",
-            Self::HpaOracle | Self::Containerd | Self::CoreDns => "about 2 min cold",
-            Self::Kubelet | Self::KubeProxy => "about 1 min cold",
-            Self::ContainerdShim | Self::Ctr | Self::Runc => "about 15 s",
-            Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => "a few seconds",
-            Self::GuestNode | Self::GuestPause | Self::GuestHello | Self::GuestLoad => "a few seconds",
-        }
+    /// How long a cold build takes on two cores, for the progress line: what the tools before it in [`Self::GROUND`] and
+    /// [`Self::NODE`] have compiled counts to those.
+    pub(super) fn cold_build(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::KubeApiserver => 190,
+            Self::KubeControllerManager => 60,
+            Self::Etcd | Self::Prometheus => 60,
+            Self::Kubelet | Self::HpaOracle | Self::Containerd | Self::Promtool => 40,
+            Self::Kwok | Self::Helm | Self::Kubectl | Self::MetricsServer | Self::CoreDns | Self::KubeProxy => 20,
+            Self::KubeScheduler | Self::ContainerdShim | Self::Ctr | Self::Runc => 10,
+            Self::CniPtp | Self::CniHostLocal | Self::CniLoopback => 3,
+            Self::GuestNode | Self::GuestPause | Self::GuestHello | Self::GuestLoad => 2,
+        })
     }
 }

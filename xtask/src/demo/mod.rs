@@ -11,6 +11,7 @@ mod summary;
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -138,18 +139,40 @@ async fn perform<S: Stage>(arguments: &Arguments) -> Result<()> {
 
 /// Makes what is missing. Says whether the tools of the control plane were there.
 fn prepare(node: NodeKind) -> Result<bool> {
-    setup::prepare()?;
     let had_tools = Tools::missing(&Tool::GROUND)?.is_empty();
-    Tools::prepare(&Tool::GROUND)?;
-    match node {
-        NodeKind::Kwok => {}
-        NodeKind::Qemu => {
-            setup::prepare_for_nodes()?;
-            Handle::current().block_on(catamaran_e2e::node::prepare())?;
+    let runtime = Handle::current();
+    eprintln!("{}", outlook(node, had_tools));
+    // While one of them links on one core, the other has something to do for the rest.
+    thread::scope(|scope| {
+        let programs = scope.spawn(build_programs);
+        setup::prepare()?;
+        Tools::prepare(&Tool::GROUND)?;
+        match node {
+            NodeKind::Kwok => {}
+            NodeKind::Qemu => {
+                setup::prepare_for_nodes()?;
+                runtime.block_on(catamaran_e2e::node::prepare())?;
+            }
+        }
+        programs.join().map_err(|_| anyhow!("the build of the workspace panicked"))?
+    })?;
+    Ok(had_tools)
+}
+
+/// How long the whole will take, in words.
+fn outlook(node: NodeKind, had_tools: bool) -> &'static str {
+    match (node, had_tools) {
+        (NodeKind::Kwok, true) => "The demo takes about 2 minutes, and before it what has to be compiled anew.",
+        (NodeKind::Qemu, true) => "The demo takes about 5 minutes, and before it what has to be compiled anew.",
+        (NodeKind::Kwok, false) => {
+            "The first time, the control plane is downloaded or, without a network, built: up to 15 minutes on two cores. \
+            The demo itself takes about 2."
+        }
+        (NodeKind::Qemu, false) => {
+            "The first time, the control plane is downloaded or, without a network, built, and a node is built: up to 25 \
+            minutes on two cores. The demo itself takes about 5."
         }
     }
-    build_programs()?;
-    Ok(had_tools)
 }
 
 /// Comes when the user or the system asks this process to end.

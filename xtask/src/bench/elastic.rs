@@ -11,11 +11,10 @@ use catamaran_e2e::{
     workloads::{self, apply},
 };
 use rand::RngExt;
-use serde::Serialize;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::report::{Figures, distribution, sorted};
+use super::report::{Alone, distribution, sorted};
 
 const NAMESPACE: &str = "elastic";
 const WORKLOAD: &str = "burner";
@@ -27,23 +26,8 @@ const PAUSE: (f64, f64) = (3.0, 5.0);
 /// How long a step may take on a busy machine.
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// What it gives: there is no peer, since a guest without KVM has no room for an HPA's sources beside. `reaction` compares with one.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Reactions {
-    name: &'static str,
-    figures: Figures,
-}
-
-impl Reactions {
-    /// For people.
-    pub(super) fn table(&self) -> String {
-        let lines = self.figures.iter().map(|(name, seconds)| format!("{name:<15} {seconds:>6.2}\n"));
-        format!("{}\n{}", self.name, lines.collect::<String>())
-    }
-}
-
-pub(super) async fn run() -> Result<Reactions> {
+/// There is no peer: a guest without KVM has no room for an HPA's sources beside. `reaction` compares with one.
+pub(super) async fn run() -> Result<Alone> {
     let cluster = Cluster::start().await?;
     cluster.install(&json!({"usage": {"enabled": true}, "agent": {"enabled": true}})).await?;
     cluster.settled(2).await?;
@@ -79,7 +63,7 @@ pub(super) async fn run() -> Result<Reactions> {
         seconds.push(took);
     }
     eprintln!("elastic: {:.2?}", sorted(&seconds));
-    Ok(Reactions { name: "elastic", figures: distribution(&seconds) })
+    Ok(Alone { name: "elastic", figures: distribution(&seconds) })
 }
 
 fn manifest() -> String {

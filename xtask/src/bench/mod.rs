@@ -12,6 +12,7 @@ mod report;
 mod rollout;
 mod scale;
 mod settle;
+mod shares;
 
 use std::{
     env,
@@ -26,6 +27,7 @@ use clap::{Args, ValueEnum};
 use tokio::task::spawn_blocking;
 
 use crate::{cargo::build_release, setup};
+use report::Shown;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -52,6 +54,8 @@ enum Name {
     Reaction,
     /// From the start of a load in a container of a real node to the write of the count, operator and agent running there
     Elastic,
+    /// What containers of a real node have of what limits and weights promise, as parts of it: on a quiet machine all is near 1
+    Shares,
     /// The agent with 200 pods' cgroups on a real node, against a plain loop that reads the same files, beside the kubelet's cAdvisor
     Agent,
     /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up; one of 20,000 replicas; 10,000 of 10
@@ -64,25 +68,26 @@ pub(crate) async fn run(arguments: Arguments) -> Result<()> {
         return spawn_blocking(again_with_optimisation).await?;
     }
     let names = if arguments.names.is_empty() { Name::value_variants() } else { &arguments.names };
+    let json = arguments.json;
     for name in names {
-        let outcome = match name {
-            Name::Rollout => rollout::run().await.context("rollout")?,
-            Name::Reconcile => reconcile::run().await.context("reconcile")?,
-            Name::CrashLoop => crash_loop::run().await.context("crash-loop")?,
-            Name::Reaction => reaction::run().await.context("reaction")?,
-            Name::Agent => agent::run().await.context("agent")?,
-            Name::Scale => scale::run(&arguments.rows).await.context("scale")?,
-            Name::Elastic => {
-                let outcome = elastic::run().await.context("elastic")?;
-                let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };
-                writeln!(io::stdout(), "{text}")?;
-                continue;
-            }
+        let text = match name {
+            Name::Rollout => shown(&rollout::run().await.context("rollout")?, json)?,
+            Name::Reconcile => shown(&reconcile::run().await.context("reconcile")?, json)?,
+            Name::CrashLoop => shown(&crash_loop::run().await.context("crash-loop")?, json)?,
+            Name::Reaction => shown(&reaction::run().await.context("reaction")?, json)?,
+            Name::Elastic => shown(&elastic::run().await.context("elastic")?, json)?,
+            Name::Shares => shown(&shares::run().await.context("shares")?, json)?,
+            Name::Agent => shown(&agent::run().await.context("agent")?, json)?,
+            Name::Scale => shown(&scale::run(&arguments.rows).await.context("scale")?, json)?,
         };
-        let text = if arguments.json { serde_json::to_string(&outcome)? } else { outcome.table() };
         writeln!(io::stdout(), "{text}")?;
     }
     Ok(())
+}
+
+/// A result, for people or for programs.
+fn shown<T: Shown>(outcome: &T, json: bool) -> Result<String> {
+    Ok(if json { serde_json::to_string(outcome)? } else { outcome.table() })
 }
 
 /// Becomes the optimised build of this program, with the same arguments.

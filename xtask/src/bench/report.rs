@@ -8,6 +8,12 @@ use serde::Serialize;
 /// Figures by name; the name tells the unit.
 pub(super) type Figures = BTreeMap<&'static str, f64>;
 
+/// A result that people can read.
+pub(super) trait Shown: Serialize {
+    /// For people.
+    fn table(&self) -> String;
+}
+
 /// The result of one benchmark.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,9 +31,8 @@ pub(super) struct Outcome {
     pub(super) ratio_of: &'static str,
 }
 
-impl Outcome {
-    /// For people.
-    pub(super) fn table(&self) -> String {
+impl Shown for Outcome {
+    fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header([self.name, "catamaran", self.peer]);
         let names: BTreeSet<_> = self.figures.keys().chain(self.peer_figures.keys()).collect();
@@ -42,6 +47,21 @@ impl Outcome {
         ]);
         table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
         format!("{table}\n")
+    }
+}
+
+/// The result of a benchmark without a peer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Alone {
+    pub(super) name: &'static str,
+    pub(super) figures: Figures,
+}
+
+impl Shown for Alone {
+    fn table(&self) -> String {
+        let lines = self.figures.iter().map(|(name, figure)| format!("{name:<15} {figure:>6.2}\n"));
+        format!("{}\n{}", self.name, lines.collect::<String>())
     }
 }
 

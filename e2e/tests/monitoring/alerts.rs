@@ -194,7 +194,7 @@ fn firing(alert: &str, at: &str, fires: bool) -> Value {
     json!({"expr": expression, "eval_time": at, "exp_samples": samples})
 }
 
-fn promtool(arguments: &[&str], file: &Path) -> Result<()> {
+pub fn promtool(arguments: &[&str], file: &Path) -> Result<()> {
     let tools = Tools::prepare(&[Tool::Promtool])?;
     let output = Command::new(tools.path(Tool::Promtool)?).args(arguments).arg(file).output()?;
     let told = [output.stdout, output.stderr].concat();

@@ -3,6 +3,7 @@
 #![cfg(feature = "control-plane")]
 
 mod alerts;
+mod bill;
 mod chart;
 mod expressions;
 
@@ -195,4 +196,9 @@ fn everything() -> Value {
             },
         },
     })
+}
+
+#[test]
+fn a_bill_by_prometheus_is_right_to_a_hundredth() -> Result<()> {
+    bill::is_right_to_a_hundredth()
 }

@@ -32,6 +32,7 @@ pub fn report(
 ) -> WorkloadUsage {
     let replicas = autoscaler.usage(key, workload, now);
     let status = workload.status.as_ref();
+    let by_agents = replicas.iter().filter(|replica| replica.source == Some(UsageSource::Agent));
     let by = |source| count(replicas.iter().filter(|replica| replica.source == Some(source)).count());
     WorkloadUsage {
         namespace: key.namespace.clone(),
@@ -42,6 +43,7 @@ pub fn report(
         replicas: count(replicas.len()),
         by_agent: by(UsageSource::Agent),
         by_metrics_api: by(UsageSource::MetricsApi),
+        agents_age_seconds: by_agents.filter_map(|replica| replica.age_seconds).reduce(f64::max),
         usage: together(&replicas),
         each: if each { replicas } else { Vec::new() },
     }

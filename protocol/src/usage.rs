@@ -39,6 +39,9 @@ pub struct WorkloadUsage {
     pub by_agent: u32,
     /// Those of them whose usage is from metrics.k8s.io.
     pub by_metrics_api: u32,
+    /// How long ago the oldest of the agents' figures was read, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents_age_seconds: Option<f64>,
     /// What they use together: sums of amounts, means of shares, over the replicas that have the figure.
     #[serde(flatten)]
     pub usage: Usage,

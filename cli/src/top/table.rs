@@ -8,6 +8,8 @@ use crate::output::{Rows, Tone, UNKNOWN, duration};
 const HIGH_PERCENT: f64 = 90.0;
 /// From this share of time on pressure shows.
 const HIGH_PRESSURE: f64 = 40.0;
+/// Agents report each second. Figures that are older than this, in seconds, are shown with their age: nothing is decided on them.
+const LATE: f64 = 5.0;
 
 /// One line for each workload, and one for each replica that is listed.
 #[must_use]
@@ -105,14 +107,19 @@ fn bytes(bytes: i64) -> String {
     }
 }
 
-/// Who reports: `agents`, or `agents 2/3` where not all replicas are reported.
+/// Who reports: `agents`, or `agents 2/3` where not all replicas are reported; with the age of the oldest where one is late.
 fn source(workload: &WorkloadUsage) -> String {
     let of = |name: &str, count: u32| match count {
         0 => None,
         count if count == workload.replicas => Some(name.to_owned()),
         count => Some(format!("{name} {count}/{}", workload.replicas)),
     };
-    let sources = [of("agents", workload.by_agent), of("metrics.k8s.io", workload.by_metrics_api)];
+    let late = workload.agents_age_seconds.filter(|age| *age > LATE && age.is_finite());
+    let agents = of("agents", workload.by_agent).map(|agents| match late {
+        Some(age) => format!("{agents} {} ago", duration(age as i64)),
+        None => agents,
+    });
+    let sources = [agents, of("metrics.k8s.io", workload.by_metrics_api)];
     let sources: Vec<String> = sources.into_iter().flatten().collect();
     if sources.is_empty() { UNKNOWN.to_owned() } else { sources.join(", ") }
 }
@@ -185,6 +192,12 @@ mod tests {
     #[test]
     fn figures_are_shown_and_what_is_unknown_is_a_dash() {
         insta::assert_snapshot!(table(&workloads(), false, false));
+    }
+
+    #[test]
+    fn figures_of_agents_that_are_late_have_an_age() {
+        let of = |age| source(&WorkloadUsage { agents_age_seconds: age, ..workloads().swap_remove(0) });
+        assert_eq!([of(None), of(Some(0.7)), of(Some(12.3))], ["agents 2/3", "agents 2/3", "agents 2/3 12s ago"]);
     }
 
     #[test]

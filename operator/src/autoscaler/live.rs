@@ -16,6 +16,7 @@ use super::{
     samples,
 };
 use crate::{
+    intake::store::PodUsage,
     sources::{Answer, Metric},
     stores::{PodEntry, WorkloadKey},
 };
@@ -86,8 +87,16 @@ impl Autoscaler {
         answers: &[(Metric, Answer)],
         now: Timestamp,
     ) -> ReplicaUsage {
-        let by_agent = self.by_agent(&key.namespace, entry);
-        let told = by_agent.or_else(|| by_metrics_api(entry, answers, now));
+        let last = self.shared.usage.last(&key.namespace, &entry.pod.name);
+        let last = last.filter(|usage| usage.pod.uid() == entry.uid);
+        let late = last.as_ref().is_some_and(|usage| self.shared.usage.is_late(usage));
+        let by_agent = last.map(|reported| by_agent(entry, &reported));
+        // What an agent said a while ago is better than nothing, with its age.
+        let told = match by_agent {
+            Some(last) if late => by_metrics_api(entry, answers, now).or(Some(last)),
+            Some(last) => Some(last),
+            None => by_metrics_api(entry, answers, now),
+        };
         let (source, age_seconds, mut usage) = match told {
             Some((source, age, usage)) => (Some(source), Some(age), usage),
             None => (None, None, Usage::default()),
@@ -106,27 +115,27 @@ impl Autoscaler {
             usage,
         }
     }
+}
 
-    fn by_agent(&self, namespace: &str, entry: &PodEntry) -> Option<(UsageSource, f64, Usage)> {
-        let reported =
-            self.shared.usage.pod(namespace, &entry.pod.name).filter(|usage| usage.pod.uid() == entry.uid)?;
-        let counted = || reported.containers().filter(|(name, _)| counts(entry, name)).map(|(_, container)| container);
-        let memory = counted().map(|container| samples::saturate(container.memory_working_set_bytes));
-        let busiest = |share: fn(&Rates) -> Option<Share>| {
-            let shares = counted().filter_map(|container| share(&container.rates?));
-            shares.max().map(|share| f64::from(share.millionths()) / 10_000.0)
-        };
-        let usage = Usage {
-            cpu_millicores: samples::cpu(&self.shared.usage, namespace, entry),
-            memory_bytes: Some(memory.fold(0, i64::saturating_add)),
-            throttled_percent: busiest(|rates| rates.throttled),
-            cpu_pressure_percent: busiest(|rates| rates.pressure.map(|pressure| pressure.cpu_some)),
-            memory_pressure_percent: busiest(|rates| rates.pressure.map(|pressure| pressure.memory_some)),
-            io_pressure_percent: busiest(|rates| rates.pressure.map(|pressure| pressure.io_some)),
-            ..Usage::default()
-        };
-        Some((UsageSource::Agent, reported.age.as_secs_f64(), usage))
-    }
+/// What an agent reported last.
+fn by_agent(entry: &PodEntry, reported: &PodUsage) -> (UsageSource, f64, Usage) {
+    let counted = || reported.containers().filter(|(name, _)| counts(entry, name)).map(|(_, container)| container);
+    let cpu = counted().map(|container| Some(samples::saturate(container.rates?.cpu_millicores)));
+    let memory = counted().map(|container| samples::saturate(container.memory_working_set_bytes));
+    let busiest = |share: fn(&Rates) -> Option<Share>| {
+        let shares = counted().filter_map(|container| share(&container.rates?));
+        shares.max().map(|share| f64::from(share.millionths()) / 10_000.0)
+    };
+    let usage = Usage {
+        cpu_millicores: cpu.reduce(|sum, next| Some(sum?.saturating_add(next?))).unwrap_or(Some(0)),
+        memory_bytes: Some(memory.fold(0, i64::saturating_add)),
+        throttled_percent: busiest(|rates| rates.throttled),
+        cpu_pressure_percent: busiest(|rates| rates.pressure.map(|pressure| pressure.cpu_some)),
+        memory_pressure_percent: busiest(|rates| rates.pressure.map(|pressure| pressure.memory_some)),
+        io_pressure_percent: busiest(|rates| rates.pressure.map(|pressure| pressure.io_some)),
+        ..Usage::default()
+    };
+    (UsageSource::Agent, reported.age.as_secs_f64(), usage)
 }
 
 /// Whether a container's usage is the replica's: of a launcher pod only the guest's is.

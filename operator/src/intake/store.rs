@@ -127,11 +127,24 @@ impl UsageStore {
     /// The same at a given time of the store's clock.
     #[must_use]
     pub fn pod_at(&self, namespace: &str, name: &str, now: Duration) -> Option<PodUsage> {
+        self.last_at(namespace, name, now).filter(|usage| !self.is_late(usage))
+    }
+
+    /// What a pod used when it was last reported, as long as that is kept: for people, who see its age.
+    #[must_use]
+    pub fn last(&self, namespace: &str, name: &str) -> Option<PodUsage> {
+        self.last_at(namespace, name, self.now())
+    }
+
+    /// Whether usage is so old that nothing is decided on it.
+    #[must_use]
+    pub fn is_late(&self, usage: &PodUsage) -> bool {
+        usage.age > self.inner.keep.stale_after
+    }
+
+    fn last_at(&self, namespace: &str, name: &str, now: Duration) -> Option<PodUsage> {
         let entry = self.inner.pods.get(key(namespace, name).as_ref())?;
         let age = now.saturating_sub(entry.arrived);
-        if age > self.inner.keep.stale_after {
-            return None;
-        }
         let containers = entry.series.iter().map(|series| ContainerUsage {
             memory_working_set_bytes: series.newest().map_or(0, |point| point.counters.memory_working_set_bytes),
             rates: series.rates(),

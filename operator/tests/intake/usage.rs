@@ -63,6 +63,11 @@ async fn usage_counts_for_a_while_only() -> Result<()> {
     let now = ground.store.now();
     assert!(ground.store.pod_at("shop", "web", now + Duration::from_millis(500)).is_some());
     assert_eq!(ground.store.pod_at("shop", "web", now + Duration::from_millis(2_001)), None);
+    let mut last = ground.store.last("shop", "web").expect("it is kept for people");
+    for (age, late) in [(2_000, false), (2_001, true)] {
+        last.age = Duration::from_millis(age);
+        assert_eq!(ground.store.is_late(&last), late);
+    }
     eventually("it is stale", || (ground.metric("usage_stale_pods") == 1.0).then_some(())).await?;
     assert!(ground.store.pod("shop", "web").is_none());
     eventually("it is forgotten", || ground.store.is_empty().then_some(())).await?;

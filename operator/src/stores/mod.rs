@@ -9,7 +9,10 @@ mod resize;
 mod watch;
 mod written;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use catamaran_controller::workers;
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
@@ -19,7 +22,6 @@ use catamaran_plan::{
     resolve,
 };
 use dashmap::DashMap;
-use futures::FutureExt;
 use kube::{
     Client,
     core::DeserializeGuard,
@@ -69,10 +71,13 @@ pub struct Stores {
     pub kubevirt: Receiver<Option<KubeVirt>>,
     /// Whether pods can be resized; `None` until that is known.
     pub resize: Receiver<Option<ResizeApi>>,
+    /// Everything has been listed once.
+    listed: Arc<AtomicBool>,
 }
 
 impl Stores {
-    /// Waits until everything has been listed once. Nothing is planned before.
+    /// Waits until everything has been listed once. Nothing is planned before. For one to wait: a store of kube wakes nobody but
+    /// the last who asked.
     pub async fn ready(&self) {
         // A dropped writer means that the process ends; the watches report why.
         let _ = self.workloads.wait_until_ready().await;
@@ -82,6 +87,7 @@ impl Stores {
         self.pods.index.ready().await;
         let _ = self.kubevirt.clone().wait_for(Option::is_some).await;
         let _ = self.resize.clone().wait_for(Option::is_some).await;
+        self.listed.store(true, Ordering::Release);
     }
 
     /// Resolves a workload with the class that it names.
@@ -96,10 +102,10 @@ impl Stores {
         resolve(workload, self.classes.get(&ObjectRef::new(name)).as_deref())
     }
 
-    /// Whether everything has been listed once.
+    /// Whether [`Self::ready`] has come.
     #[must_use]
     pub fn listed(&self) -> bool {
-        self.ready().now_or_never().is_some()
+        self.listed.load(Ordering::Acquire)
     }
 
     /// Whether pods can be resized, as far as known.

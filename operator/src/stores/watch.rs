@@ -60,6 +60,7 @@ pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
         crashes: Arc::default(),
         kubevirt,
         resize,
+        listed: Arc::default(),
     };
     let queue = || source.queue.clone();
     tasks.spawn_once("look for pods/resize", resize::find_out(source.client.clone(), resize_writer));

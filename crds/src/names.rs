@@ -9,6 +9,22 @@ pub const FIELD_MANAGER: &str = "catamaran-operator";
 /// Label on every child and every replica: the name of its ElasticWorkload. The Service selects by it, over both hulls.
 pub const WORKLOAD_LABEL: &str = "catamaran.dev/workload";
 
+/// The value of [`WORKLOAD_LABEL`] on a launcher pod whose guest is about to go, since a time in seconds of Unix: no Service selects
+/// it. No workload has that name, as names have no underscore. It fits a label: [`MAX_NAME_LENGTH`] and eleven characters more.
+#[must_use]
+pub fn leaving_label(workload: &str, since: i64) -> String {
+    format!("{workload}_{since}")
+}
+
+/// The workload that a value of [`WORKLOAD_LABEL`] names, and since when the replica is about to go, if it is.
+#[must_use]
+pub fn workload_of_label(value: &str) -> (&str, Option<i64>) {
+    match value.split_once('_') {
+        Some((workload, since)) => (workload, since.parse().ok()),
+        None => (value, None),
+    }
+}
+
 /// Label on every replica set and every replica: the revision, a hash over the rendered template.
 pub const REVISION_LABEL: &str = "catamaran.dev/revision";
 

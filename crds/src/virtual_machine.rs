@@ -27,12 +27,12 @@ pub struct VirtualMachineHull {
     /// What cloud-init gets in the guest (a cloudInitNoCloud volume).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInit>,
-    /// When the replica may get traffic: a KubeVirt probe (httpGet, tcpSocket, exec or guestAgentPing). Without
-    /// initialDelaySeconds it starts after 1 s; KubeVirt's own default is 10 s.
+    /// When the replica may get traffic: a KubeVirt probe (httpGet, tcpSocket, exec or guestAgentPing). initialDelaySeconds means
+    /// what it says, 1 when absent: the 10 s that KubeVirt adds to it are taken off (in the long form they are not).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "probe")]
     pub readiness_probe: Option<Map<String, Value>>,
-    /// When the guest has to be replaced: a KubeVirt probe.
+    /// When the guest has to be replaced: a KubeVirt probe. initialDelaySeconds means what it says, 10 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "probe")]
     pub liveness_probe: Option<Map<String, Value>>,

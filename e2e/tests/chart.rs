@@ -49,6 +49,7 @@ const WORKLOADS: Rights = &[
     ("catamaran.dev/elasticworkloads/finalizers", &["update"]),
     ("apps/replicasets", &["get", "list", "watch", "create", "patch", "delete"]),
     ("/services", &["get", "list", "watch", "create", "patch", "delete"]),
+    ("discovery.k8s.io/endpointslices", &["list", "watch"]),
     ("/pods", &["list", "watch", "patch"]),
     ("/pods/resize", &["patch"]),
     ("metrics.k8s.io/pods", &["list"]),

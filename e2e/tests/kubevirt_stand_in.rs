@@ -262,3 +262,68 @@ async fn refusals_and_failures_to_create() -> Result<()> {
     ensure!(error.to_string().contains("update of VMI object is restricted"), "{error}");
     Ok(())
 }
+
+/// What a watch showed of instances: name, phase, reason of Ready, and whether it was being deleted.
+type Shown = (String, String, Option<String>, bool);
+
+/// Watches instances until one has been shown to have ended, from its beginning.
+async fn until_one_fails(instances: Api<VirtualMachineInstance>) -> Result<Vec<Shown>> {
+    let mut events = std::pin::pin!(watcher(instances, watcher::Config::default()).touched_objects());
+    let mut shown: Vec<Shown> = Vec::new();
+    while let Some(instance) = events.next().await {
+        let instance = instance?;
+        let status = instance.status.clone().unwrap_or_default();
+        let ready = status.conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
+        let phase = format!("{:?}", status.phase.unwrap_or_default());
+        let deleted = instance.metadata.deletion_timestamp.is_some();
+        shown.push((instance.name_any(), phase.clone(), ready.and_then(|ready| ready.reason), deleted));
+        if phase == "Failed" {
+            let name = instance.name_any();
+            shown.retain(|(of, ..)| *of == name);
+            return Ok(shown);
+        }
+    }
+    anyhow::bail!("the watch ended")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_dies_fails_its_instance_only_once_that_is_deleted() -> Result<()> {
+    let ground = Ground::start(Knobs { linger: Duration::from_secs(2), ..Knobs::default() }).await?;
+    for (image, phase) in [("disk:launcher-dies-500", "Scheduled"), ("disk:launcher-dies-3000", "Running")] {
+        let watching = tokio::spawn(until_one_fails(ground.instances.clone()));
+        ground.create(image, 1).await?;
+        let shown = tokio::time::timeout(WITHIN, watching).await???;
+        let first = shown.iter().find(|(_, _, reason, _)| reason.as_deref() == Some("PodTerminating"));
+        let (_, at, _, deleted) = first.context("the end of the pod is shown")?;
+        ensure!(at == phase && !deleted, "{shown:?}");
+        let (.., deleted) = shown.last().context("an end")?;
+        ensure!(deleted, "{shown:?}");
+        ground.sets.delete("web", &DeleteParams::background()).await?;
+        eventually("all are gone", WITHIN, || async { Ok(ground.names().await?.is_empty().then_some(())) }).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_without_a_disk_and_one_that_cannot_be_pulled() -> Result<()> {
+    let ground = Ground::start(Knobs::default()).await?;
+    ground.create("disk:nodisk", 1).await?;
+    eventually("the instance says why", WITHIN, || async {
+        let instance = ground.instances.list(&Default::default()).await?.items.pop();
+        let status = instance.and_then(|instance| instance.status).unwrap_or_default();
+        let told = status.conditions.into_iter().flatten().find(|condition| condition.type_ == "Synchronized");
+        Ok(told.filter(|told| told.status == "False" && told.message.as_deref().unwrap_or("").contains("disk file")))
+    })
+    .await?;
+    ground.sets.delete("web", &DeleteParams::background()).await?;
+    eventually("it is gone", WITHIN, || async { Ok(ground.names().await?.is_empty().then_some(())) }).await?;
+    ground.create("disk:unpullable", 1).await?;
+    eventually("the launcher waits for its image", WITHIN, || async {
+        let pod = ground.pods.list(&Default::default()).await?.items.pop();
+        let statuses = pod.and_then(|pod| pod.status?.container_statuses).unwrap_or_default();
+        let waiting = statuses.into_iter().find_map(|status| status.state?.waiting?.reason);
+        Ok(waiting.filter(|reason| reason == "ImagePullBackOff"))
+    })
+    .await?;
+    Ok(())
+}

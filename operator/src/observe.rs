@@ -39,7 +39,7 @@ pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkl
                 .map(|entry| entry.instance.clone())
                 .collect();
             members.instances.sort_by(|a, b| a.name.cmp(&b.name));
-            members.crashes = stores.crashes.of(&set.uid);
+            (members.crashes, members.unexplained_until) = stores.crashes.of(&set.uid);
         }
     }
     sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
@@ -108,6 +108,7 @@ pub fn add_pods(observed: &mut Facts, stores: &Stores, key: &WorkloadKey, agents
                 pods.pods.sort_by(|a, b| a.name.cmp(&b.name));
             }
             Members::Instances(instances) => {
+                let slices = stores.slices.children(key);
                 for instance in &mut instances.instances {
                     instance.usage = of(&instance.uid).next().and_then(|entry| usage(entry));
                     instance.launchers = of(&instance.uid)
@@ -115,6 +116,8 @@ pub fn add_pods(observed: &mut Facts, stores: &Stores, key: &WorkloadKey, agents
                             name: entry.pod.name.clone(),
                             uid: entry.uid.clone(),
                             annotation: entry.quota.annotation.clone(),
+                            leaving: entry.leaving,
+                            served: slices.iter().any(|slice| slice.has(&entry.pod.name)),
                         })
                         .collect();
                     instance.launchers.sort_by(|a, b| a.name.cmp(&b.name));

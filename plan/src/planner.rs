@@ -201,7 +201,7 @@ fn plan_towards(desired: &Goal, observed: &Facts, target: &str, infeasible: Opti
                 );
                 steps.extend(scaling.steps);
                 look_again(scaling.verdict.look_again);
-                if scaling.verdict.holding
+                if scaling.verdict.backing_off
                     && let Some(state) = scaling.verdict.state
                 {
                     problems.push(Problem::CrashLoop {

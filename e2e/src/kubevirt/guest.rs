@@ -6,9 +6,15 @@ use catamaran_crds::kubevirt::{
     KubeVirtCondition, PhaseTransition, VirtualMachineInstance, VirtualMachineInstancePhase as Phase,
     VirtualMachineInstanceStatus,
 };
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::core::v1::{ContainerState, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 
-use super::{knobs::Guest, launcher::GATE};
+use super::{
+    knobs::{Guest, Image},
+    launcher::{COMPUTE, GATE},
+};
 
 /// What is known of a VMI besides the object.
 pub(super) struct Situation<'a> {
@@ -25,6 +31,8 @@ pub(super) struct Situation<'a> {
     pub(super) paused: bool,
     /// How long the VMI has been in its phase.
     pub(super) in_phase: Duration,
+    /// How long ago virt-handler took it over.
+    pub(super) scheduled: Duration,
     /// How long the pod has been terminating.
     pub(super) terminating: Duration,
 }
@@ -42,6 +50,8 @@ pub(super) enum Next {
     DeletePod,
     /// The kubelet saw the end of the pod's containers. KWOK does not know it.
     PodEnds,
+    /// The kubelet cannot pull the disk's image. KWOK does not know it either.
+    PodCannotPull,
     /// The kubelet is through with the pod. KWOK is made to leave launcher pods alone.
     RemovePod,
     /// Take the finalizer off.
@@ -57,7 +67,6 @@ pub(super) fn next(instance: &VirtualMachineInstance, now: &Time, situation: &Si
     let status = instance.status.clone().unwrap_or_default();
     let phase = status.phase.unwrap_or_default();
     let deleted = instance.metadata.deletion_timestamp.is_some();
-    let to = |phase: Phase| Next::Status(Box::new(enter(&status, phase, now)));
     let Some(pod) = situation.pod else {
         return match phase {
             _ if deleted && (situation.had_pod || !situation.launched) => Next::Release,
@@ -83,8 +92,10 @@ pub(super) fn next(instance: &VirtualMachineInstance, now: &Time, situation: &Si
             Next::Nothing
         };
     }
-    if matches!(pod_phase, Some("Failed" | "Succeeded")) {
-        return to(Phase::Failed);
+    // virt-controller counts the VMI as finished from here on; its phase becomes final only once it is being deleted.
+    if matches!(pod_phase, Some("Failed" | "Succeeded")) || has_ended(pod) {
+        let leaving = ready(&status, "False", Some("PodTerminating"), now);
+        return if leaving == status { Next::Nothing } else { Next::Status(Box::new(leaving)) };
     }
     let gate = !situation.paused && !situation.guest.never_ready;
     match phase {
@@ -100,6 +111,13 @@ pub(super) fn next(instance: &VirtualMachineInstance, now: &Time, situation: &Si
             if condition(pod, "PodScheduled").is_none_or(|(status, ..)| status != "True") {
                 return Next::Nothing;
             }
+            if situation.guest.image == Image::Unpullable {
+                return if cannot_pull(pod) || pod_phase != Some("Running") {
+                    Next::Nothing
+                } else {
+                    Next::PodCannotPull
+                };
+            }
             if gate_differs(pod, gate) {
                 return Next::Gate(gate);
             }
@@ -111,12 +129,30 @@ pub(super) fn next(instance: &VirtualMachineInstance, now: &Time, situation: &Si
             Next::Status(Box::new(scheduled))
         }
         Phase::Scheduled if !situation.node_reports => Next::Nothing,
-        Phase::Scheduled => match situation.guest.boot_delay.checked_sub(situation.in_phase) {
-            Some(rest) if !rest.is_zero() => Next::Wait(rest),
-            Some(_) | None => to(Phase::Running),
-        },
+        Phase::Scheduled => boot(&status, now, situation),
         Phase::Running => run(&status, pod, gate, now, situation),
         Phase::Succeeded | Phase::Failed => Next::Nothing,
+    }
+}
+
+/// From virt-handler's first look until the guest runs.
+fn boot(status: &VirtualMachineInstanceStatus, now: &Time, situation: &Situation<'_>) -> Next {
+    let guest = situation.guest;
+    if guest.image == Image::NoDisk {
+        let mut wanted = status.clone();
+        set(&mut wanted, "Synchronized", "False", Some("Synchronizing with the Domain failed."), now);
+        for condition in wanted.conditions.iter_mut().flatten().filter(|condition| condition.type_ == "Synchronized") {
+            condition.message = Some(NO_DISK.to_owned());
+        }
+        return if wanted == *status { Next::Nothing } else { Next::Status(Box::new(wanted)) };
+    }
+    let running = guest.boot_delay.saturating_sub(situation.in_phase);
+    let dies = guest.launcher_dies_after.map(|after| after.saturating_sub(situation.scheduled));
+    match dies {
+        Some(rest) if rest.is_zero() => Next::PodEnds,
+        Some(rest) if !running.is_zero() => Next::Wait(rest.min(running)),
+        None if !running.is_zero() => Next::Wait(running),
+        Some(_) | None => Next::Status(Box::new(enter(status, Phase::Running, now))),
     }
 }
 
@@ -132,6 +168,10 @@ fn run(status: &VirtualMachineInstanceStatus, pod: &Pod, gate: bool, now: &Time,
     {
         return Next::Status(Box::new(enter(status, phase, now)));
     }
+    let dies = guest.launcher_dies_after.map(|after| after.saturating_sub(situation.scheduled));
+    if dies.is_some_and(|rest| rest.is_zero()) {
+        return Next::PodEnds;
+    }
     if gate_differs(pod, gate) {
         return Next::Gate(gate);
     }
@@ -145,7 +185,7 @@ fn run(status: &VirtualMachineInstanceStatus, pod: &Pod, gate: bool, now: &Time,
     if wanted != *status {
         return Next::Status(Box::new(wanted));
     }
-    ends.map_or(Next::Nothing, |(rest, _)| Next::Wait(rest))
+    ends.map(|(rest, _)| rest).into_iter().chain(dies).min().map_or(Next::Nothing, Next::Wait)
 }
 
 /// The pod is going: the guest powers off, then the pod is gone.
@@ -158,12 +198,35 @@ fn terminate(status: &VirtualMachineInstanceStatus, phase: Phase, now: &Time, si
         return Next::Nothing;
     }
     let started = matches!(phase, Phase::Scheduled | Phase::Running);
-    match situation.guest.shutdown_delay.checked_sub(situation.terminating) {
-        Some(rest) if started && !rest.is_zero() => Next::Wait(rest),
-        Some(_) | None if started => Next::Status(Box::new(enter(status, Phase::Succeeded, now))),
-        Some(_) | None if situation.real_node => Next::Nothing,
-        Some(_) | None => Next::RemovePod,
+    let ended = situation.pod.is_some_and(has_ended);
+    let shutdown = if ended { Duration::ZERO } else { situation.guest.shutdown_delay };
+    let lingers = if started || phase.is_final() { shutdown + situation.guest.linger } else { Duration::ZERO };
+    let left = |until: Duration| until.saturating_sub(situation.terminating);
+    match left(shutdown) {
+        rest if started && !rest.is_zero() => Next::Wait(rest),
+        // Guests that power off when they are told to often end as Failed.
+        _ if started => Next::Status(Box::new(enter(status, Phase::Failed, now))),
+        _ if situation.real_node => Next::Nothing,
+        _ if !left(lingers).is_zero() => Next::Wait(left(lingers)),
+        _ => Next::RemovePod,
     }
+}
+
+/// What virt-handler says of an image without a disk.
+const NO_DISK: &str = "server error. command SyncVMI failed: \"failed to find disk file from ImageVolume\"";
+
+/// Whether virt-launcher has ended.
+fn has_ended(pod: &Pod) -> bool {
+    compute(pod).is_some_and(|state| state.terminated.is_some())
+}
+
+fn cannot_pull(pod: &Pod) -> bool {
+    compute(pod).is_some_and(|state| state.waiting.is_some())
+}
+
+fn compute(pod: &Pod) -> Option<&ContainerState> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    containers.iter().find(|container| container.name == COMPUTE)?.state.as_ref()
 }
 
 fn enter(status: &VirtualMachineInstanceStatus, phase: Phase, now: &Time) -> VirtualMachineInstanceStatus {

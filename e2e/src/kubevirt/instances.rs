@@ -29,7 +29,7 @@ use super::{
     guest::{Next, Situation, next},
     informer::Informer,
     knobs::Knobs,
-    launcher::{CREATED_BY, GATE, LAUNCHER, pod},
+    launcher::{COMPUTE, CREATED_BY, GATE, IMAGE, LAUNCHER, pod},
 };
 
 /// virt-api's finalizer: the VMI stays until its pod is gone.
@@ -147,7 +147,7 @@ async fn reconcile(instance: Arc<VirtualMachineInstance>, context: Arc<Instances
         }
         Next::Wait(time) => return Ok(Action::requeue(time)),
         Next::Nothing => {}
-        step @ (Next::Gate(_) | Next::DeletePod | Next::PodEnds | Next::RemovePod) => {
+        step @ (Next::Gate(_) | Next::DeletePod | Next::PodEnds | Next::PodCannotPull | Next::RemovePod) => {
             let Some(pod) = launcher else { return Ok(Action::await_change()) };
             change_pod(&pods, &pod, &step, &instance, &now).await?;
         }
@@ -170,12 +170,28 @@ async fn change_pod(
             pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
         }
         Next::PodEnds => {
-            let failed =
-                instance.status.as_ref().and_then(|status| status.phase) == Some(VirtualMachineInstancePhase::Failed);
+            let phase = instance.status.as_ref().and_then(|status| status.phase);
+            let failed = phase != Some(VirtualMachineInstancePhase::Succeeded);
+            let exit = if failed { 137 } else { 0 };
+            let end = json!({"terminated": {
+                "exitCode": exit, "reason": if failed { "Error" } else { "Completed" }, "finishedAt": now,
+            }});
             let ended = |type_: &str| json!({"type": type_, "status": "False", "reason": "PodCompleted", "lastTransitionTime": now});
             let patch = json!({"status": {
                 "phase": if failed { "Failed" } else { "Succeeded" },
                 "conditions": [ended("Ready"), ended("ContainersReady")],
+                "containerStatuses": [compute(&end)],
+            }});
+            pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
+        }
+        Next::PodCannotPull => {
+            let message = "Back-off pulling image: ErrImagePull: not found";
+            let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
+            let not_ready = |type_: &str| json!({"type": type_, "status": "False", "reason": "ContainersNotReady", "lastTransitionTime": now});
+            let patch = json!({"status": {
+                "phase": "Pending",
+                "conditions": [not_ready("Ready"), not_ready("ContainersReady")],
+                "containerStatuses": [compute(&state)],
             }});
             pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
         }
@@ -187,6 +203,13 @@ async fn change_pod(
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// The status of the container `compute`, by the kubelet.
+fn compute(state: &Value) -> Value {
+    let mut state = state.clone();
+    state["running"] = Value::Null;
+    json!({"name": COMPUTE, "image": IMAGE, "imageID": "", "ready": false, "restartCount": 0, "state": state})
 }
 
 /// The VMI has no status subresource: its status is written on the object, and the generation grows.
@@ -228,6 +251,12 @@ impl Instances {
             real_node: node.is_some_and(is_real),
             guest: self.knobs.guest(instance),
             paused: lock(&self.paused).contains(&(instance.namespace().unwrap_or_default(), instance.name_any())),
+            scheduled: match phase {
+                VirtualMachineInstancePhase::Scheduled | VirtualMachineInstancePhase::Running => {
+                    self.since(format!("{uid}/{:?}", VirtualMachineInstancePhase::Scheduled))
+                }
+                _ => Duration::ZERO,
+            },
             in_phase: self.since(format!("{uid}/{phase:?}")),
             terminating: pod_uid.map(|uid| self.since(uid)).unwrap_or_default(),
         }

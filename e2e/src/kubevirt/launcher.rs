@@ -19,6 +19,10 @@ pub(super) const LAUNCHER: &str = "kubevirt.io=virt-launcher";
 pub(super) const CREATED_BY: &str = "kubevirt.io/created-by";
 /// The image of all its containers.
 pub(super) const IMAGE: &str = "virt-launcher:v1.9.0";
+/// The container that runs virt-launcher and the guest.
+pub(super) const COMPUTE: &str = "compute";
+/// What virt-controller adds to a probe's initialDelaySeconds: libvirt's start-up (`LibvirtStartupDelay`), in seconds.
+const STARTUP_DELAY: i64 = 10;
 /// The devices that it asks for, one of each.
 pub(super) const DEVICES: [&str; 3] = ["kvm", "tun", "vhost-net"];
 /// What a launcher pod has on top of the guest's time to power off, in seconds.
@@ -82,10 +86,15 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
         "nodeSelector": selector,
         "initContainers": init,
         "containers": [
-            {"name": "compute", "image": IMAGE, "args": ["serve"], "resources": resources(domain, overhead)},
+            {"name": COMPUTE, "image": IMAGE, "args": ["serve"], "resources": resources(domain, overhead)},
         ],
         "volumes": volumes,
     });
+    for name in ["readinessProbe", "livenessProbe"] {
+        if let Some(probe) = body.get(name) {
+            spec["containers"][0][name] = late(probe.clone());
+        }
+    }
     for field in ["affinity", "tolerations", "topologySpreadConstraints", "priorityClassName", "schedulerName"] {
         if let Some(value) = body.get(field) {
             spec[field] = value.clone();
@@ -105,6 +114,19 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
         },
         "spec": spec,
     }))
+}
+
+/// A probe of the guest as virt-controller puts it on `compute`.
+fn late(mut probe: Value) -> Value {
+    let given = probe["initialDelaySeconds"].as_i64().unwrap_or(0);
+    probe["initialDelaySeconds"] = json!(given + STARTUP_DELAY);
+    // A ping of the guest's agent is a command in the container.
+    if let Some(probe) = probe.as_object_mut()
+        && probe.remove("guestAgentPing").is_some()
+    {
+        probe.insert("exec".into(), json!({"command": ["virt-probe", "--guestAgentPing"]}));
+    }
+    probe
 }
 
 /// KubeVirt's `GetMemoryOverhead`, as far as the reference notes tell it.

@@ -1,19 +1,29 @@
 //! Virtual machines: rollouts, changes of the hull, chosen victims, and guests that die.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Result, ensure};
 use catamaran_crds::{
     Hull,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
+    names::CRASH_LOOP_ANNOTATION,
 };
 use catamaran_e2e::{
     kubevirt::{Knobs, own_definitions},
     wait::eventually,
-    workloads::{WITHIN, condition, patch, wait_for, wait_ready, wait_stalled},
+    workloads::{WITHIN, condition, patch, staying_pods, wait_for, wait_ready, wait_stalled, workloads},
 };
+use futures::StreamExt;
 use jiff::Timestamp;
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
 use serde_json::json;
 
 use crate::support::{Ground, NAMESPACE, random, web, web_machines};
@@ -299,5 +309,110 @@ async fn guests_of_a_lost_node_are_made_up_for() -> Result<()> {
     .await?;
     wait_ready(&ground.client, NAMESPACE, "web").await?;
     recorder.history().check_upper_bound()?;
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_whose_launcher_dies_are_held_back_and_the_status_is_steady() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs { linger: Duration::from_secs(7), ..Knobs::default() }).await?;
+    let recorder = ground.record("web").await?;
+    // In phase Running, and again and again.
+    ground.apply(&web_machines("registry.test/disk:launcher-dies-3000", 2, "")).await?;
+    let from = Timestamp::now();
+    wait_stalled(&ground.client, NAMESPACE, "web", "CrashLoopBackOff").await?;
+    let reasons = reasons(&ground, "web").await?;
+    let until = from + Duration::from_secs(60);
+    eventually("a minute is over", Duration::from_secs(70), || async { Ok((Timestamp::now() > until).then_some(())) })
+        .await?;
+    let made = recorder.history().ever()[&Hull::VirtualMachine];
+    println!("{made} guests in the first minute");
+    // Two, two at once, and two after 20 s.
+    ensure!((4..=6).contains(&made), "{made} guests in the first minute");
+    let told = reasons.told();
+    ensure!(told.iter().filter(|reason| *reason != "CrashLoopBackOff").count() == 0, "{told:?}");
+    // In phase Scheduled: virt-launcher ends before the guest runs.
+    ground.apply(&web_machines("registry.test/disk:launcher-dies-500", 2, "")).await?;
+    let from = recorder.history().ever()[&Hull::VirtualMachine];
+    wait_for(&ground.client, NAMESPACE, "web", "is of the new revision", WITHIN, |workload| {
+        let stalled = condition(workload, "Stalled");
+        stalled.is_some_and(|stalled| stalled.reason == "CrashLoopBackOff" && stalled.message.contains("round 2"))
+    })
+    .await?;
+    let made = recorder.history().ever()[&Hull::VirtualMachine] - from;
+    ensure!(made <= 6, "{made} guests until the second round");
+    ground.apply(&web_machines("registry.test/disk:2", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.quiet().await
+}
+
+/// The reasons of Ready as a watch shows them.
+struct Reasons {
+    told: Arc<Mutex<Vec<String>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Reasons {
+    fn told(&self) -> Vec<String> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Reasons {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn reasons(ground: &Ground, name: &str) -> Result<Reasons> {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (noted, config) = (told.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")));
+    let stream = watcher(workloads(&ground.client, NAMESPACE), config).default_backoff().touched_objects();
+    let task = tokio::spawn(async move {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(event) = stream.next().await {
+            let Ok(workload) = event else { continue };
+            let reason = condition(&workload, "Ready").map(|ready| ready.reason.clone());
+            noted.lock().unwrap_or_else(PoisonError::into_inner).extend(reason);
+        }
+    });
+    Ok(Reasons { told, task })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_is_no_crash() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    ground.apply(&web_machines("registry.test/disk:1", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    for deleted in [false, true] {
+        let victim = staying_pods(&ground.client, NAMESPACE, "web").await?.remove(0);
+        let of = victim.labels()["vm.kubevirt.io/name"].clone();
+        if deleted {
+            pods.delete(&victim.name_any(), &Default::default()).await?;
+        } else {
+            pods.evict(&victim.name_any(), &Default::default()).await?;
+        }
+        eventually("its guest is replaced", WITHIN, || async {
+            let names = names(&ground).await?;
+            Ok((names.len() == 2 && !names.contains(&of)).then_some(()))
+        })
+        .await?;
+        wait_ready(&ground.client, NAMESPACE, "web").await?;
+        let set = sets(&ground).list(&Default::default()).await?.items.remove(0);
+        ensure!(!set.annotations().contains_key(CRASH_LOOP_ANNOTATION), "{:?}", set.annotations());
+    }
+    ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_begins_when_it_says() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    let probe = "    readinessProbe: {tcpSocket: {port: 80}, initialDelaySeconds: 3}\n  quota:";
+    ground.apply(&web_machines("registry.test/disk:1", 1, "").replace("  quota:", probe)).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let pod = staying_pods(&ground.client, NAMESPACE, "web").await?.remove(0);
+    let probe = pod.spec.and_then(|spec| spec.containers.into_iter().next()?.readiness_probe);
+    let delay = probe.and_then(|probe| probe.initial_delay_seconds);
+    ensure!(delay == Some(3), "{delay:?}");
     ground.quiet().await
 }

@@ -14,21 +14,23 @@ use catamaran_crds::{
 };
 use catamaran_plan::{
     facts::{
-        Crash, FrozenNote, Instance, InstanceSet, Members, Pause, PodQuota, PodSet, Selects, ServiceFacts, SetFacts,
-        Stage,
+        FrozenNote, Instance, InstanceSet, Members, Pause, PodQuota, PodSet, Selects, ServiceFacts, SetFacts, Stage,
     },
     goal::killing_probe,
     goal::revision::Template,
     objects::service_selector,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::{apps::v1::ReplicaSet, core::v1::Service},
+    api::{
+        apps::v1::ReplicaSet,
+        core::v1::{Pod, PodStatus, Service},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt;
 
-use super::pods::container_quota;
+use super::pods::{GUEST_CONTAINER, LAUNCHER, LAUNCHER_LABEL, container_quota};
 
 /// A replica set of either hull, and who controls it.
 #[derive(Clone, Debug)]
@@ -130,6 +132,7 @@ impl From<&VirtualMachineInstanceReplicaSet> for SetEntry {
             frozen: set.annotations().get(FROZEN_ANNOTATION).map(|note| FrozenNote::parse(note)),
             crash_loop: note.and_then(|note| serde_json::from_str(note).ok()),
             crashes: Vec::new(),
+            unexplained_until: None,
         };
         let quota = template_quota(set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()));
         let template = set.spec.template.clone().map(|template| Template::VirtualMachine(Box::new(template)));
@@ -182,7 +185,7 @@ fn selects(workload: &str, selector: &BTreeMap<String, String>) -> Option<Select
     [Selects::Replicas, Selects::Nothing].into_iter().find(|selects| service_selector(workload, *selects) == *selector)
 }
 
-fn created(object: &VirtualMachineInstance) -> Timestamp {
+pub(super) fn created(object: &VirtualMachineInstance) -> Timestamp {
     object.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
 
@@ -231,17 +234,144 @@ fn pause(object: &VirtualMachineInstance) -> Pause {
     }
 }
 
-/// The crash that an instance shows: it ended, and nobody had asked it to.
-pub(super) fn crash(object: &VirtualMachineInstance, now: Timestamp) -> Option<Crash> {
+/// How an instance ends, as it shows itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InstanceEnd {
+    /// Its launcher pod goes, in whatever phase the instance is: the guest's process ended, or the pod is to go. The pod knows.
+    PodGoes,
+    /// Its launcher pod is gone.
+    PodGone,
+    /// The guest ended while its launcher pod was there.
+    Guest,
+}
+
+/// How an instance ends, if it does. One that is only to be deleted has not ended.
+pub(super) fn instance_end(object: &VirtualMachineInstance) -> Option<InstanceEnd> {
     let status = object.status.as_ref()?;
-    let phase = status.phase.filter(|phase| phase.is_final())?;
-    if object.metadata.deletion_timestamp.is_some() {
-        return None;
+    let ready = condition(status.conditions.as_deref(), "Ready").filter(|ready| ready.status == "False");
+    match ready.and_then(|ready| ready.reason.as_deref()) {
+        Some("PodTerminating") => Some(InstanceEnd::PodGoes),
+        Some("PodNotExists") => Some(InstanceEnd::PodGone),
+        Some(_) | None => status.phase.is_some_and(|phase| phase.is_final()).then_some(InstanceEnd::Guest),
     }
-    let transitions = status.phase_transition_timestamps.as_deref().unwrap_or_default();
-    let ended = transitions.iter().find(|transition| transition.phase == phase);
-    Some(Crash {
-        created: created(object),
-        ended: ended.map_or(now, |transition| transition.phase_transition_timestamp.0),
-    })
+}
+
+/// How a launcher pod ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LauncherEnd {
+    /// The guest's container, or the pod, ended while nobody had asked it to.
+    ByItself,
+    /// It was deleted, evicted or preempted, or its node went.
+    Taken,
+}
+
+/// The reasons of a failed pod that the cluster took away: kubelet's (`pkg/kubelet/eviction`, `preemption`, `nodeshutdown`), and
+/// the node controller's.
+const TAKEN: [&str; 6] = ["Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"];
+
+/// The uid of the instance of a launcher pod, and how the pod ended, if it did.
+pub(super) fn launcher_end(object: &Pod) -> Option<(String, LauncherEnd)> {
+    let is_launcher = object.labels().get(LAUNCHER_LABEL).is_some_and(|value| value == LAUNCHER);
+    let instance = controller(&object.metadata).filter(|_| is_launcher)?;
+    let empty = PodStatus::default();
+    let status = object.status.as_ref().unwrap_or(&empty);
+    let disrupted = status.conditions.iter().flatten().any(|c| c.type_ == "DisruptionTarget" && c.status == "True");
+    let guest = status.container_statuses.iter().flatten().find(|container| container.name == GUEST_CONTAINER);
+    let terminated = guest.and_then(|guest| guest.state.as_ref()?.terminated.as_ref());
+    // The kubelet found no trace of the container when the pod had to go.
+    let unknown = terminated.is_some_and(|end| end.reason.as_deref() == Some("ContainerStatusUnknown"));
+    if disrupted || unknown || status.reason.as_deref().is_some_and(|reason| TAKEN.contains(&reason)) {
+        return Some((instance, LauncherEnd::Taken));
+    }
+    let ended = terminated.is_some() || matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    let finished = terminated.and_then(|end| end.finished_at.as_ref());
+    let end = match (ended, asked_to_go(&object.metadata)) {
+        (true, Some(asked)) if finished.is_none_or(|finished| finished.0 > asked) => LauncherEnd::Taken,
+        (false, Some(_)) => LauncherEnd::Taken,
+        (true, Some(_) | None) => LauncherEnd::ByItself,
+        (false, None) => return None,
+    };
+    Some((instance, end))
+}
+
+/// When an object's deletion was asked for: its deletionTimestamp is when its grace period will be over.
+fn asked_to_go(meta: &ObjectMeta) -> Option<Timestamp> {
+    let grace = SignedDuration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(0));
+    meta.deletion_timestamp.as_ref().map(|time| time.0.checked_sub(grace).unwrap_or(time.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As seen with KubeVirt 1.9 and real guests.
+    #[test]
+    fn how_an_instance_ends() {
+        let instance = |phase: &str, ready: Value| -> VirtualMachineInstance {
+            serde_json::from_value(json!({
+                "metadata": {"name": "web-1"}, "spec": {},
+                "status": {"phase": phase, "conditions": [ready]},
+            }))
+            .expect("an instance")
+        };
+        let not_ready = |reason: &str| json!({"type": "Ready", "status": "False", "reason": reason});
+        let ready = json!({"type": "Ready", "status": "True"});
+        for (phase, ready, expected) in [
+            ("Scheduled", not_ready("PodTerminating"), Some(InstanceEnd::PodGoes)),
+            ("Running", not_ready("PodTerminating"), Some(InstanceEnd::PodGoes)),
+            ("Failed", not_ready("PodTerminating"), Some(InstanceEnd::PodGoes)),
+            ("Failed", not_ready("PodNotExists"), Some(InstanceEnd::PodGone)),
+            ("Failed", ready.clone(), Some(InstanceEnd::Guest)),
+            ("Succeeded", not_ready("GuestNotRunning"), Some(InstanceEnd::Guest)),
+            ("Scheduled", not_ready("GuestNotRunning"), None),
+            ("Running", ready, None),
+        ] {
+            assert_eq!(instance_end(&instance(phase, ready.clone())), expected, "{phase} {ready}");
+        }
+    }
+
+    #[test]
+    fn how_a_launcher_pod_ends() {
+        let launcher = |labels: Value, deletion: Option<&str>, status: Value| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": "virt-launcher-web-1", "labels": labels,
+                    "deletionTimestamp": deletion, "deletionGracePeriodSeconds": 60,
+                    "ownerReferences": [{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "web-1", "uid": "u", "controller": true}],
+                },
+                "spec": {"containers": []}, "status": status,
+            }))
+            .expect("a pod")
+        };
+        let ended = |reason: &str, phase: &str| {
+            json!({"phase": phase, "containerStatuses": [{
+                "name": "compute", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 137, "reason": reason, "finishedAt": "2026-11-30T10:00:10Z"}},
+            }]})
+        };
+        let runs = || json!({"phase": "Running"});
+        let evicted = || json!({"phase": "Failed", "reason": "Evicted"});
+        let disrupted = || json!({"conditions": [{"type": "DisruptionTarget", "status": "True"}]});
+        let (by_itself, taken) = (Some(LauncherEnd::ByItself), Some(LauncherEnd::Taken));
+        for (what, deletion, status, expected) in [
+            ("it runs", None, runs(), None),
+            ("it was killed", None, ended("Error", "Running"), by_itself),
+            ("for want of memory", None, ended("OOMKilled", "Failed"), by_itself),
+            ("its guest powered off", None, ended("Completed", "Succeeded"), by_itself),
+            ("its node did not take it", None, json!({"phase": "Failed", "reason": "OutOfcpu"}), by_itself),
+            ("it is to go", Some("2026-11-30T10:01:09Z"), runs(), taken),
+            ("it was to go, and went", Some("2026-11-30T10:01:09Z"), ended("Error", "Failed"), taken),
+            ("it ended, and was to go then", Some("2026-11-30T10:01:11Z"), ended("Error", "Failed"), by_itself),
+            ("the kubelet evicted it", None, evicted(), taken),
+            ("it is evicted", None, disrupted(), taken),
+            ("without a trace", None, ended("ContainerStatusUnknown", "Failed"), taken),
+        ] {
+            let labels = json!({"kubevirt.io": "virt-launcher"});
+            let found = launcher_end(&launcher(labels, deletion, status));
+            assert_eq!(found, expected.map(|end| ("u".to_owned(), end)), "{what}");
+        }
+        assert_eq!(launcher_end(&launcher(json!({}), None, evicted())), None, "not a launcher pod");
+    }
 }

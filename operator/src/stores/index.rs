@@ -6,7 +6,7 @@ use std::{
 };
 
 use catamaran_controller::workers::Key;
-use catamaran_crds::names::WORKLOAD_LABEL;
+use catamaran_crds::names::{WORKLOAD_LABEL, workload_of_label};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tokio::sync::watch;
@@ -80,8 +80,8 @@ impl WorkloadKey {
     /// The workload that an object names by its label.
     #[must_use]
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
-        let name = meta.labels.as_ref()?.get(WORKLOAD_LABEL)?.clone();
-        Some(Self { namespace: meta.namespace.clone()?, name })
+        let (name, _) = workload_of_label(meta.labels.as_ref()?.get(WORKLOAD_LABEL)?);
+        Some(Self { namespace: meta.namespace.clone()?, name: name.to_owned() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod convert;
 mod crashes;
+mod endpoints;
 mod index;
 mod out_of_memory;
 mod pods;
@@ -32,6 +33,7 @@ use tokio::sync::watch::Receiver;
 pub(crate) use convert::controller;
 pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
+pub use endpoints::SliceEntry;
 pub use index::{Index, WorkloadKey};
 pub use out_of_memory::{LimitsBefore, OomKilled};
 pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
@@ -65,6 +67,8 @@ pub struct Stores {
     pub pods: Arc<Pods>,
     /// Services.
     pub services: Arc<Index<ServiceEntry>>,
+    /// EndpointSlices of their Services.
+    pub slices: Arc<Index<SliceEntry>>,
     /// Guests that ended by themselves.
     pub crashes: Arc<Crashes>,
     /// Whether KubeVirt's kinds are served; `None` until that is known.
@@ -84,6 +88,7 @@ impl Stores {
         let _ = self.classes.wait_until_ready().await;
         self.replica_sets.ready().await;
         self.services.ready().await;
+        self.slices.ready().await;
         self.pods.index.ready().await;
         let _ = self.kubevirt.clone().wait_for(Option::is_some).await;
         let _ = self.resize.clone().wait_for(Option::is_some).await;

@@ -6,7 +6,9 @@ use catamaran_autoscale::{
     pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
     quantity::milli,
 };
-use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST};
+use catamaran_crds::names::{
+    NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST, WORKLOAD_LABEL, workload_of_label,
+};
 use catamaran_plan::{
     facts::{PodQuota, RefusedResize, Resize},
     goal::quota::Quota,
@@ -31,8 +33,8 @@ use crate::intake::hooks::{Placed, Placement};
 /// The container of a launcher pod that runs the guest (KubeVirt).
 pub const GUEST_CONTAINER: &str = "compute";
 /// The label that launcher pods carry, with [`LAUNCHER`] (KubeVirt).
-const LAUNCHER_LABEL: &str = "kubevirt.io";
-const LAUNCHER: &str = "virt-launcher";
+pub(super) const LAUNCHER_LABEL: &str = "kubevirt.io";
+pub(super) const LAUNCHER: &str = "virt-launcher";
 /// The label of a launcher pod that names its VirtualMachineInstance (KubeVirt).
 const INSTANCE_LABEL: &str = "vm.kubevirt.io/name";
 
@@ -47,6 +49,8 @@ pub struct PodEntry {
     pub created: Timestamp,
     /// Whether it is marked as a victim.
     pub marked: bool,
+    /// Since when it is out of its Service, as its guest is about to go.
+    pub leaving: Option<Timestamp>,
     /// The quota that it has; what was asked for is added when a workload is observed.
     pub quota: PodQuota,
     /// The VirtualMachineInstance that it runs, if it is a launcher pod.
@@ -87,7 +91,9 @@ impl From<&core::Pod> for PodEntry {
             pod.init_containers.clear();
         }
         let quota = pod_quota(object);
+        let leaving = labels.get(WORKLOAD_LABEL).and_then(|value| workload_of_label(value).1);
         Self {
+            leaving: leaving.and_then(|since| Timestamp::from_second(since).ok()),
             owner: controller(&object.metadata),
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
@@ -273,7 +279,7 @@ impl Pods {
         self.refused.get(uid).map(|refused| refused.clone())
     }
 
-    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, the pod's quota is another one, it began to
+    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service or put back, the pod's quota is another one, it began to
     /// run and is to be held, or it was killed for want of memory.
     pub(super) fn enter(&self, object: &core::Pod) -> Option<WorkloadKey> {
         self.enter_at(object, Timestamp::now())
@@ -292,6 +298,7 @@ impl Pods {
                 entry.limits_before = LimitsBefore::of(&before, &entry, object, now);
                 entry.keep_oom_limit(&before);
                 let began = entry.quota.annotation.is_some() && entry.pod.phase != before.pod.phase;
+                concerns |= entry.leaving != before.leaving;
                 concerns |= began || entry.quota != before.quota || entry.oom_kill != before.oom_kill;
             }
         }

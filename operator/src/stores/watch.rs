@@ -10,7 +10,7 @@ use catamaran_crds::{
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
     names::WORKLOAD_LABEL,
 };
-use catamaran_plan::facts::KubeVirt;
+use catamaran_plan::facts::{Crash, KubeVirt};
 use dashmap::DashMap;
 use futures::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use k8s_openapi::{
     api::{
         apps::v1::ReplicaSet,
         core::v1::{Pod, Service},
+        discovery::v1::EndpointSlice,
     },
 };
 use kube::{
@@ -33,7 +34,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::{Crashes, Index, Pods, Queue, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, pods, resize};
+use super::{
+    Crashes, Index, Queue, SliceEntry, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, crashes::Ended,
+    pods, resize,
+};
 
 /// How long an absent kind is left alone before it is looked for again.
 const ABSENT_PAUSE: Duration = Duration::from_secs(3);
@@ -57,6 +61,7 @@ pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
         instances: Arc::default(),
         pods: Arc::default(),
         services: Arc::default(),
+        slices: Arc::default(),
         crashes: Arc::default(),
         kubevirt,
         resize,
@@ -74,7 +79,9 @@ pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
     tasks.spawn("watch of ReplicaSets", sets);
     let services = watch_children(source.api::<Service>(), stores.services.clone(), queue());
     tasks.spawn("watch of Services", services);
-    tasks.spawn("watch of Pods", watch_pods(source.api(), stores.pods.clone(), queue()));
+    let slices = watch_slices(source.api(), stores.slices.clone(), queue());
+    tasks.spawn("watch of EndpointSlices", slices);
+    tasks.spawn("watch of Pods", watch_pods(source.api(), stores.clone(), queue()));
     let kubevirt = watch_kubevirt(source.api(), source.api(), stores.clone(), queue(), kubevirt_writer);
     tasks.spawn("watches of KubeVirt's kinds", kubevirt);
     stores
@@ -221,12 +228,32 @@ where
     }
 }
 
+/// Watches the EndpointSlices of our Services, whose labels they carry. Only launcher pods that go wake a workload.
+async fn watch_slices(api: Api<EndpointSlice>, index: Arc<Index<SliceEntry>>, queue: Queue) {
+    let stream = events(api, ours());
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match &event {
+            Event::Apply(slice) | Event::InitApply(slice) => {
+                let before = index.find(&slice.metadata).unwrap_or_default();
+                let news = index.apply(&slice.metadata, SliceEntry::from(slice));
+                queue.wake_all(news.filter(|_| !before.is_empty()));
+            }
+            Event::Delete(slice) => queue.wake_all(index.remove(&slice.metadata)),
+            Event::Init => index.begin_listing(),
+            Event::InitDone => queue.wake_all(index.end_listing()),
+        }
+    }
+}
+
 /// Watches pods. Their replica sets tell when they change; only marks and quotas wake a workload.
-async fn watch_pods(api: Api<Pod>, pods: Arc<Pods>, queue: Queue) {
+async fn watch_pods(api: Api<Pod>, stores: Stores, queue: Queue) {
+    let pods = &stores.pods;
     let stream = events(api, ours());
     let mut stream = std::pin::pin!(stream);
     let mut listing = HashSet::new();
     while let Some(event) = stream.next().await {
+        queue.wake_all(note_launcher_end(&stores.crashes, &event));
         match &event {
             Event::Apply(pod) => queue.wake_all(pods.enter(pod)),
             Event::InitApply(pod) => {
@@ -284,7 +311,7 @@ async fn watch_kubevirt(
                 }),
                 Some(event) = instance_events.next() => event.map(|event| {
                     instances_listed |= matches!(event, Event::InitDone);
-                    note_crash(&stores.crashes, &event);
+                    note_end(&stores, &event);
                     enter(&stores.instances, &event, &queue);
                 }),
             };
@@ -320,12 +347,39 @@ async fn watch_kubevirt(
     }
 }
 
-fn note_crash(crashes: &Crashes, event: &Event<VirtualMachineInstance>) {
-    if let Event::Apply(instance) | Event::InitApply(instance) = event
-        && let Some(crash) = convert::crash(instance, Timestamp::now())
-        && let Some(set) = convert::controller(&instance.metadata)
-    {
-        crashes.note(&set, &instance.uid().unwrap_or_default(), crash);
+/// Notes what an instance shows of its end; before it is entered, so that its replacement is not yet there.
+fn note_end(stores: &Stores, event: &Event<VirtualMachineInstance>) {
+    let now = Timestamp::now();
+    match event {
+        Event::Apply(instance) | Event::InitApply(instance) => {
+            let uid = instance.uid().unwrap_or_default();
+            if let Some(end) = convert::instance_end(instance)
+                && let Some(set) = convert::controller(&instance.metadata)
+                && let Some(workload) = WorkloadKey::of(&instance.metadata)
+            {
+                let created = convert::created(instance);
+                let peers = stores.instances.children(&workload);
+                let peers = peers.iter().filter(|peer| peer.owner.as_ref() == Some(&set));
+                let newest = peers.map(|peer| peer.instance.created).fold(created, Ord::max);
+                let crash = Crash { created, ended: now, newest };
+                stores.crashes.ended(&uid, Ended { end, set, workload, crash }, now);
+            } else if instance.metadata.deletion_timestamp.is_some() {
+                stores.crashes.asked(&uid, now);
+            }
+        }
+        Event::Delete(instance) => stores.crashes.gone(&instance.uid().unwrap_or_default()),
+        Event::Init | Event::InitDone => {}
+    }
+}
+
+/// Notes how a launcher pod ended. Returns the workload for which that explains an end.
+fn note_launcher_end(crashes: &Crashes, event: &Event<Pod>) -> Option<WorkloadKey> {
+    match event {
+        Event::Apply(pod) | Event::InitApply(pod) | Event::Delete(pod) => {
+            let (instance, end) = convert::launcher_end(pod)?;
+            crashes.launcher(&instance, end, Timestamp::now())
+        }
+        Event::Init | Event::InitDone => None,
     }
 }
 

@@ -194,6 +194,10 @@ pub struct Launcher {
     pub uid: String,
     /// What the node agent is told.
     pub annotation: Option<String>,
+    /// Since when it is out of the Service, as its guest is about to go.
+    pub leaving: Option<Timestamp>,
+    /// Whether an EndpointSlice of the Service has it.
+    pub served: bool,
 }
 
 /// A replica set of either hull that the workload owns.
@@ -297,6 +301,8 @@ pub struct InstanceSet {
     pub crash_loop: Option<CrashLoop>,
     /// Instances that ended by themselves, as far as remembered.
     pub crashes: Vec<Crash>,
+    /// While an instance has ended and it is not known yet whether by itself: until when that is waited for.
+    pub unexplained_until: Option<Timestamp>,
 }
 
 impl InstanceSet {

@@ -6,23 +6,29 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A guest that ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Crash {
-    /// When the instance was created.
+    /// When the instance was created, in whole seconds of the API server's clock.
     pub created: Timestamp,
     /// When it was seen to have ended.
     pub ended: Timestamp,
+    /// When the newest instance that was there then was created; this one or another.
+    pub newest: Timestamp,
 }
 
 /// The state of the backoff, kept as an annotation of the set: it survives the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CrashLoop {
     /// Rounds of crashes without a quiet time between them.
     pub rounds: u32,
+    /// Guests created up to then belong to the present round.
+    pub newest: Timestamp,
     /// When the last crash was seen.
     pub last: Timestamp,
     /// Until when nothing is replaced.
     pub until: Timestamp,
+    /// The longest that one of the crashed guests lived, in seconds.
+    pub longest: u32,
 }
 
 /// What is noted on a set of virtual machines; the text is the annotation's.

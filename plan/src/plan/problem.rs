@@ -94,7 +94,7 @@ impl Problem {
                 "revision {from} missed spec.rollout.progressDeadlineSeconds, so revision {to} runs again (spec.rollout.onFailure: Rollback); correct the template to try again"
             ),
             Self::CrashLoop { set, rounds, until } => format!(
-                "the guests of {set} end soon after their start (round {rounds}); no replacement before {until}; look at the guests' console and correct spec.virtualMachine"
+                "the guests of {set} end soon after their start (round {rounds}; no replacement before {until}); look at the guests' console (virtctl console) and correct spec.virtualMachine"
             ),
             Self::WriteFailing { object, message } => {
                 format!("writing the {object} fails, and is tried again by itself: {message}")

@@ -2,7 +2,8 @@
 //!
 //! Source: `pkg/controller/deployment/{rolling,sync}.go` and `util/deployment_util.go` of Kubernetes 1.36. Two things are stricter
 //! here, since the bounds are promised at every moment and not only by `spec.replicas`: a set that still has more replicas than
-//! it was asked for counts with what it has, and scaling in keeps available replicas before unavailable ones.
+//! it was asked for counts with what it has, and scaling in keeps available replicas before unavailable ones. And one is other on
+//! purpose: a count that is raised together with the template goes to the new revision at once.
 
 use crate::{goal::Bounds, plan::Move};
 
@@ -72,7 +73,8 @@ pub fn next(shares: &[Share], new: Option<usize>, desired: u32, bounds: Bounds, 
         }
         return sizes.next;
     }
-    if (paused || scale_changed(shares, desired)) && sizes.follow_scale(new, desired, bounds) {
+    let follows = paused || (scale_changed(shares, desired) && !grows_anew(shares, new, desired));
+    if follows && sizes.follow_scale(new, desired, bounds) {
         return sizes.next;
     }
     if !paused && let Some(new) = new {
@@ -87,6 +89,17 @@ fn scale_changed(shares: &[Share], desired: u32) -> bool {
     shares
         .iter()
         .any(|share| share.asked > 0 && !share.fixed && share.noted.is_some_and(|noted| noted.desired != desired))
+}
+
+/// True when a higher count came with a new revision, which takes the growth then. A Deployment raises the old one first, whose new
+/// replicas start only to be removed; a guest boots for a while. In mid-rollout a change is spread, as a Deployment does: the new
+/// revision may be one that never gets available.
+fn grows_anew(shares: &[Share], new: Option<usize>, desired: u32) -> bool {
+    new.is_some_and(|new| shares[new].asked == 0 && !shares[new].fixed)
+        && shares
+            .iter()
+            .filter(|share| share.asked > 0)
+            .all(|share| share.noted.is_none_or(|noted| noted.desired <= desired))
 }
 
 struct Sizes<'a> {

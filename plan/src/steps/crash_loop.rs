@@ -1,24 +1,37 @@
 //! The crash-loop backoff of virtual machines.
 //!
-//! A VirtualMachineInstanceReplicaSet replaces an ended guest at once and for ever. Here a guest that ends young pauses its set,
-//! for 10 s, then 20 s, up to 5 minutes; kubelet's rules for containers (`MaxContainerBackOff`, reset after 10 minutes).
-//! After each pause the set may make its replacements once and is paused again while they prove themselves, so that one round
-//! of failures costs one round of guests.
+//! A VirtualMachineInstanceReplicaSet replaces an ended guest at once and for ever. Here the first guest that ends young is
+//! replaced at once, as a kubelet restarts a container at once the first time. From then on the set is on guard: paused, but for
+//! the moments in which it makes up what is missing. A guest that ends while its set is paused waits for the backoff: 20 s, 40 s,
+//! up to 5 minutes, kubelet's numbers (`MaxContainerBackOff`); a pause that began with each end would come too late, since
+//! virt-controller replaces within a tenth of a second.
+//!
+//! Ends are counted in rounds: guests that were there together when a round began belong to it, and the next one begins with the
+//! end of a guest that was made later. So two guests that die one after the other do not wait for four.
+//!
+//! Who was there is decided by creation times alone, which one clock gives (the API server's).
 
 use jiff::Timestamp;
 
 use crate::facts::{Crash, CrashLoop, InstanceSet, after};
 
-/// The first pause, in seconds; doubled with each round.
+/// The pause that belongs to the first round, in seconds; doubled with each one. Its replacement is there already.
 const FIRST_PAUSE: u32 = 10;
 /// The longest pause, in seconds.
 const LONGEST_PAUSE: u32 = 300;
-/// A guest that lived longer did not crash young; and after so long without a crash the count starts again, in seconds.
+/// A guest that lived longer did not crash young; and after so long without an end the count starts again, in seconds.
 const RESET: u32 = 600;
+/// The least time for which guests have to stay up before the workload is taken to be well again, in seconds.
+const SHORTEST_PROOF: u32 = 60;
 
 impl Crash {
     fn is_young(&self) -> bool {
         self.ended < after(self.created, RESET)
+    }
+
+    /// How long it lived, in whole seconds.
+    fn lived(&self) -> u32 {
+        u32::try_from(self.ended.duration_since(self.created).as_secs()).unwrap_or(0)
     }
 }
 
@@ -28,9 +41,36 @@ impl CrashLoop {
         FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
     }
 
-    /// Until when replacements are on probation.
-    fn probation_end(&self) -> Timestamp {
-        after(self.until, Self::pause_seconds(self.rounds.saturating_add(1)))
+    /// When it is forgotten, if nothing ends until then.
+    fn reset(&self) -> Timestamp {
+        after(self.last.max(self.until), RESET)
+    }
+
+    /// When guests have stayed up for long enough to call the workload well, if nothing ends until then: for twice as long as
+    /// those that ended, and as the last pause.
+    fn proven(&self) -> Timestamp {
+        let longest = self.longest.max(Self::pause_seconds(self.rounds));
+        let proof = longest.saturating_mul(2).clamp(SHORTEST_PROOF, RESET);
+        after(self.last.max(self.until), proof)
+    }
+
+    /// The state with one more crash.
+    fn with(self, crash: Crash) -> Self {
+        let (last, longest) = (self.last.max(crash.ended), self.longest.max(crash.lived()));
+        if crash.created <= self.newest {
+            return Self { last, longest, ..self };
+        }
+        Self { longest, ..Self::begin(self.rounds.saturating_add(1), crash) }
+    }
+
+    fn begin(rounds: u32, crash: Crash) -> Self {
+        Self {
+            rounds,
+            newest: crash.newest,
+            last: crash.ended,
+            until: after(crash.ended, Self::pause_seconds(rounds)),
+            longest: crash.lived(),
+        }
     }
 }
 
@@ -41,8 +81,8 @@ pub struct Verdict {
     pub state: Option<CrashLoop>,
     /// Whether the set has to be paused.
     pub pause: bool,
-    /// True while replacements are held back: the condition says so.
-    pub holding: bool,
+    /// True from the second round on, until guests have stayed up: the condition says so, whether they are there or not.
+    pub backing_off: bool,
     /// When to look again.
     pub look_again: Option<Timestamp>,
 }
@@ -50,39 +90,28 @@ pub struct Verdict {
 /// Decides from the noted state and the crashes seen since.
 #[must_use]
 pub fn judge(set: &InstanceSet, wanted: u32, now: Timestamp) -> Verdict {
-    let nothing = Verdict { state: None, pause: false, holding: false, look_again: None };
+    let nothing = Verdict { state: None, pause: false, backing_off: false, look_again: None };
     // A set on its way to nothing replaces nothing either; its note goes with the write that lowers it.
     if wanted == 0 {
         return nothing;
     }
-    let state =
-        set.crashes.iter().filter(|crash| crash.is_young()).fold(set.crash_loop, |state, crash| note(state, *crash));
-    let Some(state) = state.filter(|state| now < after(state.last, RESET).max(state.probation_end())) else {
+    let state = set.crashes.iter().filter(|crash| crash.is_young()).fold(set.crash_loop, |state, crash| match state {
+        Some(state) if crash.ended < state.reset() => Some(state.with(*crash)),
+        Some(_) | None => Some(CrashLoop::begin(1, *crash)),
+    });
+    let Some(state) = state.filter(|state| now < state.reset()) else {
         return nothing;
     };
     let missing = set.live_count() < wanted;
-    let (pause, next) = if now < state.until {
-        (true, state.until)
-    } else if now < state.probation_end() {
-        (!missing, state.probation_end())
-    } else {
-        (false, after(state.last, RESET).max(state.probation_end()))
-    };
-    Verdict { state: Some(state), pause, holding: missing && now < state.until, look_again: Some(next) }
-}
-
-/// Adds a crash. Guests of the same round (created before the last crash) do not count again: two that die together are one round.
-fn note(state: Option<CrashLoop>, crash: Crash) -> Option<CrashLoop> {
-    let next = |rounds: u32| CrashLoop {
-        rounds,
-        last: crash.ended,
-        until: after(crash.ended, CrashLoop::pause_seconds(rounds)),
-    };
-    Some(match state {
-        None => next(1),
-        Some(state) if crash.ended <= state.last => state,
-        Some(state) if crash.ended >= after(state.last, RESET) => next(1),
-        Some(state) if crash.created <= state.last => state,
-        Some(state) => next(state.rounds.saturating_add(1)),
-    })
+    let held = now < state.until;
+    // What is missing may be a crash that is not known as one yet.
+    let unexplained = set.unexplained_until.filter(|until| now < *until);
+    let proven = state.proven();
+    let moments = [Some(state.until), unexplained, Some(proven), Some(state.reset())];
+    Verdict {
+        state: Some(state),
+        pause: held || unexplained.is_some() || !missing,
+        backing_off: state.rounds > 1 && now < proven,
+        look_again: moments.into_iter().flatten().filter(|at| *at > now).min(),
+    }
 }

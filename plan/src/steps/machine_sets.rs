@@ -101,9 +101,7 @@ pub(crate) fn scale(
     if !update.is_empty() {
         steps.insert(0, Step { action: Action::UpdateSet(Box::new(update)), why });
     }
-    if verdict.holding
-        && let Some(state) = verdict.state
-    {
+    if let Some(state) = verdict.state.filter(|state| live < wanted && now < state.until) {
         wait = Some(Wait::CrashLoop { set: reference, until: state.until });
     }
     Scaling { steps, wait, verdict }

@@ -251,6 +251,8 @@ proptest! {
         prop_assume!(before != deployment.replicas && sets.iter().filter(|set| set.replicas > 0).count() > 1);
         let new = sets[sets.len() - 1];
         prop_assume!(!(new.replicas == deployment.replicas && new.available == deployment.replicas));
+        // The new revision takes the growth: another rule, below.
+        prop_assume!(!(new.replicas == 0 && before < deployment.replicas));
         let mut theirs_after = sets.clone();
         proportional(deployment, &mut theirs_after);
         let ours_after = ours(&sets, before, deployment);
@@ -261,6 +263,28 @@ proptest! {
         if kept(&theirs(&theirs_after)) >= floor && one_direction(&sets, before, deployment) {
             prop_assert_eq!(ours_after, theirs(&theirs_after), "{:?} {:?}", sets, deployment);
         }
+    }
+
+    /// The difference that is meant: a count that is raised with the template goes to the new revision, and no old one grows.
+    #[test]
+    fn growth_that_comes_with_a_new_revision_goes_to_it(
+        old in prop::collection::vec((1..9i32, 0..9i32), 1..3),
+        by in 1..9i32,
+        surge in 0..5i32,
+        unavailable in 0..5i32,
+    ) {
+        let sizes: Vec<(i32, i32)> = old.into_iter().chain([(0, 0)]).collect();
+        let before = sizes.iter().map(|(size, _)| size).sum::<i32>();
+        let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
+        let deployment = Deployment { replicas: before + by, max_surge: surge, max_unavailable: unavailable };
+        let sets = replica_sets(&sizes, before + surge);
+        let after = ours(&sets, before, deployment);
+        let new = sets.len() - 1;
+        prop_assert_eq!(after[new], (by + surge).min(deployment.replicas), "{:?} {:?}", sets, after);
+        prop_assert!(sets[..new].iter().zip(&after).all(|(set, after)| *after <= set.replicas), "{:?} {:?}", sets, after);
+        prop_assert!(total(&after) <= deployment.replicas + surge);
+        // As with a rollout at the new count, whose bounds are kept.
+        prop_assert_eq!(after, ours(&sets, deployment.replicas, deployment));
     }
 
     #[test]

@@ -3,13 +3,9 @@
 use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
     Facts, Problem,
-    facts::{
-        Crash, CrashLoop, Instance, InstanceSet, KubeVirt, Members, Pause, PodQuota, ResizeApi, ServiceFacts, SetFacts,
-        Stage,
-    },
+    facts::{Instance, InstanceSet, KubeVirt, Members, Pause, PodQuota, ResizeApi, ServiceFacts, SetFacts, Stage},
     plan,
     status::{Progress, conditions},
-    steps::crash_loop::judge,
 };
 
 use crate::simulator::{Scenario, Wish, time};
@@ -28,105 +24,6 @@ fn ready(name: &str) -> Instance {
 
 fn at(name: &str, stage: Stage) -> Instance {
     Instance { stage, ..ready(name) }
-}
-
-/// A guest that ended a second after its creation.
-fn crash(ended: i64) -> Crash {
-    Crash { created: time(ended - 1), ended: time(ended) }
-}
-
-#[test]
-fn the_pause_after_crashes_doubles_from_10_s_to_300_s() {
-    let mut set = InstanceSet::default();
-    let (mut now, mut pauses) = (0, Vec::new());
-    for _ in 0..8 {
-        set.crashes = vec![crash(now)];
-        let verdict = judge(&set, 2, time(now));
-        let state = verdict.state.expect("it is noted");
-        assert!(verdict.pause && verdict.holding, "at {now}");
-        assert_eq!(verdict.look_again, Some(state.until));
-        pauses.push((state.until.as_second() - state.last.as_second(), state.rounds));
-        set.crash_loop = verdict.state;
-        // Just before the end it still holds; then it lets replacements through, which crash two seconds later.
-        let end = now + pauses[pauses.len() - 1].0;
-        assert!(judge(&set, 2, time(end - 1)).pause);
-        assert!(!judge(&set, 2, time(end)).pause, "a missing guest is replaced at {end}");
-        now = end + 2;
-    }
-    assert_eq!(pauses, [(10, 1), (20, 2), (40, 3), (80, 4), (160, 5), (300, 6), (300, 7), (300, 8)]);
-}
-
-#[test]
-fn a_replacement_is_on_probation_behind_a_pause() {
-    let note = CrashLoop { rounds: 1, last: time(0), until: time(10) };
-    let with = |instances: Vec<Instance>| InstanceSet { crash_loop: Some(note), instances, ..InstanceSet::default() };
-    // (instances there of 2, now, pause, holding)
-    for (there, now, pause, holding) in [
-        (0, 9, true, true),
-        (2, 9, true, false),
-        (1, 10, false, false),
-        (2, 10, true, false),
-        (2, 29, true, false),
-        (2, 30, false, false),
-        (0, 30, false, false),
-    ] {
-        let set = with((0..there).map(|index| ready(&format!("vmi-{index}"))).collect());
-        let verdict = judge(&set, 2, time(now));
-        assert_eq!((verdict.pause, verdict.holding), (pause, holding), "{there} of 2 at {now} s");
-        assert_eq!(verdict.state, Some(note));
-    }
-}
-
-#[test]
-fn which_crashes_count() {
-    let note = Some(CrashLoop { rounds: 3, last: time(100), until: time(140) });
-    let set = |crash_loop, crashes| InstanceSet { crash_loop, crashes, ..InstanceSet::default() };
-    let rounds = |set: &InstanceSet, now| judge(set, 1, time(now)).state.map(|state| state.rounds);
-
-    let two_at_once = vec![crash(5), Crash { created: time(4), ended: time(6) }];
-    assert_eq!(rounds(&set(None, two_at_once), 7), Some(1), "two that die together are one round");
-    let one_after_the_other = vec![crash(5), Crash { created: time(6), ended: time(7) }];
-    assert_eq!(rounds(&set(None, one_after_the_other), 7), Some(2), "a replacement that dies is the next round");
-    assert_eq!(rounds(&set(note, vec![crash(100)]), 101), Some(3), "a crash that is noted does not count again");
-    let old = Crash { created: time(0), ended: time(600) };
-    assert_eq!(rounds(&set(None, vec![old]), 601), None, "a guest of 10 minutes did not crash young");
-    let young = Crash { created: time(0), ended: time(599) };
-    assert_eq!(rounds(&set(None, vec![young]), 601), Some(1), "one of just less did");
-    assert_eq!(rounds(&set(note, vec![crash(700)]), 701), Some(1), "after 10 quiet minutes the count starts again");
-    assert_eq!(rounds(&set(note, Vec::new()), 699), Some(3), "until then the note stays");
-    assert_eq!(rounds(&set(note, Vec::new()), 700), None, "and then it goes");
-    assert_eq!(judge(&set(note, vec![crash(110)]), 0, time(111)).state, None, "nothing is held that is not wanted");
-}
-
-/// Two VMs that die at once and again 1 s after each start: a plain replica set makes about 40 guests in the first minute.
-#[test]
-fn a_crash_loop_of_two_guests_makes_fewer_than_ten_in_the_first_minute() {
-    let scenario = Scenario::new(vec![Wish { hull: Hull::VirtualMachine, replicas: 2, ..Wish::default() }], &[]);
-    let mut world = crate::simulator::World::new();
-    let happen =
-        |world: &mut crate::simulator::World, choice| world.step(&scenario, choice).expect("within the bounds");
-    use crate::simulator::Choice::{Controller, Plan, SeeAll, Time, Vanish, Write};
-    let mut made = 0;
-    for _ in 0..60 {
-        // The operator and virt-controller, a few times a second.
-        for _ in 0..4 {
-            happen(&mut world, SeeAll);
-            happen(&mut world, Plan);
-            while world.flight.is_some() {
-                happen(&mut world, Write);
-            }
-            if !world.sets.is_empty() {
-                let before = world.sets[0].live();
-                happen(&mut world, Controller { set: 0, seed: 0 });
-                made += world.sets[0].live().saturating_sub(before);
-            }
-        }
-        happen(&mut world, Time(1));
-        while world.sets[0].live() > 0 {
-            happen(&mut world, Vanish { set: 0, replica: 0 });
-        }
-    }
-    assert!((4..10).contains(&made), "{made} guests");
 }
 
 /// What is planned for one set of virtual machines, in words.

@@ -94,16 +94,25 @@ fn short_form(image: &str, hull: &VirtualMachineHull, quota: Quota) -> Result<Ma
     ]);
     for (name, probe) in [("readinessProbe", readiness_probe), ("livenessProbe", liveness_probe)] {
         if let Some(probe) = probe {
-            let mut probe = probe.clone();
-            // Left out (and in Go, 0 is left out), KubeVirt makes it 10 s for a readiness probe: seven lost seconds in every
-            // scale-out.
-            if name == "readinessProbe" {
-                probe.entry("initialDelaySeconds").or_insert(json!(1));
-            }
-            spec.insert(name.to_owned(), Value::Object(probe));
+            spec.insert(name.to_owned(), Value::Object(in_time(probe.clone(), name == "readinessProbe")));
         }
     }
     Ok(spec)
+}
+
+/// What virt-controller adds to a probe's initialDelaySeconds on the launcher pod, in seconds (`LibvirtStartupDelay` in
+/// `pkg/virt-controller/services/renderresources.go` of KubeVirt).
+const STARTUP_DELAY: i64 = 10;
+
+/// A probe that begins when its initialDelaySeconds say: what KubeVirt adds is taken off, and it takes numbers below 0 for that.
+/// A readiness probe that says nothing begins after 1 s: KubeVirt's ten would be lost in every scale-out. A liveness probe that
+/// says nothing is left to KubeVirt.
+fn in_time(mut probe: Map<String, Value>, readiness: bool) -> Map<String, Value> {
+    let given = probe.get("initialDelaySeconds").and_then(Value::as_i64).or(readiness.then_some(1));
+    if let Some(given) = given {
+        probe.insert("initialDelaySeconds".into(), json!(given.saturating_sub(STARTUP_DELAY)));
+    }
+    probe
 }
 
 fn long_form(mut spec: Map<String, Value>, quota: Quota) -> Result<Map<String, Value>, Invalid> {

@@ -15,7 +15,10 @@ mod truth;
 use std::collections::BTreeMap;
 
 use catamaran_crds::{ElasticWorkloadStatus, Hull};
-use catamaran_plan::{facts::PodQuota, goal::quota::Quota};
+use catamaran_plan::{
+    facts::{CrashLoop, PodQuota},
+    goal::quota::Quota,
+};
 use catamaran_protocol::node_quota::NodeQuota;
 pub use operator::{View, Write, time};
 pub use scenario::{Scenario, Wish};
@@ -29,8 +32,7 @@ pub struct Object {
     pub number: u64,
     pub min_ready: u32,
     pub paused: bool,
-    /// Rounds, last and until.
-    pub crash_loop: Option<(u32, i64, i64)>,
+    pub crash_loop: Option<CrashLoop>,
     /// What is noted of the template.
     pub template_hash: Option<String>,
     /// The quota in the template.
@@ -85,6 +87,8 @@ pub struct CrashSeen {
     pub set: u32,
     pub created: i64,
     pub ended: i64,
+    /// When the newest of its set was created, then.
+    pub newest: i64,
 }
 
 /// Everything, at one moment.
@@ -271,9 +275,10 @@ impl World {
         set.losses += u32::from(lost.ready.is_some());
         lost.ready = None;
         if vanish {
+            let newest = set.replicas.iter().map(|replica| replica.created).max().unwrap_or(now);
             let lost = set.replicas.remove(replica);
             if set.hull == Hull::VirtualMachine {
-                self.crashes.push(CrashSeen { set: set.uid, created: lost.created, ended: now });
+                self.crashes.push(CrashSeen { set: set.uid, created: lost.created, ended: now, newest });
             }
         }
     }

@@ -4,8 +4,8 @@ use catamaran_crds::{Hull, names::NODE_QUOTA_ANNOTATION};
 use catamaran_plan::{
     Action, Facts, Plan, SetUpdate, check,
     facts::{
-        Crash, CrashLoop, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod,
-        PodQuota, PodSet, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, Told,
+        Crash, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod, PodQuota,
+        PodSet, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, Told,
     },
     goal::{quota::Quota, revision::Template},
     plan,
@@ -125,17 +125,18 @@ impl World {
                     frozen: object
                         .frozen
                         .map(|since| since.map_or(FrozenNote::Frozen, |since| FrozenNote::Thawing(time(since)))),
-                    crash_loop: object.crash_loop.map(|(rounds, last, until)| CrashLoop {
-                        rounds,
-                        last: time(last),
-                        until: time(until),
-                    }),
+                    crash_loop: object.crash_loop,
                     crashes: self
                         .crashes
                         .iter()
                         .filter(|crash| crash.set == set.uid)
-                        .map(|crash| Crash { created: time(crash.created), ended: time(crash.ended) })
+                        .map(|crash| Crash {
+                            created: time(crash.created),
+                            ended: time(crash.ended),
+                            newest: time(crash.newest),
+                        })
                         .collect(),
+                    unexplained_until: None,
                 }),
             },
         }
@@ -376,6 +377,8 @@ fn instance(replica: &Replica) -> Instance {
             name: format!("virt-launcher-{:03}", replica.id),
             uid: format!("pod-{}", replica.id),
             annotation: replica.quota.annotation.clone(),
+            leaving: None,
+            served: false,
         }],
     }
 }
@@ -427,8 +430,6 @@ fn updated(mut object: Object, update: &SetUpdate) -> Object {
     object.number = number.unwrap_or(object.number);
     object.min_ready = min_ready_seconds.unwrap_or(object.min_ready);
     object.paused = paused.unwrap_or(object.paused);
-    if let Some(note) = crash_loop {
-        object.crash_loop = note.map(|note| (note.rounds, seconds(note.last), seconds(note.until)));
-    }
+    object.crash_loop = crash_loop.unwrap_or(object.crash_loop);
     object
 }

@@ -88,6 +88,18 @@ pub enum InvalidPolicy {
         /// The schedule.
         name: String,
     },
+    /// A minimum of a schedule that can never be.
+    #[error(
+        "schedule {name}: minReplicas {min} is above maxReplicas {max}, which would always lower it; lower minReplicas, or raise maxReplicas of scaling or of the schedule"
+    )]
+    ScheduleAboveMax {
+        /// The schedule.
+        name: String,
+        /// Its minimum.
+        min: i32,
+        /// The highest maximum that the workload ever has.
+        max: i32,
+    },
     /// A fallback count below zero.
     #[error("fallback.replicas cannot be negative")]
     Fallback,
@@ -115,12 +127,16 @@ impl Policy {
             up.check("scaleUp")?;
             down.check("scaleDown")?;
         }
+        let highest = self.schedules.iter().filter_map(|schedule| schedule.bounds().1).fold(self.max, i32::max);
         for (index, schedule) in self.schedules.iter().enumerate() {
             if self.schedules.iter().take(index).any(|earlier| earlier.name() == schedule.name()) {
                 return Err(InvalidPolicy::ScheduleTwice { name: schedule.name().to_owned() });
             }
             if schedule.has_negative_bounds() {
                 return Err(InvalidPolicy::NegativeSchedule { name: schedule.name().to_owned() });
+            }
+            if let Some(min) = schedule.bounds().0.filter(|min| *min > highest) {
+                return Err(InvalidPolicy::ScheduleAboveMax { name: schedule.name().to_owned(), min, max: highest });
             }
         }
         match self.fallback {

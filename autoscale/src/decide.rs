@@ -95,6 +95,10 @@ impl Run<'_> {
         if let Some(idle) = self.idle() {
             return self.rest(idle);
         }
+        if let Some(error) = &self.observed.bounds.unknown {
+            self.decision.steps.push(Step::Held(Hold::Schedule));
+            return self.set(ConditionType::ScalingActive, false, "FailedGetSchedule", error.to_string());
+        }
         let to = if let Some((bound, to)) = self.out_of_bounds() {
             self.decision.steps.push(Step::OutOfBounds { bound, to });
             to

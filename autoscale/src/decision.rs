@@ -278,6 +278,8 @@ pub enum Hold {
         /// What they ask for.
         wanted: i32,
     },
+    /// It is not known whether a schedule is active.
+    Schedule,
 }
 
 /// Whether the metrics answered.

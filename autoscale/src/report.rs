@@ -89,6 +89,10 @@ impl Decision {
             Step::Held(Hold::SomeMetrics { wanted }) => {
                 format!("held: {wanted} would do for the metrics that have a value, but not all have one")
             }
+            Step::Held(Hold::Schedule) => match &self.bounds.unknown {
+                Some(error) => format!("held: {error}"),
+                None => "held: it is not known whether a schedule is active".to_owned(),
+            },
             Step::Fallback { replicas: count, lost_since } => {
                 format!("no metric has a value since {lost_since}: {}, the fallback", replicas(*count))
             }

@@ -29,6 +29,7 @@ impl Step {
             Self::Asleep | Self::NoDemand => "NoDemand",
             Self::Demand { .. } => "Demand",
             Self::Held(Hold::NoMetric { .. } | Hold::SomeMetrics { .. }) => "HeldWithoutMetrics",
+            Self::Held(Hold::Schedule) => "HeldWithoutSchedule",
             Self::Fallback { .. } => "Fallback",
             Self::Stabilized { .. } => "Stabilized",
             Self::RateLimited { .. } => "RateLimited",
@@ -46,7 +47,8 @@ impl Step {
             Self::RateLimited { direction: Direction::Down, .. } => Some("scaleDownRate"),
             Self::Bounded { bound: Bound::Min | Bound::One, .. } => Some("minReplicas"),
             Self::Bounded { bound: Bound::Max, .. } => Some("maxReplicas"),
-            Self::Held(_) => Some("missingMetrics"),
+            Self::Held(Hold::NoMetric { .. } | Hold::SomeMetrics { .. }) => Some("missingMetrics"),
+            Self::Held(Hold::Schedule) => Some("unknownSchedule"),
             Self::Idle(_)
             | Self::OutOfBounds { .. }
             | Self::Resumed { .. }

@@ -14,10 +14,10 @@ pub mod goal;
 pub mod objects;
 pub mod plan;
 pub mod planner;
-pub mod quantity;
 pub mod status;
 pub mod steps;
 
+pub use catamaran_autoscale::quantity;
 pub use facts::Facts;
 pub use goal::{Goal, Invalid, resolve};
 pub use plan::{Action, Plan, Problem, SetReference, SetUpdate, Step};

@@ -1,11 +1,16 @@
 //! Schedules: when they are active, what they do to the bounds, and what happens where clocks change.
 
+use std::collections::BTreeSet;
+
 use catamaran_autoscale::{
     Bounds, Schedule,
-    decision::{Bound, Idle, Step},
+    decision::{Bound, Hold, Idle, Step},
     schedule::InvalidSchedule,
 };
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{
+    SignedDuration, Timestamp, ToSpan,
+    tz::{TimeZone, TimeZoneDatabase},
+};
 use proptest::prelude::*;
 
 use crate::kit::{Workload, condition, cpu, lost, policy, queue};
@@ -66,10 +71,10 @@ fn a_start_before_the_end_of_the_last_period_goes_on() {
     {
         assert_eq!(state(&often, at).0, active, "{at}");
     }
-    // Both at the same moment: the start counts.
-    let always = schedule("UTC", "0 8 * * *", "0 8 * * *");
+    // Both at the same time: the start counts.
+    let hourly = schedule("UTC", "0 * * * *", "0 8 * * *");
     for at in ["2026-03-02T07:59:00Z", "2026-03-02T08:00:00Z", "2026-03-02T08:01:00Z"] {
-        assert!(state(&always, at).0, "{at}");
+        assert!(state(&hourly, at).0, "{at}");
     }
 }
 
@@ -85,16 +90,29 @@ fn where_clocks_change() {
         ("skipped start", paris("30 2 * * *", "0 6 * * *"), "2026-03-29T01:00:00Z", true, "2026-03-29T04:00:00Z"),
         ("skipped end", paris("0 1 * * *", "30 2 * * *"), "2026-03-29T00:59:59Z", true, "2026-03-29T01:00:00Z"),
         ("skipped end", paris("0 1 * * *", "30 2 * * *"), "2026-03-29T01:00:00Z", false, "2026-03-29T23:00:00Z"),
-        ("both skipped", paris("10 2 * * *", "50 2 * * *"), "2026-03-29T01:30:00Z", true, "2026-03-30T00:50:00Z"),
+        ("both skipped", paris("10 2 * * *", "50 2 * * *"), "2026-03-29T01:30:00Z", false, "2026-03-30T00:10:00Z"),
+        ("the skipped hour", paris("0 2 * * *", "0 3 * * *"), "2026-03-29T00:59:59Z", false, "2026-03-30T00:00:00Z"),
+        ("the skipped hour", paris("0 2 * * *", "0 3 * * *"), "2026-03-29T01:00:00Z", false, "2026-03-30T00:00:00Z"),
+        ("weekly, skipped", paris("0 2 * * SUN", "0 3 * * SUN"), "2026-03-29T01:00:00Z", false, "2026-04-05T00:00:00Z"),
+        (
+            "the skipped hour and more",
+            paris("0 2 * * *", "30 3 * * *"),
+            "2026-03-29T01:00:00Z",
+            true,
+            "2026-03-29T01:30:00Z",
+        ),
         ("the day after", paris("30 2 * * *", "0 6 * * *"), "2026-03-30T00:30:00Z", true, "2026-03-30T04:00:00Z"),
         // 25 October 2026, Paris: 03:00 becomes 02:00 at 01:00 UTC.
         ("first of two", paris("30 2 * * *", "0 6 * * *"), "2026-10-25T00:29:59Z", false, "2026-10-25T00:30:00Z"),
-        ("first of two", paris("30 2 * * *", "0 6 * * *"), "2026-10-25T00:30:00Z", true, "2026-10-25T05:00:00Z"),
-        ("ended in the first", paris("0 1 * * *", "30 2 * * *"), "2026-10-25T00:30:00Z", false, "2026-10-26T00:00:00Z"),
+        ("first of two", paris("30 2 * * *", "0 6 * * *"), "2026-10-25T00:30:00Z", true, "2026-10-25T01:00:00Z"),
+        ("set back before it", paris("30 2 * * *", "0 6 * * *"), "2026-10-25T01:00:00Z", false, "2026-10-25T01:30:00Z"),
+        ("second of two", paris("30 2 * * *", "0 6 * * *"), "2026-10-25T01:30:00Z", true, "2026-10-25T05:00:00Z"),
+        ("ended in the first", paris("0 1 * * *", "30 2 * * *"), "2026-10-25T00:30:00Z", false, "2026-10-25T01:00:00Z"),
+        ("set back into it", paris("0 1 * * *", "30 2 * * *"), "2026-10-25T01:15:00Z", true, "2026-10-25T01:30:00Z"),
         (
-            "and not begun in the second",
+            "ended in the second",
             paris("0 1 * * *", "30 2 * * *"),
-            "2026-10-25T01:15:00Z",
+            "2026-10-25T01:30:00Z",
             false,
             "2026-10-26T00:00:00Z",
         ),
@@ -104,13 +122,57 @@ fn where_clocks_change() {
         ("skipped start", york("30 2 * * *", "0 6 * * *"), "2026-03-08T07:00:00Z", true, "2026-03-08T10:00:00Z"),
         // 1 November 2026, New York: 02:00 becomes 01:00 at 06:00 UTC.
         ("first of two", york("30 1 * * *", "0 6 * * *"), "2026-11-01T05:29:59Z", false, "2026-11-01T05:30:00Z"),
-        ("first of two", york("30 1 * * *", "0 6 * * *"), "2026-11-01T05:30:00Z", true, "2026-11-01T11:00:00Z"),
+        ("first of two", york("30 1 * * *", "0 6 * * *"), "2026-11-01T05:30:00Z", true, "2026-11-01T06:00:00Z"),
         // 4 October 2026, Lord Howe: 02:00 becomes 02:30 at 15:30 UTC the day before (10:30 to 11:00).
         ("skipped start", howe("15 2 * * *", "0 6 * * *"), "2026-10-03T15:29:59Z", false, "2026-10-03T15:30:00Z"),
         ("skipped start", howe("15 2 * * *", "0 6 * * *"), "2026-10-03T15:30:00Z", true, "2026-10-03T19:00:00Z"),
         // 5 April 2026, Lord Howe: 02:00 becomes 01:30 at 15:00 UTC the day before.
         ("first of two", howe("45 1 * * *", "0 6 * * *"), "2026-04-04T14:44:59Z", false, "2026-04-04T14:45:00Z"),
-        ("first of two", howe("45 1 * * *", "0 6 * * *"), "2026-04-04T14:45:00Z", true, "2026-04-04T19:30:00Z"),
+        ("first of two", howe("45 1 * * *", "0 6 * * *"), "2026-04-04T14:45:00Z", true, "2026-04-04T15:00:00Z"),
+        // Samoa skipped Friday, 30 December 2011, and Kwajalein Saturday, 21 August 1993: from UTC-10 to UTC+14, UTC-12 to UTC+12.
+        (
+            "a skipped day",
+            schedule("Pacific/Apia", "0 8 * * FRI", "0 18 * * FRI"),
+            "2011-12-30T10:00:00Z",
+            false,
+            "2012-01-05T18:00:00Z",
+        ),
+        (
+            "begun on it",
+            schedule("Pacific/Apia", "0 8 * * FRI", "0 18 * * SAT"),
+            "2011-12-30T10:00:00Z",
+            true,
+            "2011-12-31T04:00:00Z",
+        ),
+        (
+            "before it",
+            schedule("Pacific/Apia", "0 8 * * FRI", "0 18 * * SAT"),
+            "2011-12-30T09:59:59Z",
+            false,
+            "2011-12-30T10:00:00Z",
+        ),
+        (
+            "a skipped day",
+            schedule("Pacific/Kwajalein", "0 0 21 8 *", "0 0 22 8 *"),
+            "1993-08-21T12:00:00Z",
+            false,
+            "1994-08-20T12:00:00Z",
+        ),
+        // Casey's clock was set back by three hours, to 21:00, at 13:00 UTC on 13 March 2021: 22:00 came at 11:00 and at 14:00 UTC.
+        (
+            "set back",
+            schedule("Antarctica/Casey", "0 22 * * *", "0 1 * * *"),
+            "2021-03-13T12:00:00Z",
+            true,
+            "2021-03-13T13:00:00Z",
+        ),
+        (
+            "no more than an hour longer",
+            schedule("Antarctica/Casey", "0 22 * * *", "0 1 * * *"),
+            "2021-03-13T14:00:00Z",
+            true,
+            "2021-03-13T15:00:00Z",
+        ),
         // Every hour is every hour, in both of those that come twice.
         (
             "an hour like any other",
@@ -140,6 +202,10 @@ fn cron_is_that_of_vixie() {
         ("0 8 2 * FRI", "2026-03-06T08:30:00Z", true),
         ("0 8 2 * FRI", "2026-03-03T08:30:00Z", false),
         ("0 8 29 2 *", "2028-02-29T08:30:00Z", true),
+        // From a number on, in steps, as CronJobs of Kubernetes take it.
+        ("0/30 * * * *", "2026-03-02T08:31:00Z", true),
+        ("0 2/3 * * *", "2026-03-02T08:31:00Z", true),
+        ("0 2/3 * * *", "2026-03-02T09:31:00Z", false),
     ] {
         // Ended 45 minutes after every hour's start.
         let schedule = schedule("UTC", start, "59 * * * *");
@@ -170,6 +236,11 @@ fn what_cannot_be_read_is_told_by_field() {
         (new("UTC", day, "0 0 30 2 *", Some(1), None), "schedule office: end: \"0 0 30 2 *\" never comes"),
         (new("UTC", day, day, None, None), "schedule office: neither minReplicas nor maxReplicas is given"),
         (new("UTC", day, day, Some(5), Some(4)), "schedule office: minReplicas 5 is above maxReplicas 4"),
+        (
+            new("UTC", day, "00 8 * * *", Some(5), None),
+            "schedule office: start and end are the same time (\"0 8 * * *\")",
+        ),
+        (new("UTC", "0 8 * * 1", "0 8 * * MON", Some(5), None), "schedule office: start and end are the same time"),
     ] {
         assert!(error.starts_with(wanted), "{error}");
     }
@@ -177,6 +248,92 @@ fn what_cannot_be_read_is_told_by_field() {
         Schedule::new("x", "UTC", day, "0 0 31 4 *", Some(1), None),
         Err(InvalidSchedule::Never { field: "end", .. })
     ));
+}
+
+#[test]
+fn a_time_that_cannot_be_found_is_told_and_holds_the_count() {
+    let mut workload = Workload::new(policy(vec![cpu(50)]), 4);
+    workload.policy.schedules = vec![schedule("UTC", "0 8 * * *", "0 18 * * *")];
+    // Beyond the last year that cron expressions are looked up in.
+    let now = time("5000-12-31T23:00:00Z");
+    let decision = workload.decide(workload.all_use(900, now), now);
+    assert_eq!((decision.to, &decision.steps[..]), (4, &[Step::Held(Hold::Schedule)][..]));
+    assert_eq!(condition(&decision, "ScalingActive"), Some((false, "FailedGetSchedule")));
+    assert!(decision.to_string().contains("schedule office: no time could be found that"), "{decision}");
+}
+
+/// Every zone of the database that is built in, every change of its clock from 2020 to 2030, and windows of a quarter of an hour to
+/// 23 hours that begin before, in and after what the change skips or repeats.
+#[test]
+fn no_window_lasts_longer_than_it_says_and_an_hour() {
+    const MINUTE: i64 = 60;
+    const DAY: i64 = 1440;
+    let (from, to) = (time("2020-01-01T00:00:00Z"), time("2031-01-01T00:00:00Z"));
+    let database = TimeZoneDatabase::bundled();
+    let mut changes = 0;
+    let mut seen = BTreeSet::new();
+    for zone_name in database.available() {
+        let zone = database.get(zone_name.as_str()).expect("it is there");
+        for change in zone.following(from).take_while(|change| change.timestamp() < to) {
+            let at = change.timestamp();
+            let shift = zone.to_offset(at).seconds() - zone.to_offset(at - 1.second()).seconds();
+            let shows = zone.to_datetime(at);
+            // Many zones change alike.
+            if shift == 0 || !seen.insert((at.as_second().rem_euclid(86_400), shows.hour(), shows.minute(), shift)) {
+                continue;
+            }
+            changes += 1;
+            let shown = i64::from(shows.hour()) * 60 + i64::from(shows.minute());
+            let shift = i64::from(shift) / MINUTE;
+            for start in [shown - 30, shown, shown + 15, shown - shift, shown - shift - 45].map(|at| at.rem_euclid(DAY))
+            {
+                for length in [15, 60, 150, 12 * 60, 23 * 60] {
+                    let end = (start + length) % DAY;
+                    let cron = |at: i64| format!("{} {} * * *", at % 60, at / 60);
+                    let window = schedule(zone_name.as_str(), &cron(start), &cron(end));
+                    // Of a window that is over in what is skipped alone, the next one begins as it ends.
+                    let longest = length + 60 + if DAY - length <= shift { length } else { 0 };
+                    if let Some(wrong) = wrong(&window, &zone, at, start, length, longest) {
+                        panic!("{} from {} to {}: {wrong}", zone_name.as_str(), cron(start), cron(end));
+                    }
+                }
+            }
+        }
+    }
+    assert!(changes > 60, "{changes} different changes of the clock");
+}
+
+/// What is wrong with a daily window, in minutes of the day, from a day before a change of the clock until a day after it.
+fn wrong(
+    window: &Schedule,
+    zone: &TimeZone,
+    change: Timestamp,
+    start: i64,
+    length: i64,
+    longest: i64,
+) -> Option<String> {
+    let longest = SignedDuration::from_mins(longest);
+    let set_back = zone.to_datetime(change - 1.second()).duration_since(zone.to_datetime(change));
+    let mut now = change - SignedDuration::from_hours(25);
+    while now < change + SignedDuration::from_hours(25) {
+        let bounds = Bounds::at(2, 20, std::slice::from_ref(window), now);
+        let (active, until) = (bounds.min == 6, bounds.until?);
+        if active && until.duration_since(now) > longest {
+            return Some(format!("active from {now} to {until}"));
+        }
+        for probe in [now, until - 1.second()] {
+            let wall = zone.to_datetime(probe);
+            let shown = i64::from(wall.hour()) * 60 + i64::from(wall.minute());
+            let inside = (shown - start).rem_euclid(1440) < length;
+            // A clock that is set back by more than an hour may show times of a window that has lasted long enough.
+            let lasted = probe >= change && set_back > SignedDuration::from_mins(60);
+            if active != inside && !(inside && lasted) {
+                return Some(format!("active at {probe} ({wall}): {active}"));
+            }
+        }
+        now = until;
+    }
+    None
 }
 
 /// A schedule that is active all day, or never on a day of these tests.
@@ -332,7 +489,7 @@ proptest! {
             prop_assert!(until > now, "{until} is not after {now}");
             let after = at(next);
             if next < until {
-                prop_assert_eq!(&after, &before, "changed before {}", until);
+                prop_assert_eq!((after.min, after.max), (before.min, before.max), "changed before {}", until);
             } else {
                 prop_assert_eq!(at(until - SignedDuration::from_nanos(1)).min, before.min);
                 // At an end it may go on, when a start comes at the same moment.

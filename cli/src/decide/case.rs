@@ -277,7 +277,7 @@ impl Case {
             pods: self.pods.iter().map(|pod| pod.pod(gates.pod_level_resources)).collect(),
             history: self.history(),
             now: now(),
-            bounds: Bounds { min, max: self.max, min_by: None, max_by: None, until: None },
+            bounds: Bounds { min, max: self.max, min_by: None, max_by: None, until: None, unknown: None },
             replicas: self.current_replicas,
             status_replicas: self.status_replicas,
             scaled_to_zero: scaled_to_zero.is_some_and(|condition| condition.status == "True"),

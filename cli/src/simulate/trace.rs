@@ -1,7 +1,7 @@
 //! A trace: what was asked of a workload over time, as CSV. Between two rows the values of the earlier one hold; the last row holds as
 //! long as the one before it.
 
-use catamaran_autoscale::quantity::{float, milli};
+use catamaran_autoscale::quantity::milli;
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -259,11 +259,7 @@ fn value(text: &str) -> Result<Option<i64>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let quantity = Quantity(text.to_owned());
-    let (value, wide) =
-        milli(&quantity).and_then(|value| Ok((value, float(&quantity)?))).map_err(|error| error.to_string())?;
-    // As in the HPA, what does not fit wraps around.
-    if wide.abs() * 1000.0 >= i64::MAX as f64 { Err(format!("{text} is too large")) } else { Ok(Some(value)) }
+    milli(&Quantity(text.to_owned())).map(Some).map_err(|error| error.to_string())
 }
 
 fn of_csv(error: csv::Error) -> InvalidTrace {

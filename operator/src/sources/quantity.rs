@@ -1,40 +1,28 @@
 //! Quantities and values of metrics APIs in thousandths, as `resource.Quantity.MilliValue` gives them.
 
-use catamaran_plan::quantity::millicores;
+use catamaran_autoscale::quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::failure::{Failure, shorten};
 
-/// A quantity in thousandths: of a core, of a byte, of the metric's unit. What is finer is rounded away from zero.
+/// A quantity in thousandths: of a core, of a byte, of the metric's unit. What is finer is rounded away from zero; what is beyond 2^63
+/// thousandths is the largest number there is, so that it never scales in (the HPA takes it for 0).
 ///
-/// Errors: it is no quantity, or beyond 2^63 thousandths. (The HPA takes one that is too large for 0; a wrong value must not scale in here.)
+/// Errors: it is no quantity.
 pub(super) fn milli(quantity: &Quantity) -> Result<i64, Failure> {
-    let wrong = || Failure::Answered(format!("{:?} is not a quantity that can be computed with", shorten(&quantity.0)));
-    let (sign, digits) = match quantity.0.strip_prefix('-') {
-        // "-+1" is no quantity.
-        Some(digits) if !digits.starts_with('+') => (-1, Quantity(digits.to_owned())),
-        Some(_) => return Err(wrong()),
-        None => (1, quantity.clone()),
-    };
-    // Thousandths of a core are thousandths of anything.
-    let magnitude = millicores(&digits).map_err(|_| wrong())?;
-    i64::try_from(magnitude).map(|magnitude| sign * magnitude).map_err(|_| wrong())
+    quantity::milli(quantity).map_err(|_| {
+        Failure::Answered(format!("{:?} is not a quantity that can be computed with", shorten(&quantity.0)))
+    })
 }
 
-/// A floating-point value in thousandths, rounded to the nearest.
+/// A floating-point value in thousandths, by the same rules: the shortest decimal that stands for it counts.
 ///
-/// Errors: it is not finite, or beyond 2^63 thousandths.
+/// Errors: it is not finite.
 pub(super) fn milli_of_float(value: f64) -> Result<i64, Failure> {
     if !value.is_finite() {
         return Err(Failure::Answered(format!("the value is {value}, which nothing can be computed with")));
     }
-    let scaled = (value * 1000.0).round();
-    // 2^63 is the first value that does not fit; `as` is exact on whole numbers below it.
-    if scaled.abs() >= 9_223_372_036_854_775_808.0 {
-        return Err(Failure::Answered(format!("the value {value:e} is too large to compute with")));
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    Ok(scaled as i64)
+    milli(&Quantity(value.to_string()))
 }
 
 #[cfg(test)]
@@ -57,8 +45,8 @@ mod tests {
             ("3e2", Some(300_000)),
             ("1k", Some(1_000_000)),
             ("9223372036854775807m", Some(i64::MAX)),
-            ("9223372036854775808m", None),
-            ("9Ei", None),
+            ("9223372036854775808m", Some(i64::MAX)),
+            ("9Ei", Some(i64::MAX)),
             ("-+1", None),
             ("--1", None),
             ("", None),
@@ -70,17 +58,20 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_rounded_or_refused() {
+    fn floats_are_rounded_away_from_zero_or_refused() {
         for (value, expected) in [
             (0.0, Some(0)),
             (0.29, Some(290)),
-            (1.0004, Some(1000)),
+            (1.0004, Some(1001)),
+            (0.0004, Some(1)),
+            (-0.0004, Some(-1)),
+            (1e-300, Some(1)),
             (1.0005, Some(1001)),
             (-2.5, Some(-2500)),
             (9.2e15, Some(9_200_000_000_000_000_000)),
-            (9.3e15, None),
-            (-9.3e15, None),
-            (f64::MAX, None),
+            (9.3e15, Some(i64::MAX)),
+            (-9.3e15, Some(-i64::MAX)),
+            (f64::MAX, Some(i64::MAX)),
             (f64::NAN, None),
             (f64::INFINITY, None),
             (f64::NEG_INFINITY, None),

@@ -1,35 +1,56 @@
-//! Numbers as the HPA computes them: Go's conversions on amd64, and instants that end at the limits of what jiff can hold.
+//! From exact sums to counts: the one place where a number is made to fit.
 //!
-//! Go leaves a conversion of a float beyond the range of the integer to the machine. On amd64 the result is the smallest integer;
-//! the controller relies on it nowhere, and what it then decides is bounded by `minReplicas`. Sums wrap around, as in Go.
+//! The HPA leaves that to Go: sums wrap around, and a conversion of a float beyond the range of the integer is the machine's (on amd64
+//! the smallest integer). So a vast load can become a count below zero, and `minReplicas`. Here what does not fit is the nearest number
+//! that does: a vast load asks for the most. `docs/migrate-from-hpa.md` lists what comes out differently.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// `int32(x)`: the fraction is cut off; what does not fit, and NaN, is the smallest integer.
+/// The whole number of a float, its fraction cut off; NaN is 0.
 #[must_use]
 pub(super) fn to_i32(x: f64) -> i32 {
-    // Rust's cast cuts off the fraction as well; it differs in that it saturates.
-    if x > f64::from(i32::MIN) - 1.0 && x < f64::from(i32::MAX) + 1.0 { x as i32 } else { i32::MIN }
+    // Rust's cast saturates, unlike Go's.
+    x as i32
 }
 
-/// `int64(x)`, in the same way.
-#[must_use]
-pub(super) fn to_i64(x: f64) -> i64 {
-    /// 2^63.
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if (-LIMIT..LIMIT).contains(&x) { x as i64 } else { i64::MIN }
-}
-
-/// `int32(math.Ceil(x))`.
+/// The whole number at or above a float; NaN is 0.
 #[must_use]
 pub(super) fn ceil_i32(x: f64) -> i32 {
     to_i32(x.ceil())
 }
 
-/// `int32(x)` for an integer: the lower 32 bits.
+/// `to_i32` for 64 bits, rounded up.
 #[must_use]
-pub(super) fn low_i32(x: i64) -> i32 {
-    x as i32
+pub(super) fn ceil_i64(x: f64) -> i64 {
+    x.ceil() as i64
+}
+
+/// An exact sum as a value.
+#[must_use]
+pub(super) fn fit_i64(sum: i128) -> i64 {
+    i64::try_from(sum).unwrap_or(if sum > 0 { i64::MAX } else { i64::MIN })
+}
+
+/// An exact number as a count or percentage.
+#[must_use]
+pub(super) fn fit_i32(number: i128) -> i32 {
+    i32::try_from(number).unwrap_or(if number > 0 { i32::MAX } else { i32::MIN })
+}
+
+/// How many times the target a usage is. Nobody uses less than nothing.
+#[must_use]
+pub(super) fn ratio(usage: i128, target: i128) -> f64 {
+    (usage as f64 / target as f64).max(0.0)
+}
+
+/// `sum / parts`, cut off as the HPA does it, but above 0 when the sum is; the sum itself where there are no parts.
+#[must_use]
+pub(super) fn quotient(sum: i128, parts: i128) -> i128 {
+    match sum.checked_div(parts) {
+        Some(0) if sum > 0 && parts > 0 => 1,
+        Some(quotient) => quotient,
+        None => sum,
+    }
 }
 
 /// A number of things, as the HPA counts them.
@@ -55,27 +76,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_become_integers_as_in_go() {
+    fn what_does_not_fit_is_the_nearest_that_does() {
         for (x, wanted) in [
             (0.0, 0),
             (2.9, 2),
             (-2.9, -2),
             (2_147_483_647.5, i32::MAX),
-            (2_147_483_648.0, i32::MIN),
-            (-2_147_483_648.9, i32::MIN),
+            (2_147_483_648.0, i32::MAX),
             (-2_147_483_649.0, i32::MIN),
-            (f64::NAN, i32::MIN),
-            (f64::INFINITY, i32::MIN),
+            (f64::NAN, 0),
+            (f64::INFINITY, i32::MAX),
             (f64::NEG_INFINITY, i32::MIN),
         ] {
             assert_eq!(to_i32(x), wanted, "{x}");
         }
         assert_eq!(ceil_i32(2.000_000_000_1), 3);
-        assert_eq!(ceil_i32(2_147_483_647.5), i32::MIN);
-        for (x, wanted) in [(9.3e18, i64::MIN), (9.2e18, 9_200_000_000_000_000_000), (f64::NAN, i64::MIN)] {
-            assert_eq!(to_i64(x), wanted, "{x}");
+        assert_eq!(ceil_i32(2_147_483_647.5), i32::MAX);
+        for (x, wanted) in [(9.3e18, i64::MAX), (9.2e18, 9_200_000_000_000_000_000), (0.2, 1), (f64::NAN, 0)] {
+            assert_eq!(ceil_i64(x), wanted, "{x}");
         }
-        assert_eq!(low_i32(4_294_967_297), 1);
+        assert_eq!((fit_i32(1 << 40), fit_i32(-(1 << 40)), fit_i32(7)), (i32::MAX, i32::MIN, 7));
+        assert_eq!((fit_i64(1 << 80), fit_i64(-(1 << 80)), fit_i64(7)), (i64::MAX, i64::MIN, 7));
+        assert_eq!((quotient(7, 2), quotient(1, 3), quotient(0, 3), quotient(-1, 3), quotient(5, 0)), (3, 1, 0, 0, 5));
+        assert_eq!((ratio(-5, 10), ratio(0, 10), ratio(25, 10)), (0.0, 0.0, 2.5));
     }
 
     #[test]

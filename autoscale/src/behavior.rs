@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::{
-    arithmetic::{ceil_i32, to_i32},
+    arithmetic::{ceil_i32, fit_i32, to_i32},
     history::{Events, History},
 };
 
@@ -117,10 +117,11 @@ pub enum LimitedBy {
 pub(super) fn limit(rules: &Rules, direction: Direction, current: i32, history: &History, now: Timestamp) -> Limit {
     let allowed = |rate: &Rate| {
         let happened = |events: &Events| events.within(rate.period, now);
-        let start = current.wrapping_sub(happened(&history.ups)).wrapping_add(happened(&history.downs));
+        let start = i64::from(current) - i64::from(happened(&history.ups)) + i64::from(happened(&history.downs));
+        let start = fit_i32(i128::from(start));
         let replicas = match (rate.kind, direction) {
-            (Unit::Pods, Direction::Up) => start.wrapping_add(rate.value),
-            (Unit::Pods, Direction::Down) => start.wrapping_sub(rate.value),
+            (Unit::Pods, Direction::Up) => start.saturating_add(rate.value),
+            (Unit::Pods, Direction::Down) => start.saturating_sub(rate.value),
             // Rounded up, for otherwise a few percent of a few replicas would be none for ever.
             (Unit::Percent, Direction::Up) => ceil_i32(f64::from(start) * (1.0 + f64::from(rate.value) / 100.0)),
             (Unit::Percent, Direction::Down) => to_i32(f64::from(start) * (1.0 - f64::from(rate.value) / 100.0)),

@@ -176,7 +176,7 @@ impl History {
         let (Some(behavior), Some(to)) = (&policy.behavior, decision.write()) else { return };
         let (events, rules) =
             if to > decision.from { (&mut self.ups, &behavior.up) } else { (&mut self.downs, &behavior.down) };
-        let change = to.wrapping_sub(decision.from).wrapping_abs();
+        let change = to.saturating_sub(decision.from).saturating_abs();
         events.store(Event { change, at: decision.at }, rules.longest_period());
     }
 
@@ -246,7 +246,7 @@ impl Events {
     /// How many replicas came (or went) in the last `period` seconds.
     pub(super) fn within(&self, period: u32, now: Timestamp) -> i32 {
         let cutoff = seconds_before(now, period);
-        self.0.iter().filter(|event| event.at > cutoff).fold(0, |sum, event| sum.wrapping_add(event.change))
+        self.0.iter().filter(|event| event.at > cutoff).fold(0, |sum, event| sum.saturating_add(event.change))
     }
 
     /// Adds an event, in place of one that no policy of its direction looks at any more: so there are never more than a period

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! "The HPA" is Kubernetes v1.36.3, `pkg/controller/podautoscaler`. Where this module knows its rules, it follows them to the last
-//! digit, including what happens to numbers that are too large; each file names the functions it follows. Beyond it are schedules
+//! digit, but for numbers that are too large, which saturate here and wrap around there; each file names the functions it follows. Beyond it are schedules
 //! ([`schedule`]), a fallback for lost metrics ([`fallback`]), thresholds for zero ([`activation`]), metrics of pressure, throttling
 //! and Prometheus ([`policy::Metric`]), modes ([`policy::Mode`]), and the choice of what goes on a scale-in ([`victims`]).
 //!

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 
 use super::{
-    arithmetic::later,
+    arithmetic::{fit_i64, later},
     policy::{Resource, Settings},
     proposal::MetricError,
 };
@@ -167,7 +167,7 @@ impl Pod {
         self.request(resource, None).ok()
     }
 
-    /// What the pod, or one container of it, asks for, in thousandths. What does not fit wraps around, as in Go.
+    /// What the pod, or one container of it, asks for, in thousandths.
     ///
     /// # Errors
     /// When a container that counts has no such request, or there is no such container.
@@ -177,7 +177,7 @@ impl Pod {
             None if self.requests != Requests::default() => self.request_as_a_whole(resource)?,
             None => self.lasting().map(|container| self.needed(container, resource)).sum::<Result<i128, _>>()?,
         };
-        Ok(milli as i64)
+        Ok(fit_i64(milli))
     }
 
     /// The containers that run as long as the pod.

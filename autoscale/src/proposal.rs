@@ -3,12 +3,14 @@
 //! Source: `replica_calculator.go` and `metrics/utilization.go`. Pressure and Throttling are decided like a Pods metric whose
 //! values are percentages; Prometheus like an Object metric.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::{
     pods::Pod,
-    policy::{Metric, Settings, Tolerance},
-    samples::{NoSamples, Samples},
+    policy::{Metric, Resource, Settings, Tolerance},
+    samples::{MOST_BYTES, MOST_CORES, NoSamples, ResourceSample, Samples},
     usage::Usage,
 };
 
@@ -98,6 +100,18 @@ pub enum MetricError {
         /// Of which pod.
         pod: String,
     },
+    /// It uses more than any machine has.
+    #[error(
+        "container {container} of pod {pod} is said to use more {resource} than any machine has, so its source is wrong"
+    )]
+    Impossible {
+        /// Of which resource.
+        resource: String,
+        /// Which container.
+        container: String,
+        /// Of which pod.
+        pod: String,
+    },
     /// What the pods ask for adds up to nothing.
     #[error("the pods that have samples ask for nothing")]
     NoRequests,
@@ -130,9 +144,11 @@ pub(super) fn propose(
     }
     match (metric, samples.as_ref().map_err(Clone::clone)?) {
         (Metric::Resource { resource, target }, Samples::Resource(samples)) => {
+            check_possible(resource, samples)?;
             context.of_resource(&Usage { samples, resource, container: None }, *target)
         }
         (Metric::ContainerResource { resource, container, target }, Samples::Resource(samples)) => {
+            check_possible(resource, samples)?;
             context.of_resource(&Usage { samples, resource, container: Some(container) }, *target)
         }
         (Metric::Pods { target, .. }, Samples::Pods(samples)) => context.of_pods(samples, *target, Current::Average),
@@ -147,4 +163,20 @@ pub(super) fn propose(
             Err(MetricError::OtherSamples)
         }
     }
+}
+
+/// A figure that no machine can produce is no sample: what it would ask for is not carried out.
+fn check_possible(resource: &Resource, samples: &BTreeMap<String, ResourceSample>) -> Result<(), MetricError> {
+    let most = match resource {
+        Resource::Cpu => MOST_CORES * 1000,
+        Resource::Memory => MOST_BYTES.saturating_mul(1000),
+        Resource::Other(_) => return Ok(()),
+    };
+    let wrong = samples.iter().find_map(|(pod, sample)| {
+        let container = sample.containers.iter().find(|(_, value)| value.is_some_and(|value| value > most));
+        container.map(|(container, _)| (pod, container))
+    });
+    wrong.map_or(Ok(()), |(pod, container)| {
+        Err(MetricError::Impossible { resource: resource.to_string(), container: container.clone(), pod: pod.clone() })
+    })
 }

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+/// More CPU than any machine has, in cores: whoever says that something uses or needs more is wrong.
+pub const MOST_CORES: i64 = 1_000_000;
+/// More memory than any machine has, in bytes: 4 PiB.
+pub const MOST_BYTES: i64 = 1 << 52;
+
 /// The answer for one metric of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Samples {

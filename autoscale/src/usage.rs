@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    arithmetic::{ceil_i32, low_i32},
+    arithmetic::{ceil_i32, fit_i32, fit_i64, quotient, ratio},
     pods::{Group, Pod, Taken},
     policy::{Resource, ResourceTarget},
     proposal::{Context, Current, MetricError, Proposal},
@@ -43,39 +43,39 @@ impl Usage<'_> {
         let value = match self.container {
             Some(name) => (*sample.containers.get(name)?)?,
             None if sample.containers.is_empty() => return None,
-            None => sample.containers.values().try_fold(0_i64, |sum, value| Some(sum.wrapping_add((*value)?)))?,
+            None => fit_i64(sample.containers.values().try_fold(0, |sum, value| Some(sum + i128::from((*value)?)))?),
         };
         Some(Sample { value, taken: Taken { at: sample.taken, window: sample.window } })
     }
 }
 
-/// The pods, sorted, with sums over each group. Sums wrap around, as in Go.
+/// The pods, sorted, with exact sums over each group: as many values as there could be pods fit.
 #[derive(Default)]
 struct Tally {
     /// Samples that count: those of ready pods, and those of pods that nobody knows.
     entries: i64,
     /// Their sum.
-    sum: i64,
+    sum: i128,
     ready: Share,
     missing: Share,
     unready: Share,
     /// What the missing pods are taken to use when the others would have fewer replicas.
-    assumed: i64,
+    assumed: i128,
 }
 
 /// What one group of pods has in sum.
 #[derive(Default)]
 struct Share {
     pods: i64,
-    usage: i64,
-    requests: i64,
+    usage: i128,
+    requests: i128,
 }
 
 impl Share {
     fn add(&mut self, usage: i64, request: i64) {
         self.pods += 1;
-        self.usage = self.usage.wrapping_add(usage);
-        self.requests = self.requests.wrapping_add(request);
+        self.usage += i128::from(usage);
+        self.requests += i128::from(request);
     }
 }
 
@@ -101,15 +101,15 @@ impl Context<'_> {
         let of = |pod: &Pod| usage.samples.get(&pod.name).and_then(|sample| usage.of(sample));
         match target {
             ResourceTarget::AverageValue(target) => {
-                let tally = self.tally(all(), of, cpu, |_| Ok(Request { asked: 0, assumed: target }))?;
+                let tally = self.tally(all(), of, cpu, |_| Ok(Request { asked: 0, assumed: i128::from(target) }))?;
                 self.against_average(&tally, target, Current::Average)
             }
             ResourceTarget::Utilization(target) => {
                 // A pod without a sample is taken to use what it asks for, or the target where that is more.
-                let percent = i64::from(target.max(100));
+                let percent = i128::from(target.max(100));
                 let tally = self.tally(all(), of, cpu, |pod| {
                     let asked = pod.request(usage.resource, usage.container)?;
-                    Ok(Request { asked, assumed: asked.wrapping_mul(percent) / 100 })
+                    Ok(Request { asked, assumed: i128::from(asked) * percent / 100 })
                 })?;
                 self.against_requests(&tally, target)
             }
@@ -124,7 +124,7 @@ impl Context<'_> {
     ) -> Result<Proposal, MetricError> {
         let of = |pod: &Pod| samples.get(&pod.name).map(Sample::from);
         let all = samples.values().map(Sample::from);
-        let tally = self.tally(all, of, false, |_| Ok(Request { asked: 0, assumed: target }))?;
+        let tally = self.tally(all, of, false, |_| Ok(Request { asked: 0, assumed: i128::from(target) }))?;
         self.against_average(&tally, target, current)
     }
 
@@ -142,7 +142,7 @@ impl Context<'_> {
         let mut tally = Tally::default();
         for sample in all {
             tally.entries += 1;
-            tally.sum = tally.sum.wrapping_add(sample.value);
+            tally.sum += i128::from(sample.value);
         }
         for pod in self.pods {
             let sample = of(pod);
@@ -154,14 +154,14 @@ impl Context<'_> {
                 Group::Ready => tally.ready.add(value, asked),
                 Group::Missing => {
                     tally.missing.add(0, asked);
-                    tally.assumed = tally.assumed.wrapping_add(assumed);
+                    tally.assumed += assumed;
                 }
                 Group::Unready => tally.unready.add(0, asked),
                 Group::Ignored => {}
             }
             if matches!(group, Group::Unready | Group::Ignored) && sample.is_some() {
                 tally.entries -= 1;
-                tally.sum = tally.sum.wrapping_sub(value);
+                tally.sum -= i128::from(value);
             }
         }
         if tally.entries == 0 { Err(MetricError::NoneUsable) } else { Ok(tally) }
@@ -173,37 +173,36 @@ impl Context<'_> {
         target: i64,
         current: fn(i64) -> Current,
     ) -> Result<Proposal, MetricError> {
-        let mean = |sum: i64, entries: i64| sum.checked_div(entries).unwrap_or(sum);
-        let ratio = |mean: i64| mean as f64 / target as f64;
-        let average = mean(tally.sum, tally.entries);
-        let replicas = self.replicas_for(tally, ratio(average), |back| {
+        let target = i128::from(target);
+        let average = quotient(tally.sum, i128::from(tally.entries));
+        let replicas = self.replicas_for(tally, ratio(average, target), |back| {
             let much = if back.missing == Some(Assume::Much) { tally.assumed } else { 0 };
-            Ok(ratio(mean(tally.sum.wrapping_add(much), tally.entries_with(back))))
+            Ok(ratio(quotient(tally.sum + much, i128::from(tally.entries_with(back))), target))
         })?;
-        Ok(Proposal { replicas, current: current(average) })
+        Ok(Proposal { replicas, current: current(fit_i64(average)) })
     }
 
     fn against_requests(&self, tally: &Tally, target: i32) -> Result<Proposal, MetricError> {
-        let percent = |usage: i64, requests: i64| match requests {
+        let target = i128::from(target);
+        let percent = |usage: i128, requests: i128| match requests {
             0 => Err(MetricError::NoRequests),
-            requests => Ok(low_i32(usage.wrapping_mul(100).wrapping_div(requests))),
+            requests => Ok(quotient(usage * 100, requests)),
         };
-        let ratio = |percent: i32| f64::from(percent) / f64::from(target);
         let utilization = percent(tally.ready.usage, tally.ready.requests)?;
-        let replicas = self.replicas_for(tally, ratio(utilization), |back| {
+        let replicas = self.replicas_for(tally, ratio(utilization, target), |back| {
             let (mut usage, mut requests) = (tally.ready.usage, tally.ready.requests);
             if let Some(assume) = back.missing {
-                requests = requests.wrapping_add(tally.missing.requests);
-                usage = usage.wrapping_add(if assume == Assume::Much { tally.assumed } else { 0 });
+                requests += tally.missing.requests;
+                usage += if assume == Assume::Much { tally.assumed } else { 0 };
             }
             if back.unready {
-                requests = requests.wrapping_add(tally.unready.requests);
+                requests += tally.unready.requests;
             }
-            percent(usage, requests).map(ratio)
+            percent(usage, requests).map(|percent| ratio(percent, target))
         })?;
         // There is a ready pod, for otherwise the requests were none.
-        let average = tally.ready.usage.checked_div(tally.ready.pods).unwrap_or(0);
-        Ok(Proposal { replicas, current: Current::Utilization { percent: utilization, average } })
+        let average = fit_i64(tally.ready.usage.checked_div(i128::from(tally.ready.pods)).unwrap_or(0));
+        Ok(Proposal { replicas, current: Current::Utilization { percent: fit_i32(utilization), average } })
     }
 
     /// The count for a ratio of usage to target; `again` computes the ratio with the pods put back in.
@@ -240,7 +239,7 @@ impl Context<'_> {
 /// What a pod asks for, and what it is taken to use while it has no sample.
 struct Request {
     asked: i64,
-    assumed: i64,
+    assumed: i128,
 }
 
 impl Tally {

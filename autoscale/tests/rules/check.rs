@@ -94,6 +94,10 @@ fn what_does_not_is_told() {
             "schedule a: minReplicas and maxReplicas cannot",
         ),
         (
+            changed(|policy| policy.schedules = vec![schedule("a", 1), schedule("b", policy.max + 1)]),
+            "schedule b: minReplicas",
+        ),
+        (
             changed(|policy| {
                 policy.fallback = Some(Fallback { after: 0, replicas: -1, behavior: FallbackBehavior::Static });
             }),

@@ -2,6 +2,7 @@
 
 mod activation;
 mod check;
+mod extremes;
 mod fallback;
 mod history;
 mod hpa;

@@ -31,29 +31,45 @@ const LONGEST_ANSWER: usize = 64 << 20;
 struct Figure {
     name: &'static str,
     factor: f64,
+    /// The most that one workload can have in an hour, in the counter's unit. More is an error of whoever counted.
+    most: f64,
     field: fn(&mut HourAmounts) -> &mut u64,
 }
 
 const USEC: f64 = 1e6;
 const KIB: f64 = (1_u64 << 20) as f64;
 
+/// Of cores and of replicas: more than any cluster has. In seconds of an hour.
+const MOST_UNITS: f64 = 1e7 * 3600.0;
+/// An EiB all the time, in GiB x s.
+const MOST_MEMORY: f64 = (1_u64 << 30) as f64 * 3600.0;
+/// An EiB in an hour.
+const MOST_BYTES: f64 = (1_u64 << 60) as f64;
+
 const FIGURES: [Figure; 8] = [
-    Figure { name: "cpu_usage_seconds", factor: USEC, field: |amounts| &mut amounts.cpu_usage_usec },
+    Figure { name: "cpu_usage_seconds", factor: USEC, most: MOST_UNITS, field: |amounts| &mut amounts.cpu_usage_usec },
     Figure {
         name: "memory_usage_gibibyte_seconds",
         factor: KIB,
+        most: MOST_MEMORY,
         field: |amounts| &mut amounts.memory_usage_kib_seconds,
     },
-    Figure { name: "io_read_bytes", factor: 1.0, field: |amounts| &mut amounts.io_read_bytes },
-    Figure { name: "io_written_bytes", factor: 1.0, field: |amounts| &mut amounts.io_write_bytes },
-    Figure { name: "cpu_requested_seconds", factor: USEC, field: |amounts| &mut amounts.cpu_requested_usec },
+    Figure { name: "io_read_bytes", factor: 1.0, most: MOST_BYTES, field: |amounts| &mut amounts.io_read_bytes },
+    Figure { name: "io_written_bytes", factor: 1.0, most: MOST_BYTES, field: |amounts| &mut amounts.io_write_bytes },
+    Figure {
+        name: "cpu_requested_seconds",
+        factor: USEC,
+        most: MOST_UNITS,
+        field: |amounts| &mut amounts.cpu_requested_usec,
+    },
     Figure {
         name: "memory_requested_gibibyte_seconds",
         factor: KIB,
+        most: MOST_MEMORY,
         field: |amounts| &mut amounts.memory_requested_kib_seconds,
     },
-    Figure { name: "replica_seconds", factor: USEC, field: |amounts| &mut amounts.replica_usec },
-    Figure { name: "metered_seconds", factor: USEC, field: |amounts| &mut amounts.metered_usec },
+    Figure { name: "replica_seconds", factor: USEC, most: MOST_UNITS, field: |amounts| &mut amounts.replica_usec },
+    Figure { name: "metered_seconds", factor: USEC, most: MOST_UNITS, field: |amounts| &mut amounts.metered_usec },
 ];
 
 #[derive(Deserialize)]
@@ -136,15 +152,32 @@ fn enter(hours: &mut Hours, figure: &Figure, text: &str) -> Result<()> {
     }
     for series in answer.data.map(|data| data.result).unwrap_or_default() {
         for (at, value) in series.values {
-            let value: f64 = value.parse().context("a value of Prometheus is no number")?;
-            // Casts saturate, and what is no number is 0.
-            let (hour, amount) = ((at as i64).saturating_sub(HOUR), (value * figure.factor).round() as u64);
+            let amount = amount(figure, &series.metric, at, &value)?;
+            let hour = (at as i64).saturating_sub(HOUR);
             let amounts = hours.entry((hour, series.metric.clone())).or_default();
             let field = (figure.field)(amounts);
             *field = field.saturating_add(amount);
         }
     }
     Ok(())
+}
+
+/// What a value is in the unit of the ledger.
+///
+/// # Errors
+/// When it is no number, or one that no hour of a workload can have: nobody is charged for that.
+fn amount(figure: &Figure, of: &Labels, at: f64, value: &str) -> Result<u64> {
+    let number: f64 = value.parse().context("a value of Prometheus is no number")?;
+    if !(0.0..=figure.most).contains(&number) {
+        bail!(
+            "Prometheus says {value} for catamaran_workload_{}_total of {}/{} in the hour before {at}, which cannot be: correct or \
+             delete that series, or choose another period",
+            figure.name,
+            of.namespace,
+            of.workload
+        );
+    }
+    Ok((number * figure.factor).round() as u64)
 }
 
 fn finish(hours: Hours) -> Result<Vec<HourOfAccount>> {
@@ -201,5 +234,13 @@ mod tests {
         let error = r#"{"status":"error","errorType":"bad_data","error":"no such thing"}"#;
         assert!(enter(&mut Hours::new(), cpu, error).expect_err("an error").to_string().contains("no such thing"));
         assert!(enter(&mut Hours::new(), cpu, "<html>").is_err());
+        // What no machine can produce is named, and nobody pays for it.
+        for value in ["+Inf", "Inf", "-Inf", "NaN", "1e300", "36000000001", "-1"] {
+            let error = enter(&mut Hours::new(), cpu, &answer(value)).expect_err(value).to_string();
+            let wanted = format!(
+                "Prometheus says {value} for catamaran_workload_cpu_usage_seconds_total of shop/web in the hour before"
+            );
+            assert!(error.starts_with(&wanted), "{error}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A trace: what was asked of a workload over time, as CSV. Between two rows the values of the earlier one hold; the last row holds as
 //! long as the one before it.
 
-use catamaran_autoscale::quantity::milli;
+use catamaran_autoscale::{quantity::milli, samples::MOST_CORES};
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -108,6 +108,12 @@ impl Trace {
             let asked = value(cell(&record, demand)).map_err(|message| wrong("demand", message))?;
             unmeasured.push(asked.is_none());
             demands.push(match (asked, demands.last()) {
+                (Some(asked), _) if asked > MOST_CORES * 1000 => {
+                    return Err(wrong(
+                        "demand",
+                        format!("{} is too large: no machine has that", cell(&record, demand)),
+                    ));
+                }
                 (Some(asked), _) if asked < 0 => return Err(wrong("demand", "must not be below 0".to_owned())),
                 (Some(asked), _) => asked,
                 (None, Some(before)) => *before,

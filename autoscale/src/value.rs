@@ -55,7 +55,8 @@ impl Context<'_> {
         } else {
             ceil_i32(ratio(i128::from(value), i128::from(target)))
         };
-        let average = ceil_i64(value as f64 / f64::from(self.status_replicas));
+        // Nobody shares it while there are no replicas: the whole is what the first one will have.
+        let average = ceil_i64(value as f64 / f64::from(self.status_replicas.max(1)));
         Proposal { replicas, current: Current::PerReplica { average, total: value } }
     }
 }

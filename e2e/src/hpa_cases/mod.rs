@@ -18,7 +18,7 @@ mod shrink;
 
 pub use ask::ask;
 pub use format::Case;
-pub use outcome::{Difference, Outcome, differences};
+pub use outcome::{Deliberate, Difference, Outcome, differences};
 pub use shrink::shrink;
 
 use draw::Draw;

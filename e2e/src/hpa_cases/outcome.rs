@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::format::Condition;
 
@@ -67,6 +68,44 @@ impl fmt::Display for Difference {
             Self::Conditions => "conditions",
             Self::CurrentMetrics => "currentMetrics",
         })
+    }
+}
+
+/// Where the two differ on purpose. `docs/migrate-from-hpa.md` lists them by these names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deliberate {
+    /// A number does not fit its type: the HPA's wraps around, ours is the nearest that does.
+    Saturation,
+    /// The sum of a metric is below zero: the HPA takes that of an external one for an overflow, ours is no load at all.
+    BelowZero,
+    /// A mean or percentage is above 0 and below its unit: the HPA's is 0, ours is 1.
+    AboveZero,
+    /// A value is shared by no replica: the HPA's share is the smallest integer, ours is the value.
+    NoReplicas,
+}
+
+impl Deliberate {
+    /// The difference on purpose that a case falls under, if it does. A case that falls under one may still come out alike.
+    #[must_use]
+    pub fn of(case: &Value, hpa: &Outcome, ours: &Outcome) -> Option<Self> {
+        let metrics = || hpa.current_metrics.iter().flatten().zip(ours.current_metrics.iter().flatten());
+        let values = |metric: &CurrentMetric| {
+            let percent = metric.average_utilization.map(i64::from);
+            [percent, metric.average_value_milli, metric.value_milli]
+        };
+        let pairs = || metrics().flat_map(|(hpa, ours)| values(hpa).into_iter().zip(values(ours)));
+        let extreme = case["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "extreme"));
+        if extreme {
+            Some(Self::Saturation)
+        } else if pairs().any(|pair| pair == (Some(0), Some(1))) {
+            Some(Self::AboveZero)
+        } else if case["statusReplicas"] == 0 && pairs().any(|(hpa, _)| hpa == Some(i64::MIN)) {
+            Some(Self::NoReplicas)
+        } else if pairs().any(|(_, ours)| ours.is_some_and(|value| value < 0)) {
+            Some(Self::BelowZero)
+        } else {
+            None
+        }
     }
 }
 

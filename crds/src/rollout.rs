@@ -11,7 +11,7 @@ use crate::schema;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.maxSurge) || !has(self.maxUnavailable) || !(string(self.maxSurge) in ['0', '0%', '00%']) || !(string(self.maxUnavailable) in ['0', '0%', '00%'])")
+    validation = Rule::new("!has(self.maxSurge) || !has(self.maxUnavailable) || !string(self.maxSurge).matches('^0+%?$') || !string(self.maxUnavailable).matches('^0+%?$')")
         .message("rollout.maxSurge and rollout.maxUnavailable must not both be 0, or no replica could ever be replaced; raise one of them"),
     validation = Rule::new("(has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 600) > (has(self.minReadySeconds) ? self.minReadySeconds : 0)")
         .message("rollout.progressDeadlineSeconds (600 when absent) must be above rollout.minReadySeconds; raise the deadline or lower minReadySeconds"),
@@ -19,7 +19,7 @@ use crate::schema;
 pub struct Rollout {
     /// How many replicas above the wanted count a rollout may run: a count, or a percentage rounded up. 25% when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::count_or_percentage")]
+    #[schemars(schema_with = "schema::count_or_any_percentage")]
     pub max_surge: Option<IntOrString>,
     /// How many of the wanted replicas may be unavailable in a rollout: a count, or a percentage rounded down. 25% when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

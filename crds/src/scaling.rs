@@ -25,6 +25,8 @@ use crate::schema;
         .message("scaling needs something to follow: set at least one of scaling.metrics and scaling.schedules"),
     validation = Rule::new("!has(self.minReplicas) || self.minReplicas > 0 || !has(self.metrics) || self.metrics.size() == 0 || self.metrics.exists(m, m.type in ['Object', 'External', 'Prometheus'])")
         .message("scaling.minReplicas 0 needs a metric that exists without replicas: set one of type Object, External or Prometheus, or set minReplicas to 1"),
+    validation = Rule::new("!has(self.schedules) || self.schedules.all(s, !has(s.minReplicas) || s.minReplicas <= self.maxReplicas || self.schedules.exists(other, has(other.maxReplicas) && s.minReplicas <= other.maxReplicas))")
+        .message("scaling.schedules[].minReplicas must not be above scaling.maxReplicas, which would always lower it; raise scaling.maxReplicas or the schedule's"),
 )]
 pub struct Scaling {
     /// Whether decisions are carried out. Auto when absent.
@@ -212,6 +214,10 @@ pub struct ShareTarget {
 /// The answer of a Prometheus server to an instant query: one value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("isURL(self.serverAddress) && url(self.serverAddress).getHostname() != ''")
+        .message("prometheus.serverAddress must be an address with a host, for example http://prometheus.monitoring:9090"),
+)]
 pub struct PrometheusMetricSource {
     /// The server's address, for example http://prometheus.monitoring:9090.
     #[schemars(length(min = 8, max = 1024), regex(pattern = "^https?://"))]
@@ -235,6 +241,10 @@ pub struct PrometheusMetricSource {
 #[x_kube(
     validation = Rule::new("has(self.value) != has(self.averageValue)")
         .message("a target must have exactly one of value and averageValue"),
+    validation = Rule::new("!has(self.value) || (isQuantity(string(self.value)) && quantity(string(self.value)).isGreaterThan(quantity('0')))")
+        .message("target.value must be a quantity above 0, for example 100 or 500m"),
+    validation = Rule::new("!has(self.averageValue) || (isQuantity(string(self.averageValue)) && quantity(string(self.averageValue)).isGreaterThan(quantity('0')))")
+        .message("target.averageValue must be a quantity above 0, for example 100 or 500m"),
 )]
 pub struct ValueTarget {
     /// The wanted value as it is: the count grows by the ratio to it.
@@ -266,6 +276,14 @@ pub struct SecretKeyReference {
         .message("a schedule moves the bounds: set minReplicas, maxReplicas or both"),
     validation = Rule::new("!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas")
         .message("a schedule's minReplicas must not be above its maxReplicas"),
+    validation = Rule::new("self.start.matches('^ *[0-9A-Za-z*/,#?+-]+( +[0-9A-Za-z*/,#?+-]+){4} *$')")
+        .message("scaling.schedules[].start must be a cron expression of five fields (minute, hour, day of month, month, day of week), for example 0 8 * * MON-FRI"),
+    validation = Rule::new("self.end.matches('^ *[0-9A-Za-z*/,#?+-]+( +[0-9A-Za-z*/,#?+-]+){4} *$')")
+        .message("scaling.schedules[].end must be a cron expression of five fields (minute, hour, day of month, month, day of week), for example 0 18 * * MON-FRI"),
+    validation = Rule::new("self.start != self.end")
+        .message("scaling.schedules[].start and end must not be the same, or the schedule would always be active; write another end"),
+    validation = Rule::new("!has(self.timeZone) || (self.timeZone.matches('^[A-Za-z][A-Za-z0-9_+/-]*$') && timestamp('2026-01-01T00:00:00Z').getHours(self.timeZone) >= 0)")
+        .message("scaling.schedules[].timeZone must be a name of the IANA time zone database, for example Europe/Paris"),
 )]
 pub struct Schedule {
     /// What it is called in decisions.

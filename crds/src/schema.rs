@@ -49,9 +49,16 @@ pub(crate) fn count_or_percentage(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-int-or-string": true, "pattern": "^(100|[0-9]{1,2})%$", "maxLength": 4, "minimum": 0 })
 }
 
+/// A count, or a percentage of the wanted replicas that may be more than all of them, as of a Deployment's maxSurge.
+pub(crate) fn count_or_any_percentage(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-int-or-string": true, "pattern": "^[0-9]{1,6}%$", "maxLength": 7, "minimum": 0 })
+}
+
 /// A PodTemplateSpec without the descriptions that `kubectl explain deployment.spec.template` shows as well.
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = bare::<PodTemplateSpec>(generator).to_value();
+    let mut schema = generator.subschema_for::<PodTemplateSpec>().to_value();
+    take_any_quantity(&mut schema);
+    strip_descriptions(&mut schema);
     // Only what a ReplicaSet takes over into its pods.
     schema["properties"]["metadata"] = json!({
         "type": "object",
@@ -61,6 +68,25 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
         }
     });
     schema.try_into().unwrap_or_default()
+}
+
+/// A Deployment takes `cpu: 0.5` as well, which int-or-string refuses; a schema without a type takes any value. What is no quantity then
+/// makes the object unreadable, which the operator reports with the field's name.
+fn take_any_quantity(schema: &mut Value) {
+    /// How Kubernetes' text on the type begins; the schema itself is that of an IntOrString.
+    const QUANTITY_TEXT: &str = "Quantity is a fixed-point";
+    match schema {
+        Value::Object(fields) => {
+            let text = fields.get("description").and_then(Value::as_str);
+            if text.is_some_and(|text| text.starts_with(QUANTITY_TEXT)) {
+                fields.clear();
+                fields.insert("x-kubernetes-preserve-unknown-fields".to_owned(), Value::Bool(true));
+            }
+            fields.values_mut().for_each(take_any_quantity);
+        }
+        Value::Array(items) => items.iter_mut().for_each(take_any_quantity),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 /// The schema of `T` without descriptions. Kubernetes' own texts would make our CRD larger than

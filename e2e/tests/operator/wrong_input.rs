@@ -235,12 +235,37 @@ const CASES: &[Case] = &[
     case(
         "a schedule that is no cron expression",
         "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, start: 'at eight o clock', end: '0 9 * * *', minReplicas: 2}]}}",
+        Refused(&["schedules[].start", "five fields"]),
+    ),
+    case(
+        "a minute that no hour has",
+        "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, start: '61 8 * * *', end: '0 9 * * *', minReplicas: 2}]}}",
         Stalled("InvalidSpec", &["spec.scaling.schedules[0]", "start", "five fields"]),
+    ),
+    case(
+        "a schedule that ends as it starts",
+        "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, start: '0 8 * * *', end: '0 8 * * *', minReplicas: 2}]}}",
+        Refused(&["schedules[].start and end must not be the same"]),
+    ),
+    case(
+        "a schedule above the maximum",
+        "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, start: '0 8 * * *', end: '0 9 * * *', minReplicas: 4}]}}",
+        Refused(&["schedules[].minReplicas must not be above scaling.maxReplicas"]),
+    ),
+    case(
+        "an address without a host",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Prometheus, prometheus: {serverAddress: 'http://:9090', query: q, target: {value: 1}}}]}}",
+        Refused(&["prometheus.serverAddress"]),
+    ),
+    case(
+        "a target of nothing",
+        "{container: {image: a}, scaling: {maxReplicas: 3, metrics: [{type: Prometheus, prometheus: {serverAddress: 'http://p:9090', query: q, target: {value: 0}}}]}}",
+        Refused(&["target.value must be a quantity above 0"]),
     ),
     case(
         "a time zone that is nowhere",
         "{container: {image: a}, scaling: {maxReplicas: 3, schedules: [{name: a, timeZone: Mars/Base, start: '0 8 * * *', end: '0 9 * * *', minReplicas: 2}]}}",
-        Stalled("InvalidSpec", &["spec.scaling.schedules[0]", "timeZone", "Mars/Base"]),
+        Refused(&["unknown time zone Mars/Base", "schedules[].timeZone"]),
     ),
     case(
         "nothing may change",

@@ -42,7 +42,9 @@ pub fn due(previous: &ElasticWorkloadStatus, decision: &Decision, now: Timestamp
     let differs = decision.changes(&Write::None).iter().any(|change| match change {
         Change::Remove(kind) => find(previous, *kind).is_some(),
         Change::Set(condition) => find(previous, condition.kind).is_none_or(|known| {
-            known.status != word(condition.status) || told_apart(&known.reason) != told_apart(condition.reason)
+            known.status != word(condition.status)
+                || told_apart(&known.reason) != told_apart(condition.reason)
+                || (!condition.status && !same_words(&known.message, &condition.message))
         }),
     });
     let written = before.last_decision.as_ref().map(|decision| after(decision.time.0, CONDITIONS_EVERY));
@@ -56,6 +58,13 @@ pub fn due(previous: &ElasticWorkloadStatus, decision: &Decision, now: Timestamp
 /// The reasons for which nothing is in the way are one: after a change of the count the HPA goes through all of them.
 fn told_apart(reason: &str) -> &str {
     if ["SucceededGetScale", "SucceededRescale", "ReadyForNewScale"].contains(&reason) { "" } else { reason }
+}
+
+/// Whether two messages differ in nothing but numbers, such as times and ages: those are no news. Another cause is, also where the reason
+/// is one for all causes (a query that gives no answer yet, or two series).
+fn same_words(a: &str, b: &str) -> bool {
+    let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    words(a) == words(b)
 }
 
 /// What becomes of the status: its part on scaling, and the conditions of scaling.
@@ -136,5 +145,23 @@ fn told(decision: &Decision) -> DecisionStatus {
         message: format!("{}: {}", decision.headline(), decision.cause()),
         metrics: metrics.collect(),
         limited_by: decision.steps.iter().filter_map(Step::limit).map(str::to_owned).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_words;
+
+    #[test]
+    fn another_cause_is_news_and_another_number_is_not() {
+        assert!(!same_words(
+            "query q has no value: no answer has come yet",
+            "query q has no value: the query gives 2 series"
+        ));
+        assert!(same_words(
+            "no metric has a value since 2026-03-01T10:00:00Z",
+            "no metric has a value since 2026-03-01T11:30:07Z"
+        ));
+        assert!(same_words("", ""));
     }
 }

@@ -70,3 +70,6 @@ pub const TEMPLATE_HASH_ANNOTATION: &str = "catamaran.dev/template-hash";
 /// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have to
 /// fit the 63 characters of a DNS label (RFC 1123).
 pub const MAX_NAME_LENGTH: usize = 46;
+
+/// Annotation of the leader lease: where the process that holds it is seen to live, as ADDRESS:PORT (docs/adr/0020).
+pub const LIFELINE_ANNOTATION: &str = "catamaran.dev/lifeline";

@@ -119,6 +119,11 @@ impl Installation {
             .into_iter()
             .map(|argument| argument.replace("$(POD_NAMESPACE)", SYSTEM))
             .filter(|argument| !argument.starts_with("--listen="))
+            // A port for each of the processes, which share the host here.
+            .map(|argument| match argument.starts_with("--lifeline-listen=") {
+                true => "--lifeline-listen=127.0.0.1:0".to_owned(),
+                false => argument,
+            })
             .collect::<Vec<_>>();
         let takes_usage = arguments.iter().any(|argument| argument.starts_with("--usage-listen="));
         let certificate = match takes_usage {

@@ -5,12 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::http::{HeaderValue, header::USER_AGENT};
 use catamaran_controller::{
     client,
-    lease::{Election, LeaderLease, Lost},
+    lease::{Election, LeaderLease, Lost, NotStarted},
     liveness::Checks,
     signals,
     supervise::{TaskEnded, Tasks},
     workers::{self, Limits},
 };
+use catamaran_crds::names;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -51,9 +52,9 @@ pub enum Ended {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] std::io::Error),
-    /// The thread of the lease cannot be started.
-    #[error("the lease cannot be looked after: {0}")]
-    LeaseThread(#[source] std::io::Error),
+    /// This process cannot take part in the election.
+    #[error(transparent)]
+    NoElection(#[from] NotStarted),
     /// Another process may lead now.
     #[error("leadership lost: {0}")]
     LeaseLost(#[from] Lost),
@@ -257,8 +258,9 @@ impl Operator {
             name: self.settings.lease_name.clone(),
             identity: self.identity.clone(),
             duration,
-        })
-        .map_err(Ended::LeaseThread)?;
+            annotation: names::LIFELINE_ANNOTATION.to_owned(),
+            lifeline: self.settings.lifeline(),
+        })?;
         let contact = lease.contact();
         self.metrics.collect(Box::new(LeaseCollector(contact.clone())));
         self.checks.add("lease", move || {

@@ -1,8 +1,8 @@
 //! Command line and environment.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use catamaran_controller::logs::LogSettings;
+use catamaran_controller::{lease::Endpoint, logs::LogSettings};
 use clap::Parser;
 
 use crate::{intake::settings::UsageSettings, sources::prometheus::PrometheusSettings};
@@ -28,6 +28,13 @@ pub struct Settings {
     /// Who holds the lease; unique for each process. The host name (in a pod, the pod's name) when empty.
     #[arg(long, env = "CATAMARAN_IDENTITY", default_value = "")]
     pub identity: String,
+    /// Where other replicas see whether this process lives: a standby then takes over at once after a crash of the leader. None when
+    /// not given.
+    #[arg(long, env = "CATAMARAN_LIFELINE_LISTEN")]
+    pub lifeline_listen: Option<SocketAddr>,
+    /// The address that other replicas reach --lifeline-listen at, when that is any address of the host.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
     /// Where /healthz, /readyz and /metrics are served, and /explain, /usage and /accounts for the kubectl plugin.
     #[arg(long, env = "CATAMARAN_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
@@ -50,6 +57,14 @@ impl Settings {
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         (!self.watch_namespace.is_empty()).then_some(self.watch_namespace.as_str())
+    }
+
+    /// Where other replicas see whether this process lives, if they can know.
+    #[must_use]
+    pub fn lifeline(&self) -> Option<Endpoint> {
+        let listen = self.lifeline_listen?;
+        let address = if listen.ip().is_unspecified() { self.pod_ip? } else { listen.ip() };
+        Some(Endpoint { listen, advertised: SocketAddr::new(address, listen.port()) })
     }
 
     /// Who holds the lease: the given name or the host's, and the process, since a host may run several.

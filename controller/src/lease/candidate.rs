@@ -1,6 +1,10 @@
 //! One process that takes part in the election, by the rules of client-go's leader election.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -8,8 +12,15 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{Api, api::PostParams};
+use tokio::{sync::Notify, time::sleep};
 
-use super::{Election, Lost, contact::Contact, tenure::Tenure, times::Times};
+use super::{
+    Election, Lost,
+    contact::Contact,
+    lifeline::{Lifeline, Pulse},
+    tenure::Tenure,
+    times::Times,
+};
 use crate::{client, uptime::uptime};
 
 /// The lease, as one process sees it.
@@ -21,6 +32,13 @@ pub(super) struct Candidate {
     seen: Option<Seen>,
     tenure: Tenure,
     contact: Contact,
+    annotation: String,
+    /// Where the others see whether this process lives.
+    advertised: Option<SocketAddr>,
+    /// Somebody does not see this process any more.
+    lost_sight: Arc<Notify>,
+    /// The process that holds the lease, if it says where it lives.
+    holder: Option<Lifeline>,
 }
 
 /// The lease as it was last seen to change.
@@ -63,7 +81,7 @@ enum Problem {
 
 impl Candidate {
     pub(super) fn new(election: Election, tenure: Tenure, contact: Contact) -> Self {
-        let Election { mut config, namespace, name, identity, duration } = election;
+        let Election { mut config, namespace, name, identity, duration, annotation, lifeline } = election;
         // Attempts have a limit of their own, and what is tried again is decided here.
         config.default_retry = false;
         Self {
@@ -74,7 +92,16 @@ impl Candidate {
             seen: None,
             tenure,
             contact,
+            annotation,
+            advertised: lifeline.map(|endpoint| endpoint.advertised),
+            lost_sight: Arc::default(),
+            holder: None,
         }
+    }
+
+    /// To be notified when somebody does not see this process any more.
+    pub(super) fn lost_sight(&self) -> Arc<Notify> {
+        self.lost_sight.clone()
     }
 
     /// Waits until this process holds the lease.
@@ -82,15 +109,49 @@ impl Candidate {
         loop {
             let begun = uptime();
             match self.attempt_within(Times::attempt(self.times.duration)).await {
-                Ok(Attempt::Held) => return self.tenure.prolong(begun + self.times.renew_deadline),
-                Ok(Attempt::HeldBy(holder)) => tracing::debug!(%holder, "another process leads"),
+                Ok(Attempt::Held) => {
+                    self.holder = None;
+                    return self.tenure.prolong(begun + self.times.renew_deadline);
+                }
+                Ok(Attempt::HeldBy(holder)) => {
+                    tracing::debug!(%holder, "another process leads");
+                    self.follow(&holder);
+                }
                 Err(problem) => {
                     let silent = self.contact.silent_for();
                     tracing::warn!(%problem, ?silent, "the lease could not be read or taken");
                 }
             }
-            tokio::time::sleep(self.times.retry).await;
+            self.until_next_look().await;
         }
+    }
+
+    /// Waits for the time of the next look at the lease, or for news of its holder.
+    async fn until_next_look(&mut self) {
+        match &mut self.holder {
+            None => sleep(self.times.retry).await,
+            Some(holder) => {
+                let doubtful = matches!(holder.pulse(), Pulse::Suspect(_) | Pulse::Dead);
+                let pause = if doubtful { self.times.retry / 4 } else { self.times.retry };
+                let _ = tokio::time::timeout(pause, holder.changed()).await;
+            }
+        }
+    }
+
+    /// Looks whether the holder's process lives, where the lease says.
+    fn follow(&mut self, holder: &str) {
+        match (self.address(), &self.holder) {
+            (None, _) => self.holder = None,
+            (Some(address), Some(followed)) if followed.is_to(holder, address) => {}
+            (Some(address), _) => self.holder = Some(Lifeline::to(holder, address, self.times.retry)),
+        }
+    }
+
+    /// Where the holder's process says that it lives. A process that does not look there says nothing either.
+    fn address(&self) -> Option<SocketAddr> {
+        let lease = &self.seen.as_ref()?.lease;
+        self.advertised?;
+        lease.metadata.annotations.as_ref()?.get(&self.annotation)?.parse().ok()
     }
 
     /// Keeps the lease; returns only when it is lost.
@@ -98,7 +159,14 @@ impl Candidate {
         let mut renewed = uptime();
         let mut pause = self.times.retry;
         loop {
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.lost_sight.notified() => {
+                    // Whoever it was may take this process for dead if it sees no renewal.
+                    self.tenure.shorten(self.times.retry);
+                    sleep(self.times.retry / 8).await;
+                }
+            }
             let left = |renewed| (self.times.renew_deadline + renewed).saturating_sub(uptime());
             let begun = uptime();
             let problem = match self.attempt_within(Times::attempt(left(renewed))).await {
@@ -147,6 +215,7 @@ impl Candidate {
         spec.holder_identity = None;
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
+        lease.metadata.annotations.get_or_insert_default().remove(&self.annotation);
         api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
     }
 
@@ -177,10 +246,11 @@ impl Candidate {
             }
         }
         let Some(lease) = api.get_opt(&self.name).await? else {
-            let lease = Lease {
+            let mut lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
                 spec: Some(self.spec(None)),
             };
+            self.advertise(&mut lease);
             let created = api.create(&PostParams::default(), &lease).await?;
             self.see(created);
             return Ok(Attempt::Held);
@@ -190,7 +260,10 @@ impl Candidate {
             && holder != self.identity
             && !self.expired()
         {
-            return Ok(Attempt::HeldBy(holder.to_owned()));
+            if !self.is_dead(holder) {
+                return Ok(Attempt::HeldBy(holder.to_owned()));
+            }
+            tracing::info!(%holder, "the process that held the lease is dead");
         }
         self.put(&api, lease).await
     }
@@ -198,9 +271,29 @@ impl Candidate {
     /// Writes the lease as ours. Carries the resourceVersion of what was read: a conflict if anybody else was quicker.
     async fn put(&mut self, api: &Api<Lease>, mut lease: Lease) -> Result<Attempt, kube::Error> {
         lease.spec = Some(self.spec(lease.spec.as_ref()));
+        self.advertise(&mut lease);
         let taken = api.replace(&self.name, &PostParams::default(), &lease).await?;
         self.see(taken);
         Ok(Attempt::Held)
+    }
+
+    /// Says where this process lives, and not where the holder before it did.
+    fn advertise(&self, lease: &mut Lease) {
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        match self.advertised {
+            Some(address) => annotations.insert(self.annotation.clone(), address.to_string()),
+            None => annotations.remove(&self.annotation),
+        };
+    }
+
+    /// Whether the holder's process is known to be dead, and has not renewed the lease for longer than one that lives takes.
+    fn is_dead(&self, holder: &str) -> bool {
+        let (Some(seen), Some(address), Some(followed)) = (&self.seen, self.address(), &self.holder) else {
+            return false;
+        };
+        followed.is_to(holder, address)
+            && followed.pulse() == Pulse::Dead
+            && seen.changed.elapsed() > Times::of(duration(&seen.lease)).surely_renewed()
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
@@ -228,11 +321,14 @@ impl Candidate {
     }
 
     fn expired(&self) -> bool {
-        self.seen.as_ref().is_none_or(|seen| {
-            let seconds = seen.lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
-            seen.changed.elapsed() > Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
-        })
+        self.seen.as_ref().is_none_or(|seen| seen.changed.elapsed() > duration(&seen.lease))
     }
+}
+
+/// For how long a lease holds after a renewal.
+fn duration(lease: &Lease) -> Duration {
+    let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 
 fn holder(lease: &Lease) -> Option<&str> {

@@ -8,18 +8,20 @@
 //! or waits for can cost it.
 //!
 //! - `candidate`: the rules
+//! - `lifeline`: whether the process that holds it is dead, so that nobody has to wait
 //! - `times`: how long each step may take
 //! - [`Tenure`]: until when this process may write, asked before each write
 //! - [`Contact`]: whether the API server answers at all
 
 mod candidate;
 mod contact;
+mod lifeline;
 mod tenure;
 mod times;
 
-use std::{io, thread, time::Duration};
+use std::{io, net::SocketAddr, thread, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use candidate::Candidate;
@@ -40,6 +42,35 @@ pub struct Election {
     pub identity: String,
     /// For how long a lease holds after each renewal; whole seconds.
     pub duration: Duration,
+    /// The annotation of the Lease that holds the address of the holder's lifeline.
+    pub annotation: String,
+    /// Where the others see whether this process lives; without it nobody takes over before the lease is over.
+    pub lifeline: Option<Endpoint>,
+}
+
+/// Where a process is known to live.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// What it listens on.
+    pub listen: SocketAddr,
+    /// What the others connect to. With port 0 it is the port that it listens on.
+    pub advertised: SocketAddr,
+}
+
+/// Why a process cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// The thread or its runtime cannot be started.
+    #[error("the thread of the lease cannot be started: {0}")]
+    Thread(#[from] io::Error),
+    /// The address of the lifeline cannot be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 /// The lease was lost, or could not be renewed in time.
@@ -81,16 +112,23 @@ impl LeaderLease {
     /// Starts to take part, on a thread of its own.
     ///
     /// # Errors
-    /// When the thread or its runtime cannot be started.
-    pub fn start(election: Election) -> io::Result<Self> {
+    /// See [`NotStarted`].
+    pub fn start(mut election: Election) -> Result<Self, NotStarted> {
         let (phase, seen) = watch::channel(Phase::Standby);
         let (tenure, contact, stop) = (Tenure::default(), Contact::new(), CancellationToken::new());
+        let listener = election.lifeline.as_mut().map(bind).transpose()?;
+        let identity = election.identity.clone();
         let candidate = Candidate::new(election, tenure.clone(), contact.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let stopped = stop.clone();
         thread::Builder::new().name("lease".to_owned()).spawn(move || {
             panic_if_planted("lease");
-            runtime.block_on(take_part(candidate, phase, stopped));
+            runtime.block_on(async {
+                if let Some(listener) = listener.and_then(|listener| TcpListener::from_std(listener).ok()) {
+                    tokio::spawn(lifeline::serve(listener, identity.into(), candidate.lost_sight()));
+                }
+                take_part(candidate, phase, stopped).await;
+            });
         })?;
         Ok(Self { phase: seen, tenure, contact, stop })
     }
@@ -134,6 +172,20 @@ impl LeaderLease {
         // The thread ends when it is done, and with it the sender.
         while self.phase.changed().await.is_ok() {}
     }
+}
+
+fn bind(endpoint: &mut Endpoint) -> Result<std::net::TcpListener, NotStarted> {
+    let address = endpoint.listen;
+    let bound = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    let (local, listener) = bound().map_err(|source| NotStarted::Listen { address, source })?;
+    if endpoint.advertised.port() == 0 {
+        endpoint.advertised.set_port(local.port());
+    }
+    Ok(listener)
 }
 
 async fn take_part(mut candidate: Candidate, phase: watch::Sender<Phase>, stop: CancellationToken) {

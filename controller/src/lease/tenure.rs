@@ -51,6 +51,13 @@ impl Tenure {
         self.until.store(u64::try_from(until.as_nanos()).unwrap_or(0), Ordering::Release);
     }
 
+    /// It lasts for this time at most, unless it is prolonged.
+    pub(super) fn shorten(&self, to: Duration) {
+        if self.left().is_some_and(|left| left > to) {
+            self.prolong(uptime() + to);
+        }
+    }
+
     pub(super) fn end(&self) {
         self.until.store(0, Ordering::Release);
     }

@@ -21,6 +21,11 @@ impl Times {
         Self { duration, renew_deadline: duration * 2 / 3, retry: (duration / 15).min(LONGEST_RETRY) }
     }
 
+    /// A holder that lives and reaches the API server renews the lease within this time.
+    pub(super) fn surely_renewed(self) -> Duration {
+        self.retry * 3 / 2
+    }
+
     /// How long one attempt may take when there is so much time left: two more must fit in after it.
     pub(super) fn attempt(left: Duration) -> Duration {
         left / 3

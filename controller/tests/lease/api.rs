@@ -84,8 +84,12 @@ pub struct Way {
 }
 
 impl Way {
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub fn config(&self) -> Result<kube::Config> {
-        Ok(kube::Config::new(format!("http://{}", self.address).parse()?))
+        Ok(kube::Config::new(self.url().parse()?))
     }
 
     /// Connections that are open carry nothing any more, and are not closed; nor do the next ones that are opened.
@@ -118,6 +122,45 @@ where
         });
     })?;
     Ok(address)
+}
+
+/// A proxy that can be ended, with all that it carries.
+pub struct Proxy {
+    pub address: SocketAddr,
+    carried: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+}
+
+impl Proxy {
+    pub fn connections(&self) -> usize {
+        self.carried.load(Ordering::SeqCst)
+    }
+
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+pub fn proxy(to: SocketAddr) -> Result<Proxy> {
+    let ((stop, mut stopped), carried) = (watch::channel(false), Arc::new(AtomicUsize::new(0)));
+    let count = carried.clone();
+    let address = serve(move |listener| async move {
+        let carry = async {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                connections.spawn(async move {
+                    let mut server = TcpStream::connect(to).await?;
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        };
+        tokio::select! {
+            () = carry => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    })?;
+    Ok(Proxy { address, carried, stop })
 }
 
 async fn carry(mut client: TcpStream, server: SocketAddr, hangs: bool, mut frozen: watch::Receiver<u32>) -> Result<()> {

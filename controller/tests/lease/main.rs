@@ -1,23 +1,35 @@
 //! The lease over connections that hang, beside a process that computes, and between two processes.
 
 mod api;
+mod processes;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use api::{Api, Way};
-use catamaran_controller::lease::{Election, LeaderLease};
+use catamaran_controller::lease::{Election, Endpoint, LeaderLease};
 
 /// The shortest lease there is.
 const DURATION: Duration = Duration::from_secs(3);
 
 fn candidate(way: &Way, identity: &str) -> Result<LeaderLease> {
+    candidate_at(way.config()?, identity, DURATION, None)
+}
+
+fn candidate_at(
+    config: kube::Config,
+    identity: &str,
+    duration: Duration,
+    lifeline: Option<Endpoint>,
+) -> Result<LeaderLease> {
     Ok(LeaderLease::start(Election {
-        config: way.config()?,
+        config,
         namespace: "default".to_owned(),
         name: "lease".to_owned(),
         identity: identity.to_owned(),
-        duration: DURATION,
+        duration,
+        annotation: "example.test/lifeline".to_owned(),
+        lifeline,
     })?)
 }
 

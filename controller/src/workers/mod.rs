@@ -7,7 +7,7 @@
 //! pause that doubles. To end the process instead would let one tenant's object stop everybody's, again after each restart.
 //!
 //! - `order`: who is next
-//! - [`Queue`]: wakes
+//! - [`Queue`]: wakes objects
 //! - [`work`]: runs the passes
 
 mod order;

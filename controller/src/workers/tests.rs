@@ -96,8 +96,8 @@ async fn a_thousand_that_flap_delay_another_tenant_by_one_pass() {
     while stage.begun.recv().await != Some(("other", 1)) {
         before += 1;
     }
-    // Those that begin together with it.
-    assert!(before <= LIMITS.workers, "{before}");
+    // Those that were on the way when it was woken, and one whose turn is before its own.
+    assert!(before <= LIMITS.workers + 1, "{before}");
 }
 
 #[tokio::test(start_paused = true)]

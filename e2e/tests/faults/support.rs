@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
-    audit::Write,
+    audit::{Mark, Write},
     control_plane::ControlPlane,
     faults::Proxy,
     history::{History, Recorder},
@@ -29,6 +29,16 @@ pub(crate) const SHOP: &str = "shop";
 pub(crate) const OTHER: &str = "other";
 /// How long a rollout of a few pods may take on a busy machine.
 pub(crate) const ROLLOUT: Duration = Duration::from_secs(60);
+
+/// How long a fault lasts: the short time in CI, the long one by `CATAMARAN_LONG`.
+pub(crate) fn lasting(short: u64, long: u64) -> Duration {
+    Duration::from_secs(if is_long() { long } else { short })
+}
+
+/// Whether the long forms are to run.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("CATAMARAN_LONG").is_some()
+}
 
 /// A control plane with nodes, the installed chart and two namespaces.
 pub(crate) struct Ground {
@@ -133,6 +143,18 @@ impl Ground {
     pub(crate) async fn uids(&self, namespace: &str, workload: &str) -> Result<BTreeSet<String>> {
         let pods = workloads::staying_pods(&self.client, namespace, workload).await?;
         Ok(pods.iter().filter_map(ResourceExt::uid).collect())
+    }
+
+    /// What an operator wrote with effect since a mark, its lease aside.
+    pub(crate) fn writes_of(&self, name: &str, since: Mark) -> Result<Vec<Write>> {
+        let mut writes = self.control_plane.audit().writes_since(since)?;
+        writes.retain(|write| {
+            write.user == operator_user()
+                && write.user_agent.contains(name)
+                && write.took_effect()
+                && write.resource != "leases"
+        });
+        Ok(writes)
     }
 
     /// Nothing is written by operators any more, the lease aside.

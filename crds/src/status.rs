@@ -75,6 +75,10 @@ pub struct ElasticWorkloadStatus {
     /// When the rollout last came further; the progress deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
+    /// While the spec makes no sense: the last one that did, which goes on running and scaling. Its form may change.
+    #[serde(default, skip_serializing_if = "StoredHistory::is_empty")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub last_good_spec: StoredHistory,
     /// What scaling decided; absent without spec.scaling and in mode Off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,

@@ -1,6 +1,6 @@
 //! Carries out a plan's actions. The only code that writes workload objects; it decides nothing.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use catamaran_autoscale::Decision;
 use catamaran_crds::{
@@ -9,8 +9,9 @@ use catamaran_crds::{
     names::FIELD_MANAGER,
 };
 use catamaran_plan::{
-    Action, Goal, Plan, Problem, SetReference, Step,
+    Action, Goal, Plan, Problem, SetReference, SetUpdate, Step,
     facts::{RefusedResize, Scaled},
+    goal::quota::Quota,
     objects::{self, SetObject},
     plan::set_kind,
 };
@@ -30,12 +31,8 @@ use serde_json::json;
 
 use crate::{
     metrics::{Metrics, Verb},
-    stores::{Index, InstanceEntry, SetEntry, Stores, controller},
+    stores::{Index, InstanceEntry, PodEntry, SetEntry, Stores, WorkloadKey, controller},
 };
-
-/// What the API server says of a resize that the pod's node can never do (admission of pods/resize, seen in Kubernetes 1.36).
-/// Other refusals, as of a ResourceQuota, would meet new pods as well.
-const NEVER_ENOUGH: &str = "node didn't have enough allocatable resources";
 
 /// Writes for one operator process.
 #[derive(Clone)]
@@ -229,6 +226,7 @@ impl Writer {
                 }
             },
             Action::UpdateSet(update) => {
+                self.try_quota(desired, update).await?;
                 self.patch_set(&desired.namespace, &update.set, objects::set_patch(update)).await?;
             }
             Action::DeleteSet(set) => match set.hull {
@@ -257,19 +255,7 @@ impl Writer {
             Action::PauseInstance { name, paused } => self.pause(desired, name, *paused).await?,
             Action::ResizePod { name, uid, container, quota } => {
                 self.metrics.write(Verb::Patch, "Pod/resize");
-                let patch = Patch::Strategic(objects::resize_patch(uid, container, *quota));
-                let answer =
-                    self.api::<Pod>(&desired.namespace).patch_subresource("resize", name, &parameters(), &patch).await;
-                if let Err(kube::Error::Api(status)) = &answer
-                    && status.code == 403
-                    && status.message.contains(NEVER_ENOUGH)
-                {
-                    let refused = RefusedResize { quota: *quota, message: status.message.clone() };
-                    self.stores.pods.was_refused(uid, refused);
-                    // With this known, it is planned again at once.
-                    return Err(Failure::Conflict { object: describe::<Pod>(name) });
-                }
-                if of_a_pod(name, answer.map(|_| ()))? {
+                if self.resize(&desired.namespace, (name, uid), container, *quota, false).await? {
                     self.stores.pods.was_asked(uid, *quota);
                 }
             }
@@ -277,7 +263,7 @@ impl Writer {
                 let object = objects::service(desired, ports, uid.clone());
                 let answer = match uid {
                     None => self.create(desired, &object).await?,
-                    Some(_) => self.server_side_apply(desired, &object, true).await?,
+                    Some(_) => self.correct_service(desired, &object).await?,
                 };
                 self.stores.services.enter(&answer.metadata, (&answer).into());
             }
@@ -286,6 +272,45 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Before a template gets another quota, it is tried on one of its pods, without effect: once the template has a quota that
+    /// admission refuses, a pod that is lost would never be made again.
+    async fn try_quota(&self, desired: &Goal, update: &SetUpdate) -> Result<(), Failure> {
+        let Some((container, quota)) =
+            update.quota.as_ref().and_then(|quota| Some((&quota.container, quota.resources?)))
+        else {
+            return Ok(());
+        };
+        let key = WorkloadKey { namespace: desired.namespace.clone(), name: desired.name.clone() };
+        let pods = self.stores.pods.index.children(&key);
+        let of_set = |pod: &&Arc<PodEntry>| pod.is_live() && pod.owner.as_ref() == Some(&update.set.uid);
+        let Some(pod) = pods.iter().find(of_set) else { return Ok(()) };
+        self.resize(&desired.namespace, (&pod.pod.name, &pod.uid), container, quota, true).await.map(|_| ())
+    }
+
+    /// Asks for a pod's resize, or only whether it would be admitted. False when the pod is gone.
+    ///
+    /// A refusal that lasts is remembered, whoever refuses: a LimitRange, a quota, a policy, the node, or the API server since the
+    /// pod's class of service would change. With it known, it is planned again at once, and a new revision brings the quota.
+    async fn resize(
+        &self,
+        namespace: &str,
+        (name, uid): (&str, &str),
+        container: &str,
+        quota: Quota,
+        dry_run: bool,
+    ) -> Result<bool, Failure> {
+        let patch = Patch::Strategic(objects::resize_patch(uid, container, quota));
+        let parameters = PatchParams { dry_run, ..parameters() };
+        let answer = self.api::<Pod>(namespace).patch_subresource("resize", name, &parameters, &patch).await;
+        if let Err(kube::Error::Api(status)) = &answer
+            && matches!(status.code, 400 | 403 | 405 | 422)
+        {
+            self.stores.pods.was_refused(uid, RefusedResize { quota, message: status.message.clone() });
+            return Err(Failure::Conflict { object: describe::<Pod>(name) });
+        }
+        of_a_pod(name, answer.map(|_| ()))
     }
 
     /// Changes annotations of a pod.
@@ -352,20 +377,47 @@ impl Writer {
     }
 
     /// Makes an object that must not take over a stranger of the same name.
+    ///
+    /// By POST, as other controllers do, and not by server-side apply: that refuses what the typed schema takes for a map and
+    /// the API server for a list, as a variable that is set twice. Fields that the API server does not know are refused.
     async fn create<K>(&self, desired: &Goal, object: &K) -> Result<K, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
-        let name = object.name_any();
-        let found = self.api::<K>(&desired.namespace).get_metadata_opt(&name).await;
-        match found.map_err(|error| Failure::of(describe::<K>(&name), error))? {
-            // Without force: a stranger that slips in here owns its fields, and the API server answers with a conflict.
-            None => self.server_side_apply(desired, object, false).await,
-            // Ours, only not seen as such yet, or somebody took our labels off.
+        let (name, described) = (object.name_any(), describe::<K>(&object.name_any()));
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}&fieldValidation=Strict",
+            K::url_path(&(), Some(&desired.namespace))
+        );
+        let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError);
+        let request = body.and_then(|body| {
+            let request = http::Request::post(url).header(http::header::CONTENT_TYPE, "application/json");
+            request.body(body).map_err(kube::Error::HttpError)
+        });
+        let request = request.map_err(|error| Failure::of(described.clone(), error))?;
+        self.metrics.write(Verb::Create, &K::kind(&()));
+        match self.client.request(request).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => self.claim(desired, object, &name).await,
+            answer => answer.map_err(|error| Failure::of(described, error)),
+        }
+    }
+
+    /// Takes back an object of ours that was not seen as such: not yet, or because somebody took our labels off.
+    async fn claim<K>(&self, desired: &Goal, object: &K, name: &str) -> Result<K, Failure>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let found = self.api::<K>(&desired.namespace).get_metadata_opt(name).await;
+        match found.map_err(|error| Failure::of(describe::<K>(name), error))? {
+            // Gone by now, or going.
+            None => Err(Failure::Conflict { object: describe::<K>(name) }),
             Some(found) if controller(&found.metadata).as_ref() == Some(&desired.uid) => {
-                let mut object = object.clone();
-                object.meta_mut().uid = found.metadata.uid;
-                self.server_side_apply(desired, &object, true).await
+                let (labels, annotations) = (&object.meta().labels, &object.meta().annotations);
+                let metadata = json!({ "uid": found.metadata.uid, "labels": labels, "annotations": annotations });
+                let patch = Patch::Merge(json!({ "metadata": metadata }));
+                self.metrics.write(Verb::Patch, &K::kind(&()));
+                let answer = self.api::<K>(&desired.namespace).patch(name, &parameters(), &patch).await;
+                answer.map_err(|error| Failure::of(describe::<K>(name), error))
             }
             Some(_) => {
                 let kind = match K::kind(&()).as_ref() {
@@ -373,18 +425,27 @@ impl Writer {
                     "ReplicaSet" => set_kind(Hull::Container),
                     _ => set_kind(Hull::VirtualMachine),
                 };
-                Err(Failure::Refused(Problem::NameTaken { kind, name }))
+                Err(Failure::Refused(Problem::NameTaken { kind, name: name.to_owned() }))
             }
         }
     }
 
-    async fn server_side_apply<K>(&self, desired: &Goal, object: &K, force: bool) -> Result<K, Failure>
+    /// Brings a Service of ours back to what is wanted: what others added to its ports and its selector goes.
+    async fn correct_service(&self, desired: &Goal, wanted: &Service) -> Result<Service, Failure> {
+        let answer = self.server_side_apply(desired, wanted).await?;
+        let Some(rest) = objects::service_rest(&answer, wanted) else { return Ok(answer) };
+        let name = wanted.name_any();
+        self.metrics.write(Verb::Patch, "Service");
+        let answer = self.api::<Service>(&desired.namespace).patch(&name, &parameters(), &Patch::Merge(rest)).await;
+        answer.map_err(|error| Failure::of(describe::<Service>(&name), error))
+    }
+
+    async fn server_side_apply<K>(&self, desired: &Goal, object: &K) -> Result<K, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let name = object.name_any();
-        let mut parameters = PatchParams::apply(FIELD_MANAGER).validation_strict();
-        parameters.force = force;
+        let parameters = PatchParams::apply(FIELD_MANAGER).validation_strict().force();
         self.metrics.write(Verb::Apply, &K::kind(&()));
         let answer = self.api::<K>(&desired.namespace).patch(&name, &parameters, &Patch::Apply(object)).await;
         answer.map_err(|error| Failure::of(describe::<K>(&name), error))
@@ -472,10 +533,7 @@ fn describe<K: Resource<DynamicType = ()>>(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use catamaran_plan::{
-        SetUpdate,
-        plan::{Reason, SetQuota},
-    };
+    use catamaran_plan::plan::{Reason, SetQuota};
 
     use catamaran_autoscale::decide;
 

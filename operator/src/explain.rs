@@ -83,15 +83,16 @@ fn explain(
         return (Planned::Deleting, Count::Unscaled);
     }
     let invalid = |workload: &ElasticWorkload, invalid: &Invalid| {
-        let status = workload.status.clone().unwrap_or_default();
+        let facts = observe(stores, workload, workload.status.clone().unwrap_or_default(), now);
         let generation = stored.meta().generation.unwrap_or_default();
-        Planned::Plan(Box::new(plan_invalid(generation, invalid, &status, now)))
+        Planned::Plan(Box::new(plan_invalid(generation, invalid, &facts)))
     };
     let workload = match &stored.0 {
         Ok(workload) => workload,
         Err(error) => {
             let problem = Invalid::Unreadable(error.error.to_string());
-            return (invalid(&ElasticWorkload::default(), &problem), Count::Unscaled);
+            let workload = ElasticWorkload { metadata: error.metadata.clone(), ..ElasticWorkload::default() };
+            return (invalid(&workload, &problem), Count::Unscaled);
         }
     };
     let told = agents.autoscaler.told(key, workload);

@@ -107,6 +107,7 @@ impl Context {
     /// Forgets a workload that is gone, and lets go what it left behind.
     pub async fn gone(&self, key: &WorkloadKey) {
         self.stores.written.forget(key);
+        self.stores.last_good.forget(key);
         self.autoscaler.forget(key);
         let Err(failure) = let_go(&self.stores, &self.writer, key).await else {
             self.succeeded(key);
@@ -186,20 +187,30 @@ async fn pass(
         Err(error) => ElasticWorkload { metadata: error.metadata.clone(), ..ElasticWorkload::default() },
     };
     let status = context.stores.written.newest_status(key, &workload);
-    let desired = match &stored.0 {
+    let resolved = match &stored.0 {
         Ok(_) => context.stores.resolve(&workload),
         Err(error) => Err(Invalid::Unreadable(error.error.to_string())),
     };
     let now = Timestamp::now();
-    let desired = match desired {
-        Ok(desired) => desired,
-        Err(invalid) => {
-            let plan = plan_invalid(workload.metadata.generation.unwrap_or_default(), &invalid, &status, now);
-            finish(context, key, &workload, &status, plan).await?;
+    let stand_in = match &resolved {
+        Ok(_) => None,
+        Err(_) => context.stores.last_good.makes_none(key, &workload, &status),
+    };
+    let (workload, desired, invalid) = match (resolved, &stand_in) {
+        (Ok(desired), _) => {
+            context.stores.last_good.makes_sense(key, &workload, context.stores.class_of(&workload).as_deref());
+            (workload, desired, None)
+        }
+        // What ran goes on, and the condition says that it is not what the spec says.
+        (Err(invalid), Some(instead)) => (instead.workload.clone(), instead.goal.clone(), Some(invalid)),
+        (Err(invalid), None) => {
+            let facts = observe(&context.stores, &workload, status, now);
+            let plan = plan_invalid(workload.metadata.generation.unwrap_or_default(), &invalid, &facts);
+            finish(context, key, &workload, &facts.status, plan).await?;
             return Ok(Again::OnChange);
         }
     };
-    let mut observed = observe(&context.stores, &workload, status.clone(), now);
+    let mut observed = observe(&context.stores, &workload, status, now);
     observed.scaling = context.autoscaler.decide(key, &workload, now);
     let desired = match &observed.scaling {
         Some(scaled) => desired.decided(&scaled.decision),
@@ -207,9 +218,13 @@ async fn pass(
     };
     let agents = Agents { autoscaler: &context.autoscaler, findings: &context.findings };
     add_pods(&mut observed, &context.stores, key, agents, desired.scaling.is_some());
-    let plan = plan(&desired, &observed);
+    let mut plan = plan(&desired, &observed);
     let applied = context.writer.apply(&desired, &plan, observed.scaling.as_ref()).await;
     context.autoscaler.written(key, &applied);
+    if let (Some(invalid), Some(instead)) = (invalid, &stand_in) {
+        plan.status = status::with_invalid(plan.status, &observed.status, &invalid, now);
+        plan.status.last_good_spec = instead.text.clone();
+    }
     record(context, key, &workload, &observed, plan, applied, started).await
 }
 

@@ -245,6 +245,28 @@ pub fn service(desired: &Goal, ports: &[DesiredPort], uid: Option<String>) -> Se
     }
 }
 
+/// A merge patch that takes out of a Service what server-side apply leaves in it, as it is somebody else's: ports and fields of
+/// ports, and what it selects besides. `None` when there is no such thing.
+#[must_use]
+pub fn service_rest(there: &Service, wanted: &Service) -> Option<Value> {
+    let (is, wanted) = (there.spec.as_ref()?, wanted.spec.as_ref()?);
+    // Which port of a node leads here is the API server's choice.
+    let ports = |spec: &ServiceSpec| -> Vec<ServicePort> {
+        let ports = spec.ports.iter().flatten();
+        ports.map(|port| ServicePort { node_port: None, ..port.clone() }).collect()
+    };
+    let equal = ports(is) == ports(wanted) && is.selector == wanted.selector;
+    let extra = is.selector.iter().flatten().map(|(key, _)| (key.as_str(), None));
+    let kept = wanted.selector.iter().flatten().map(|(key, value)| (key.as_str(), Some(value)));
+    let selector: BTreeMap<&str, Option<&String>> = extra.chain(kept).collect();
+    (!equal).then(|| {
+        json!({
+            "metadata": { "uid": there.metadata.uid, "resourceVersion": there.metadata.resource_version },
+            "spec": { "ports": wanted.ports, "selector": selector },
+        })
+    })
+}
+
 fn service_port(port: &DesiredPort) -> ServicePort {
     let port = normalized(port);
     ServicePort {
@@ -267,5 +289,44 @@ pub fn normalized(port: &DesiredPort) -> DesiredPort {
         target_port: Some(target_port.unwrap_or(IntOrString::Int(number))),
         protocol: Some(protocol.unwrap_or_else(|| "TCP".to_owned())),
         app_protocol,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service_with(ports: &[(&str, i32, Option<&str>)], selector: &[(&str, &str)]) -> Service {
+        let ports = ports.iter().map(|(name, port, protocol)| ServicePort {
+            name: Some((*name).to_owned()),
+            port: *port,
+            protocol: Some("TCP".to_owned()),
+            target_port: Some(IntOrString::Int(*port)),
+            app_protocol: protocol.map(str::to_owned),
+            node_port: Some(30_000 + port),
+        });
+        let selector = selector.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let spec =
+            ServiceSpec { ports: Some(ports.collect()), selector: Some(selector.collect()), ..ServiceSpec::default() };
+        let uid = Some("u".to_owned());
+        Service { metadata: ObjectMeta { uid, ..ObjectMeta::default() }, spec: Some(spec), status: None }
+    }
+
+    /// Server-side apply never takes these out, so a Service that has them would be corrected with each pass.
+    #[test]
+    fn what_others_add_to_a_service_is_taken_out() {
+        let wanted = service_with(&[("http", 80, None)], &[("a", "b")]);
+        assert_eq!(service_rest(&wanted, &wanted), None);
+        for there in [
+            service_with(&[("http", 80, None), ("debug", 6060, None)], &[("a", "b")]),
+            service_with(&[("http", 80, Some("http"))], &[("a", "b")]),
+            service_with(&[("http", 80, None)], &[("a", "b"), ("c", "d")]),
+        ] {
+            let patch = service_rest(&there, &wanted).expect("something to take out");
+            assert_eq!(patch["spec"]["ports"], json!(wanted.spec.as_ref().expect("a spec").ports));
+            assert_eq!(patch["spec"]["selector"]["a"], json!("b"));
+            let extra = there.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|all| all.len() > 1);
+            assert_eq!(patch["spec"]["selector"].get("c"), extra.then_some(&Value::Null));
+        }
     }
 }

@@ -17,12 +17,24 @@ use crate::{
     },
 };
 
-/// Plans for a workload that cannot be resolved: nothing is touched, the condition says why.
+/// Plans for a workload that cannot be resolved, and of which no spec is known that could: nothing is touched, the condition says
+/// why, and the counts are those that there are.
 #[must_use]
-pub fn plan_invalid(generation: i64, invalid: &Invalid, previous: &ElasticWorkloadStatus, now: Timestamp) -> Plan {
+pub fn plan_invalid(generation: i64, invalid: &Invalid, facts: &Facts) -> Plan {
+    let (previous, now) = (&facts.status, facts.now);
     let problem = Problem::Invalid(invalid.clone());
+    // What minReadySeconds is, only the spec knows.
+    let counts: Vec<_> = facts.sets.iter().map(|set| set.counts(now, 0)).collect();
+    let count =
+        |counts: &mut dyn Iterator<Item = u32>| i32::try_from(counts.fold(0, u32::saturating_add)).unwrap_or(i32::MAX);
+    let updated = facts.sets.iter().zip(&counts);
+    let updated = updated.filter(|(set, _)| Some(&set.revision) == previous.update_revision.as_ref());
     let status = ElasticWorkloadStatus {
         observed_generation: Some(generation),
+        replicas: count(&mut counts.iter().map(|counts| counts.live)),
+        ready_replicas: count(&mut counts.iter().map(|counts| counts.ready)),
+        available_replicas: count(&mut counts.iter().map(|counts| counts.available)),
+        updated_replicas: count(&mut updated.map(|(_, counts)| counts.live)),
         conditions: status::conditions(previous, generation, now, &Progress::Stopped { problem: &problem }),
         ..previous.clone()
     };
@@ -74,7 +86,7 @@ fn target_revision(desired: &Goal, observed: &Facts) -> String {
 /// The last revision that was fully available, if its replica set is still there and the policy is to return.
 fn return_revision(desired: &Goal, observed: &Facts) -> Option<String> {
     let current = observed.status.current_revision.as_ref()?;
-    let there = observed.sets.iter().any(|set| set.revision == *current && !set.deleting);
+    let there = observed.sets.iter().any(|set| set.revision == *current && !set.deleting && set.changed_by.is_none());
     (desired.rollout.on_failure == OnFailure::Rollback && *current != desired.revision && there)
         .then(|| current.clone())
 }
@@ -291,6 +303,7 @@ fn plan_towards(desired: &Goal, observed: &Facts, target: &str, infeasible: Opti
     }
     let outdated =
         existing.is_none() || sets.iter().zip(&counts).any(|(set, counts)| set.revision != target && counts.live > 0);
+    let failure = status::sets::failure(observed).filter(|_| !complete);
     let progress = match problems.first() {
         Some(problem) if blocked || !matches!(problem, Problem::RolledBack { .. }) => Progress::Stopped { problem },
         Some(problem) if complete => Progress::Stopped { problem },
@@ -298,6 +311,9 @@ fn plan_towards(desired: &Goal, observed: &Facts, target: &str, infeasible: Opti
         None if counts_are_right && resizing.open > 0 => Progress::Resizing { resizing: &resizing },
         None if complete => Progress::Complete { state: desired.state },
         None if desired.rollout.paused && outdated && desired.replicas > 0 => Progress::Paused,
+        None if failure.is_some() => {
+            failure.as_ref().map_or(Progress::Scaling, |problem| Progress::Retrying { problem })
+        }
         None if status.current_revision.as_deref() == Some(target) || desired.replicas == 0 => Progress::Scaling,
         None => Progress::Rolling { target, returning: false },
     };
@@ -313,6 +329,7 @@ fn plan_towards(desired: &Goal, observed: &Facts, target: &str, infeasible: Opti
     status.scaling = of_scaling;
     status.conditions.extend(conditions);
     look_again(add_quota_conditions(&mut status, desired, observed, &resizing));
+    status.conditions.extend(status::sets::conditions(observed, desired.generation));
     let plan = Plan {
         announcements: status::announcements(previous, &status),
         steps,

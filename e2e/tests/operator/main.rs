@@ -2,6 +2,7 @@
 //!
 //! Rollouts are checked at every watch event, and every test ends with the check that nothing is written any more.
 
+mod children;
 mod cli;
 mod examples;
 mod faults;
@@ -11,6 +12,7 @@ mod machines;
 mod namespaced;
 mod quiet;
 mod quota;
+mod refusals;
 mod rollout;
 mod scaling;
 mod support;

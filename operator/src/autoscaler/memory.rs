@@ -58,7 +58,7 @@ pub(super) struct Change {
 #[derive(Default)]
 pub(super) struct Memory {
     version: Version,
-    /// `None` while the spec cannot be resolved; the reconcile tells why.
+    /// Of the last spec that could be resolved.
     policy: Option<Arc<Policy>>,
     quota: Quota,
     pub(super) history: History,
@@ -92,15 +92,15 @@ impl Memory {
         let resolved = workload.spec.scaling.as_ref()?;
         let resolved = scaling::resolve(resolved, Settings::default());
         let quota = Quota::resolve(workload.spec.quota.as_ref(), spec.class.as_ref().map(|class| &class.spec));
+        // The last policy goes on until the reconcile finds what stands in for a spec that makes no sense.
+        let (Ok(policy), Ok(quota)) = (resolved, quota) else { return self.policy.clone() };
         let mode = self.policy.as_ref().map(|policy| policy.mode);
-        (self.version, self.bounds, self.asked, self.policy, self.last) = (spec.version, None, None, None, None);
-        if let (Ok(policy), Ok(quota)) = (resolved, quota) {
-            if mode != Some(policy.mode) {
-                self.count = None;
-            }
-            self.quota = quota;
-            self.policy = Some(Arc::new(policy));
+        (self.version, self.bounds, self.asked, self.last) = (spec.version, None, None, None);
+        if mode != Some(policy.mode) {
+            self.count = None;
         }
+        self.quota = quota;
+        self.policy = Some(Arc::new(policy));
         self.policy.clone()
     }
 

@@ -238,7 +238,10 @@ impl Shared {
             }
             return None;
         }
-        let class = workload.spec.class_name.as_ref().and_then(|name| self.stores.classes.get(&ObjectRef::new(name)));
+        let class = match self.stores.last_good.stand_in(key) {
+            Some(stand_in) => stand_in.class.clone(),
+            None => self.stores.class_of(workload),
+        };
         Some(Spec::of(workload, class))
     }
 
@@ -368,7 +371,12 @@ impl Shared {
     /// Decides for one workload on `news` that came then, and wakes it if that changes anything.
     fn look(&self, key: &WorkloadKey, news: Option<Instant>) {
         let Some(stored) = self.stored(key) else { return };
-        let Ok(workload) = &stored.0 else { return };
+        let stand_in = self.stores.last_good.stand_in(key);
+        let workload = match (&stand_in, &stored.0) {
+            (Some(instead), _) => &instead.workload,
+            (None, Ok(workload)) => workload,
+            (None, Err(_)) => return,
+        };
         let now = Timestamp::now();
         let Some(spec) = self.spec(key, workload) else { return };
         let memory = self.memory_of(key);

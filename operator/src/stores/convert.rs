@@ -8,8 +8,8 @@ use catamaran_crds::{
         KubeVirtCondition, VirtualMachineInstance, VirtualMachineInstancePhase, VirtualMachineInstanceReplicaSet,
     },
     names::{
-        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, FROZEN_ANNOTATION, NODE_QUOTA_ANNOTATION, REVISION_LABEL,
-        REVISION_NUMBER_ANNOTATION, TEMPLATE_HASH_ANNOTATION, WORKLOAD_LABEL,
+        CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, FIELD_MANAGER, FROZEN_ANNOTATION, NODE_QUOTA_ANNOTATION,
+        REVISION_LABEL, REVISION_NUMBER_ANNOTATION, TEMPLATE_HASH_ANNOTATION, WORKLOAD_LABEL,
     },
 };
 use catamaran_plan::{
@@ -71,7 +71,32 @@ fn unsigned(value: Option<i32>) -> u32 {
     value.and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
 }
 
-fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, probed: bool, members: Members) -> SetEntry {
+/// What runs the kinds of KubeVirt; they fill in defaults.
+const OF_KUBEVIRT: [&str; 3] = ["virt-controller", "virt-api", "virt-operator"];
+
+/// Who else wrote the template or the selector of a set, by the API server's own account of it.
+fn changed_by(meta: &ObjectMeta) -> Option<String> {
+    let others = meta.managed_fields.iter().flatten().filter(|entry| {
+        let manager = entry.manager.as_deref().unwrap_or_default();
+        entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && manager != FIELD_MANAGER
+            && !OF_KUBEVIRT.contains(&manager)
+    });
+    let decides = |fields: &serde_json::Value| {
+        fields.get("f:spec").is_some_and(|spec| spec.get("f:template").is_some() || spec.get("f:selector").is_some())
+    };
+    let mut deciding = others.filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| decides(&fields.0)));
+    deciding.next().map(|entry| entry.manager.clone().unwrap_or_else(|| "somebody".to_owned()))
+}
+
+fn set_entry(
+    meta: &ObjectMeta,
+    replicas: Option<i32>,
+    quota: PodQuota,
+    probed: bool,
+    failure: Option<String>,
+    members: Members,
+) -> SetEntry {
     let annotation = |name: &str| meta.annotations.as_ref().and_then(|annotations| annotations.get(name));
     let label = meta.labels.as_ref().and_then(|labels| labels.get(REVISION_LABEL));
     SetEntry {
@@ -89,6 +114,8 @@ fn set_entry(meta: &ObjectMeta, replicas: Option<i32>, quota: PodQuota, probed: 
             quota,
             probed,
             deleting: meta.deletion_timestamp.is_some(),
+            failure,
+            changed_by: changed_by(meta),
             members,
         },
     }
@@ -116,7 +143,13 @@ impl From<&ReplicaSet> for SetEntry {
         let containers = template.spec.iter().flat_map(|spec| &spec.containers).map(container_quota).collect();
         let quota = PodQuota { containers, ..template_quota(template.metadata.as_ref()) };
         let probed = killing_probe(&Template::Container(Box::new(template))).is_some();
-        set_entry(&set.metadata, spec.replicas, quota, probed, Members::Pods(pods))
+        let failure = status
+            .conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+        let failure = failure.map(|condition| condition.message.unwrap_or_default());
+        set_entry(&set.metadata, spec.replicas, quota, probed, failure, Members::Pods(pods))
     }
 }
 
@@ -137,7 +170,10 @@ impl From<&VirtualMachineInstanceReplicaSet> for SetEntry {
         let quota = template_quota(set.spec.template.as_ref().and_then(|template| template.metadata.as_ref()));
         let template = set.spec.template.clone().map(|template| Template::VirtualMachine(Box::new(template)));
         let probed = template.is_some_and(|template| killing_probe(&template).is_some());
-        set_entry(&set.metadata, set.spec.replicas, quota, probed, Members::Instances(members))
+        let failure = condition(status.conditions.as_deref(), "ReplicaFailure");
+        let failure = failure.filter(|condition| condition.status == "True");
+        let failure = failure.map(|condition| condition.message.clone().unwrap_or_default());
+        set_entry(&set.metadata, set.spec.replicas, quota, probed, failure, Members::Instances(members))
     }
 }
 
@@ -373,5 +409,44 @@ mod tests {
             assert_eq!(found, expected.map(|end| ("u".to_owned(), end)), "{what}");
         }
         assert_eq!(launcher_end(&launcher(json!({}), None, evicted())), None, "not a launcher pod");
+    }
+}
+
+#[cfg(test)]
+mod tests_of_sets {
+    use serde_json::json;
+
+    use super::*;
+
+    fn set(manager: &str, subresource: &str, fields: serde_json::Value) -> SetEntry {
+        let set: ReplicaSet = serde_json::from_value(json!({
+            "metadata": {"name": "web-1", "managedFields": [
+                {"manager": FIELD_MANAGER, "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}, "f:selector": {}}}},
+                {"manager": manager, "operation": "Update", "subresource": subresource, "fieldsV1": fields},
+            ]},
+            "spec": {"selector": {}},
+            "status": {"replicas": 0, "conditions": [
+                {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}]},
+        }))
+        .expect("a set");
+        SetEntry::from(&set)
+    }
+
+    #[test]
+    fn a_template_that_others_wrote_is_known_by_the_managers_of_its_fields() {
+        let template = || json!({"f:spec": {"f:template": {"f:spec": {}}}});
+        let changed = |manager: &str, subresource: &str, fields| set(manager, subresource, fields).set.changed_by;
+        assert_eq!(changed("kubectl-set", "", template()).as_deref(), Some("kubectl-set"));
+        assert_eq!(changed("kubectl-edit", "", json!({"f:spec": {"f:selector": {}}})).as_deref(), Some("kubectl-edit"));
+        assert_eq!(changed("kubectl", "scale", json!({"f:spec": {"f:replicas": {}}})), None);
+        assert_eq!(changed("kube-controller-manager", "status", json!({"f:status": {}})), None);
+        assert_eq!(changed("kubectl-label", "", json!({"f:metadata": {"f:labels": {}}})), None);
+        assert_eq!(changed(FIELD_MANAGER, "", template()), None);
+        assert_eq!(changed("virt-controller", "", template()), None, "defaults");
+    }
+
+    #[test]
+    fn what_keeps_a_set_from_making_replicas_is_seen() {
+        assert_eq!(set("x", "", json!({})).set.failure.as_deref(), Some("exceeded quota"));
     }
 }

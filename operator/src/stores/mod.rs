@@ -4,6 +4,7 @@ mod convert;
 mod crashes;
 mod endpoints;
 mod index;
+mod last_good;
 mod out_of_memory;
 mod pods;
 mod resize;
@@ -35,6 +36,7 @@ pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
 pub use endpoints::SliceEntry;
 pub use index::{Index, WorkloadKey};
+pub use last_good::{LastGood, StandIn};
 pub use out_of_memory::{LimitsBefore, OomKilled};
 pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
 pub(crate) use watch::start;
@@ -53,6 +55,8 @@ pub struct Stores {
     pub workloads: Store<StoredWorkload>,
     /// The status of workloads that was written and may not be in the store yet.
     pub written: Arc<Written>,
+    /// The last spec of each workload that made sense.
+    pub last_good: Arc<LastGood>,
     /// Classes that can be read.
     pub classes: Store<WorkloadClass>,
     /// Why the other classes cannot be read, by name.
@@ -104,7 +108,13 @@ impl Stores {
         if let Some(message) = self.unreadable_classes.get(name) {
             return Err(Invalid::ClassUnreadable { name: name.clone(), message: message.clone() });
         }
-        resolve(workload, self.classes.get(&ObjectRef::new(name)).as_deref())
+        resolve(workload, self.class_of(workload).as_deref())
+    }
+
+    /// The class that a workload names, if there is one.
+    #[must_use]
+    pub fn class_of(&self, workload: &ElasticWorkload) -> Option<Arc<WorkloadClass>> {
+        self.classes.get(&ObjectRef::new(workload.spec.class_name.as_ref()?))
     }
 
     /// Whether [`Self::ready`] has come.

@@ -54,6 +54,7 @@ pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
     let stores = Stores {
         workloads,
         written: Arc::default(),
+        last_good: Arc::default(),
         classes,
         unreadable_classes: Arc::default(),
         replica_sets: Arc::default(),

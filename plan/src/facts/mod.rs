@@ -225,6 +225,10 @@ pub struct SetFacts {
     pub probed: bool,
     /// True once it is being deleted; then it is left alone.
     pub deleting: bool,
+    /// Why its controller cannot make replicas, in the API server's words (condition ReplicaFailure).
+    pub failure: Option<String>,
+    /// Who else wrote its template or its selector. What we did not write is not what the spec says.
+    pub changed_by: Option<String>,
     /// What is known of its replicas.
     pub members: Members,
 }

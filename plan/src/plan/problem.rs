@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::goal::Invalid;
+use crate::{goal::Invalid, status::REPLICA_FAILURE};
 
 /// The reason while a write fails and is tried again.
 pub(crate) const WRITE_FAILING: &str = "WriteFailing";
@@ -44,6 +44,15 @@ pub enum Problem {
         /// Until when replacements are held back.
         until: Timestamp,
     },
+    /// The controller of a replica set cannot make replicas.
+    ReplicasRefused {
+        /// The set's kind.
+        kind: &'static str,
+        /// Its name.
+        set: String,
+        /// What the API server answers its controller.
+        message: String,
+    },
     /// A write fails for a reason that may pass: it is tried again.
     WriteFailing {
         /// What was written, for example `ReplicaSet web-abc`.
@@ -71,6 +80,7 @@ impl Problem {
             Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
             Self::RolledBack { .. } => "RolledBack",
             Self::CrashLoop { .. } => "CrashLoopBackOff",
+            Self::ReplicasRefused { .. } => REPLICA_FAILURE,
             Self::WriteFailing { .. } => WRITE_FAILING,
             Self::Refused { .. } => "Refused",
         }
@@ -96,6 +106,9 @@ impl Problem {
             Self::CrashLoop { set, rounds, until } => format!(
                 "the guests of {set} end soon after their start (round {rounds}; no replacement before {until}); look at the guests' console (virtctl console) and correct spec.virtualMachine"
             ),
+            Self::ReplicasRefused { kind, set, message } => {
+                format!("{kind} {set} cannot make its replicas, and tries again by itself: {message}")
+            }
             Self::WriteFailing { object, message } => {
                 format!("writing the {object} fails, and is tried again by itself: {message}")
             }

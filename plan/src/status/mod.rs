@@ -1,24 +1,29 @@
 //! The status: conditions after kstatus (Ready, and Reconciling or Stalled only while true), and what is worth an Event.
 
-use catamaran_crds::{ElasticWorkloadStatus, State, names::WORKLOAD_LABEL};
+use catamaran_crds::{ElasticWorkloadStatus, State, StoredHistory, names::WORKLOAD_LABEL};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 pub(crate) mod enforced;
 pub(crate) mod out_of_memory;
 pub mod scaling;
+pub(crate) mod sets;
+
+pub use sets::{FOREIGN_CHANGE, REPLICA_FAILURE};
 
 use crate::{
     facts::{Counts, SetFacts},
-    goal::Goal,
+    goal::{Goal, Invalid},
     plan::{Announcement, HeldUp, Obstruction, Problem, Resizing},
     status::{enforced::QUOTA_ENFORCED, out_of_memory::OUT_OF_MEMORY},
 };
 
 /// The conditions that [`conditions`] makes.
 const OF_THE_ROLLOUT: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
-/// The conditions of the quota; those of neither list are of scaling.
+/// The conditions of the quota and of replica sets; those of neither list are of scaling.
 const OF_THE_QUOTA: [&str; 2] = [QUOTA_ENFORCED, OUT_OF_MEMORY];
+/// The conditions of replica sets.
+const OF_THE_SETS: [&str; 2] = [REPLICA_FAILURE, FOREIGN_CHANGE];
 
 /// Where a workload stands; the conditions say it.
 #[derive(Clone, Copy, Debug)]
@@ -218,9 +223,30 @@ pub fn with_problem(
     progress: &Progress<'_>,
     now: Timestamp,
 ) -> ElasticWorkloadStatus {
-    if planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
-        return planned;
+    match planned.conditions.iter().any(|condition| condition.type_ == "Stalled") {
+        true => planned,
+        false => in_place_of_the_rollout(planned, previous, progress, now),
     }
+}
+
+/// Says in the conditions that the spec makes no sense; the plan is for the last one that did.
+#[must_use]
+pub fn with_invalid(
+    planned: ElasticWorkloadStatus,
+    previous: &ElasticWorkloadStatus,
+    invalid: &Invalid,
+    now: Timestamp,
+) -> ElasticWorkloadStatus {
+    let problem = Problem::Invalid(invalid.clone());
+    in_place_of_the_rollout(planned, previous, &Progress::Stopped { problem: &problem }, now)
+}
+
+fn in_place_of_the_rollout(
+    planned: ElasticWorkloadStatus,
+    previous: &ElasticWorkloadStatus,
+    progress: &Progress<'_>,
+    now: Timestamp,
+) -> ElasticWorkloadStatus {
     let generation = planned.observed_generation.unwrap_or_default();
     let mut conditions = conditions(previous, generation, now, progress);
     conditions.extend(planned.conditions.into_iter().filter(|condition| !is_of(&OF_THE_ROLLOUT, condition)));
@@ -230,7 +256,8 @@ pub fn with_problem(
 /// The same without what scaling decided, since that was not carried out.
 #[must_use]
 pub fn undecided(planned: ElasticWorkloadStatus, previous: &ElasticWorkloadStatus) -> ElasticWorkloadStatus {
-    let of_scaling = |condition: &&Condition| !is_of(&OF_THE_ROLLOUT, condition) && !is_of(&OF_THE_QUOTA, condition);
+    let others = [OF_THE_ROLLOUT.as_slice(), &OF_THE_QUOTA, &OF_THE_SETS].concat();
+    let of_scaling = |condition: &&Condition| !is_of(&others, condition);
     let kept = planned.conditions.iter().filter(|condition| !of_scaling(condition));
     let conditions = kept.chain(previous.conditions.iter().filter(of_scaling)).cloned().collect();
     ElasticWorkloadStatus { conditions, scaling: previous.scaling.clone(), ..planned }
@@ -261,20 +288,22 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
             if before.as_ref().map(told) != Some(told(&after))
                 || previous.update_revision != status.update_revision =>
         {
-            let warning = stalled || after.reason == crate::plan::WRITE_FAILING;
+            let warning = stalled || [crate::plan::WRITE_FAILING, REPLICA_FAILURE].contains(&after.reason.as_str());
             Some(Announcement { warning, reason: after.reason, note: after.message })
         }
         _ => None,
     };
-    let of_quota = OF_THE_QUOTA.into_iter().filter_map(|type_| {
+    let of_others = OF_THE_QUOTA.into_iter().chain([FOREIGN_CHANGE]).filter_map(|type_| {
         let find = |status: &ElasticWorkloadStatus| status.conditions.iter().find(|c| c.type_ == type_).cloned();
         // A resize that is held up is told with Ready.
-        let trouble = |condition: &Condition| ["NotEnforced", "OOMKilled"].contains(&condition.reason.as_str());
+        let trouble = |condition: &Condition| {
+            ["NotEnforced", "OOMKilled", "TemplateChanged"].contains(&condition.reason.as_str())
+        };
         let after = find(status).filter(trouble)?;
         let news = find(previous).filter(trouble).is_none_or(|before| before.message != after.message);
         news.then_some(Announcement { warning: true, reason: after.reason, note: after.message })
     });
-    rescale.into_iter().chain(of_ready).chain(of_quota).collect()
+    rescale.into_iter().chain(of_ready).chain(of_others).collect()
 }
 
 /// The status that follows from counts alone, each of the set in the same place; what is known of revisions stays as it was.
@@ -300,6 +329,7 @@ pub(crate) fn from_counts(
         update_revision: Some(desired.revision.clone()),
         failed_revision: previous.failed_revision.clone(),
         last_progress_time: None,
+        last_good_spec: StoredHistory::default(),
         scaling: None,
         conditions: Vec::new(),
     }

@@ -89,12 +89,15 @@ fn is_alike(desired: &Goal, set: &SetFacts) -> bool {
 }
 
 enum Obstacle {
-    /// Kubernetes would refuse the change, or the set failed with another quota and this one is a new try.
+    /// Kubernetes would refuse the change, the set failed with another quota and this one is a new try, or somebody else wrote it.
     NotInPlace,
     Infeasible(Infeasible),
 }
 
 fn obstacle(desired: &Goal, observed: &Facts, set: &SetFacts) -> Option<Obstacle> {
+    if set.changed_by.is_some() {
+        return Some(Obstacle::NotInPlace);
+    }
     let in_place = &desired.in_place;
     let changes = in_place.change_of(&set.quota);
     if changes.is_some() && observed.status.failed_revision.as_ref() == Some(&set.revision) {

@@ -53,6 +53,8 @@ pub(crate) fn running(before: &Goal) -> Facts {
         quota,
         probed: false,
         deleting: false,
+        failure: None,
+        changed_by: None,
         members: Members::Pods(PodSet {
             live: 1,
             ready: 1,

@@ -1,5 +1,6 @@
 //! What the plan decides, played through against simulated controllers, with faults.
 
+mod children;
 mod crash_loop;
 mod enforced;
 mod history;

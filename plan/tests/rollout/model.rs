@@ -62,6 +62,7 @@ fn status_key(status: &ElasticWorkloadStatus) -> impl Hash + PartialEq + '_ {
         // The model scales by hand.
         scaling: _,
         conditions: _,
+        last_good_spec: _,
     } = status;
     (
         (observed_generation, hull, selector),

@@ -8,7 +8,7 @@ use catamaran_plan::{Invalid, facts::KubeVirt, plan, plan_invalid, resolve};
 use serde_json::json;
 
 use crate::{
-    simulator::{Choice, Wish, time},
+    simulator::{Choice, Wish},
     story::Story,
 };
 
@@ -303,12 +303,9 @@ fn what_stands_in_the_way() {
     let mut workload = story.scenario.wishes[0].workload(1);
     workload.spec.class_name = Some("small".to_owned());
     let missing = resolve(&workload, None).expect_err("there is no class");
-    tell("The class does not exist", &plan_invalid(1, &missing, &observed.status, time(0)));
+    tell("The class does not exist", &plan_invalid(1, &missing, &observed));
 
     let unreadable = Invalid::Unreadable("spec.replicas: invalid type: string".to_owned());
-    tell(
-        "The object is stored in a form that cannot be read",
-        &plan_invalid(1, &unreadable, &observed.status, time(0)),
-    );
+    tell("The object is stored in a form that cannot be read", &plan_invalid(1, &unreadable, &observed));
     insta::assert_snapshot!(told.trim());
 }

@@ -45,6 +45,8 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
             quota: PodQuota::default(),
             probed: false,
             deleting: false,
+            failure: None,
+            changed_by: None,
             members: Members::Instances(set),
         }],
         foreign_sets: Vec::new(),

@@ -107,6 +107,8 @@ impl World {
             quota: object.quota.clone(),
             probed: false,
             deleting: object.deleting,
+            failure: None,
+            changed_by: None,
             members: match set.hull {
                 Hull::Container => Members::Pods(PodSet {
                     live: status.live,

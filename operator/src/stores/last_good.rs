@@ -1,0 +1,162 @@
+//! The last spec of each workload that made sense, with its class. It goes on running and scaling while the present one makes none.
+//!
+//! Kept as text, since there is one for each workload; while it is needed it is in the status as well, and survives a restart.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use catamaran_crds::{
+    ElasticWorkload, ElasticWorkloadSpec, ElasticWorkloadStatus, StoredHistory, WorkloadClass, WorkloadClassSpec,
+};
+use catamaran_plan::{Goal, resolve};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+
+use super::WorkloadKey;
+
+/// What is remembered of all workloads.
+#[derive(Default)]
+pub struct LastGood {
+    all: Mutex<HashMap<WorkloadKey, Remembered>>,
+}
+
+struct Remembered {
+    version: Version,
+    text: StoredHistory,
+    /// Set while the present spec makes no sense.
+    instead: Option<Arc<StandIn>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    uid: Option<String>,
+    generation: Option<i64>,
+    class: Option<String>,
+}
+
+/// The last spec that made sense, in the place of one that makes none.
+#[derive(Debug)]
+pub struct StandIn {
+    /// The workload as it would be with that spec.
+    pub workload: ElasticWorkload,
+    /// Its class then.
+    pub class: Option<Arc<WorkloadClass>>,
+    /// What it asks for.
+    pub goal: Goal,
+    /// The text that is kept of it in the status.
+    pub text: StoredHistory,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    spec: ElasticWorkloadSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class: Option<WorkloadClassSpec>,
+}
+
+impl StandIn {
+    fn read(text: StoredHistory, present: &ElasticWorkload) -> Option<Self> {
+        let Kept { spec, class } = text.read()?;
+        let name = spec.class_name.clone().unwrap_or_default();
+        let class = class.map(|class| Arc::new(WorkloadClass::new(&name, class)));
+        let workload = ElasticWorkload { metadata: present.metadata.clone(), spec, status: present.status.clone() };
+        let goal = resolve(&workload, class.as_deref()).ok()?;
+        Some(Self { workload, class, goal, text })
+    }
+}
+
+impl LastGood {
+    /// The present spec makes sense.
+    pub fn makes_sense(&self, key: &WorkloadKey, workload: &ElasticWorkload, class: Option<&WorkloadClass>) {
+        let version = Version {
+            uid: workload.uid(),
+            generation: workload.metadata.generation,
+            class: class.and_then(ResourceExt::resource_version),
+        };
+        let mut all = self.lock();
+        if let Some(known) = all.get_mut(key).filter(|known| known.version == version) {
+            known.instead = None;
+            return;
+        }
+        let kept = Kept { spec: workload.spec.clone(), class: class.map(|class| class.spec.clone()) };
+        all.insert(key.clone(), Remembered { version, text: StoredHistory::of(&kept), instead: None });
+    }
+
+    /// The present spec makes no sense: what goes on in its place, if that is known here or from the status.
+    pub fn makes_none(
+        &self,
+        key: &WorkloadKey,
+        present: &ElasticWorkload,
+        status: &ElasticWorkloadStatus,
+    ) -> Option<Arc<StandIn>> {
+        let mut all = self.lock();
+        let known = all.get(key).filter(|known| known.version.uid == present.uid());
+        let text = known.map_or_else(|| status.last_good_spec.clone(), |known| known.text.clone());
+        let version = Version { uid: present.uid(), generation: None, class: None };
+        let stand_in = StandIn::read(text.clone(), present).map(Arc::new);
+        if stand_in.is_some() {
+            all.insert(key.clone(), Remembered { version, text, instead: stand_in.clone() });
+        }
+        stand_in
+    }
+
+    /// What goes on in the place of the present spec, while that makes no sense.
+    #[must_use]
+    pub fn stand_in(&self, key: &WorkloadKey) -> Option<Arc<StandIn>> {
+        self.lock().get(key)?.instead.clone()
+    }
+
+    /// A workload is gone.
+    pub fn forget(&self, key: &WorkloadKey) {
+        self.lock().remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadKey, Remembered>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn workload(uid: &str, generation: i64, zone: &str) -> ElasticWorkload {
+        serde_json::from_value(json!({
+            "apiVersion": "catamaran.dev/v1alpha1", "kind": "ElasticWorkload",
+            "metadata": {"namespace": "shop", "name": "web", "uid": uid, "generation": generation},
+            "spec": {"className": "gold", "container": {"image": "registry.test/web:1"}, "scaling": {"maxReplicas": 5, "schedules": [
+                {"name": "day", "timeZone": zone, "start": "0 8 * * *", "end": "0 20 * * *", "minReplicas": 3}]}},
+        }))
+        .expect("a workload")
+    }
+
+    #[test]
+    fn the_last_good_spec_stands_in_also_after_a_restart_and_for_nobody_else() {
+        let key = WorkloadKey { namespace: "shop".to_owned(), name: "web".to_owned() };
+        let class = WorkloadClass::new("gold", WorkloadClassSpec::default());
+        let (good, typo) = (workload("u", 1, "Europe/Paris"), workload("u", 2, "Europe/Pariss"));
+        assert!(resolve(&good, Some(&class)).is_ok() && resolve(&typo, Some(&class)).is_err());
+
+        let memory = LastGood::default();
+        let nothing = ElasticWorkloadStatus::default();
+        assert!(memory.makes_none(&key, &typo, &nothing).is_none(), "nothing is known of it");
+        memory.makes_sense(&key, &good, Some(&class));
+        let stand_in = memory.makes_none(&key, &typo, &nothing).expect("it is remembered");
+        assert_eq!((&stand_in.workload.spec, stand_in.goal.generation), (&good.spec, 2), "of the present generation");
+        assert!(memory.stand_in(&key).is_some());
+
+        let status = ElasticWorkloadStatus { last_good_spec: stand_in.text.clone(), ..nothing.clone() };
+        let restarted = LastGood::default();
+        let again = restarted.makes_none(&key, &typo, &status).expect("it is in the status");
+        assert_eq!(again.workload.spec, good.spec);
+
+        let another = workload("v", 1, "Europe/Pariss");
+        assert!(memory.makes_none(&key, &another, &nothing).is_none(), "another workload of the same name");
+        memory.makes_sense(&key, &workload("u", 3, "Europe/Berlin"), Some(&class));
+        assert!(memory.stand_in(&key).is_none());
+    }
+}

@@ -12,6 +12,24 @@ use crate::support::{Ground, OTHER, ROLLOUT, SHOP, lasting, web};
 const TAKEOVER: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_watch_fell_silent_sees_again() -> Result<()> {
+    let mut ground = Ground::start(json!({})).await?;
+    let mut leader = ground.lead("operator-a").await?;
+    let recorder = ground.record(SHOP, "web").await?;
+    ground.rolled(SHOP, &web(1, 3), ROLLOUT).await?;
+    for (version, resource) in [(2, "pods"), (3, "elasticworkloads"), (4, "replicasets")] {
+        let silence = leader.proxy.set(Rule::new(Match::watch(resource), Fault::SilenceOpen));
+        ensure!(silence.hits() == 1, "{resource}: {} silent", silence.hits());
+        let rolled = ground.rolled(SHOP, &web(version, 3), lasting(120, 120)).await?;
+        println!("the watch of {resource} is silent: rolled out in {rolled:?}");
+        leader.proxy.clear(&silence);
+    }
+    leader.runs()?;
+    ground.finish(&recorder).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_cut_off_is_replaced() -> Result<()> {
     let mut ground = Ground::start(json!({})).await?;
     let leader = ground.lead("operator-a").await?;

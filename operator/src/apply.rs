@@ -9,8 +9,8 @@ use catamaran_crds::{
     names::FIELD_MANAGER,
 };
 use catamaran_plan::{
-    Action, Goal, Plan, Problem, SetReference, SetUpdate, Step,
-    facts::{RefusedResize, Scaled},
+    Action, Goal, Plan, Problem, Scaled, SetReference, SetUpdate, Step,
+    facts::RefusedResize,
     goal::quota::Quota,
     objects::{self, SetObject},
     plan::set_kind,
@@ -533,7 +533,7 @@ fn describe<K: Resource<DynamicType = ()>>(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use catamaran_plan::plan::{Reason, SetQuota};
+    use catamaran_plan::plan::{Reason, SetQuota, SpecChange};
 
     use catamaran_autoscale::decide;
 
@@ -546,7 +546,7 @@ mod tests {
     fn update(name: &str, replicas: Option<u32>) -> SetUpdate {
         let (name, uid, resource_version) = (name.to_owned(), name.to_owned(), "1".to_owned());
         let set = SetReference { hull: Hull::Container, name, uid, resource_version };
-        SetUpdate { replicas, ..SetUpdate::none(set) }
+        SetUpdate { spec: SpecChange { replicas, ..SpecChange::default() }, ..SetUpdate::none(set) }
     }
 
     fn scale(name: &str) -> Step {

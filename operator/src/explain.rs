@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::{Resource, runtime::reflector::ObjectRef};
 
 use crate::{
-    observe::{Agents, add_pods, observe},
+    observe::{Agents, observe},
     stores::{StoredWorkload, Stores, WorkloadKey},
 };
 
@@ -83,7 +83,7 @@ fn explain(
         return (Planned::Deleting, Count::Unscaled);
     }
     let invalid = |workload: &ElasticWorkload, invalid: &Invalid| {
-        let facts = observe(stores, workload, workload.status.clone().unwrap_or_default(), now);
+        let facts = observe(stores, agents, workload, workload.status.clone().unwrap_or_default(), false, now);
         let generation = stored.meta().generation.unwrap_or_default();
         Planned::Plan(Box::new(plan_invalid(generation, invalid, &facts)))
     };
@@ -114,14 +114,10 @@ fn explain(
     if matches!(count, Count::Undecided) {
         return (Planned::Undecided, count);
     }
-    let mut observed = observe(stores, workload, workload.status.clone().unwrap_or_default(), now);
-    observed.scaling = told.map(|told| told.scaled).filter(|_| matches!(count, Count::Decided { .. }));
-    let desired = match &observed.scaling {
-        Some(scaled) => desired.decided(&scaled.decision),
-        None => desired,
-    };
-    add_pods(&mut observed, stores, key, agents, desired.scaling.is_some());
-    (Planned::Plan(Box::new(plan(&desired, &observed))), count)
+    let status = workload.status.clone().unwrap_or_default();
+    let facts = observe(stores, agents, workload, status, desired.scaling.is_some(), now);
+    let scaled = told.map(|told| told.scaled).filter(|_| matches!(count, Count::Decided { .. }));
+    (Planned::Plan(Box::new(plan(&desired, &facts, scaled.as_ref()))), count)
 }
 
 impl fmt::Display for Explanation {
@@ -154,8 +150,8 @@ impl fmt::Display for Explanation {
 mod tests {
     use catamaran_autoscale::{Bounds, History, decide};
     use catamaran_plan::{
-        Facts,
-        facts::{KubeVirt, ResizeApi, Scaled, ServiceFacts},
+        Facts, Scaled,
+        facts::{KubeVirt, ResizeApi, ServiceFacts},
     };
     use serde_json::json;
 
@@ -201,14 +197,15 @@ mod tests {
             foreign_sets: Vec::new(),
             service: ServiceFacts::Absent,
             status: catamaran_crds::ElasticWorkloadStatus::default(),
-            scaling: Some(Scaled { decision: decision.clone(), history }),
+            watched_since: now(),
             usage_due: None,
             enforcement: Vec::new(),
             out_of_memory: Vec::new(),
             resize: ResizeApi::Served,
         };
         let revision = desired.revision.clone();
-        let plan = plan(&desired.decided(&decision), &observed);
+        let scaled = Scaled { decision: decision.clone(), history };
+        let plan = plan(&desired, &observed, Some(&scaled));
         let noted = plan.status.scaling.clone().and_then(|scaling| scaling.last_decision);
         let count = Count::Decided { age: Duration::from_millis(420), decision: Box::new(decision), noted };
         let text = explanation(Planned::Plan(Box::new(plan.clone())), count).to_string();

@@ -1,10 +1,15 @@
 //! From the stores to what one workload's plan may look at.
 
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
 use catamaran_autoscale::pods::Phase;
-use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
+use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus, Hull};
 use catamaran_plan::{
     Facts,
-    facts::{Enforcement, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts},
+    facts::{Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts, SetFacts},
 };
 use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
@@ -16,55 +21,7 @@ use crate::{
     stores::{OomKilled, PodEntry, Stores, WorkloadKey},
 };
 
-/// Observes one workload. `status` is its status as last written by us, if that is newer than the store's.
-#[must_use]
-pub fn observe(stores: &Stores, workload: &ElasticWorkload, status: ElasticWorkloadStatus, now: Timestamp) -> Facts {
-    let key = WorkloadKey::of_workload(workload);
-    let uid = workload.uid();
-    let (mut sets, mut foreign_sets) = (Vec::new(), Vec::new());
-    let entries = stores.replica_sets.children(&key).into_iter().chain(stores.machine_sets.children(&key));
-    for entry in entries {
-        if entry.owner.is_some() && entry.owner == uid {
-            sets.push(entry.set.clone());
-        } else {
-            foreign_sets.push((entry.set.hull(), entry.set.name.clone()));
-        }
-    }
-    let instances = stores.instances.children(&key);
-    for set in &mut sets {
-        if let Members::Instances(members) = &mut set.members {
-            members.instances = instances
-                .iter()
-                .filter(|entry| entry.owner.as_ref() == Some(&set.uid))
-                .map(|entry| entry.instance.clone())
-                .collect();
-            members.instances.sort_by(|a, b| a.name.cmp(&b.name));
-            (members.crashes, members.unexplained_until) = stores.crashes.of(&set.uid);
-        }
-    }
-    sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
-    let service = stores.services.children(&key).into_iter().find(|entry| entry.name == key.name);
-    let service = match service {
-        None => ServiceFacts::Absent,
-        Some(entry) if entry.owner.is_some() && entry.owner == uid => entry.service.clone(),
-        Some(_) => ServiceFacts::Foreign,
-    };
-    Facts {
-        now,
-        kubevirt: stores.kubevirt(),
-        sets,
-        foreign_sets,
-        service,
-        status,
-        scaling: None,
-        resize: stores.resize(),
-        usage_due: None,
-        enforcement: Vec::new(),
-        out_of_memory: Vec::new(),
-    }
-}
-
-/// What node agents tell, where plans look for it.
+/// What node agents report, where plans look for it.
 #[derive(Clone, Copy)]
 pub struct Agents<'a> {
     /// What pods use.
@@ -73,56 +30,149 @@ pub struct Agents<'a> {
     pub findings: &'a Findings,
 }
 
-/// Adds the pods of the workload (those of ReplicaSets, and the launcher pods of instances) and what agents find at them. With
-/// scaling also what each replica uses: the choice of victims looks at that.
-pub fn add_pods(observed: &mut Facts, stores: &Stores, key: &WorkloadKey, agents: Agents<'_>, scaling: bool) {
-    let Agents { autoscaler, findings } = agents;
-    observed.usage_due = autoscaler.usage_due(observed.now);
-    let usage = |entry: &PodEntry| autoscaler.cpu_of(&key.namespace, entry).filter(|_| scaling);
-    let entries = stores.pods.index.children(key);
-    observed.enforcement = entries.iter().filter_map(|entry| enforcement(entry, findings)).collect();
-    observed.enforcement.sort_by(|a, b| a.pod.cmp(&b.pod));
-    observed.out_of_memory = entries.iter().filter_map(|entry| out_of_memory(entry, findings)).collect();
-    let of = |owner: &str| {
-        let owner = owner.to_owned();
-        entries.iter().filter(move |entry| entry.is_live() && entry.owner.as_ref() == Some(&owner))
-    };
-    for set in &mut observed.sets {
+/// All that is known of one workload. `status` is its status as last written by us, if that is newer than the store's; with
+/// `scaling` the facts hold what each replica uses, since the choice of victims looks at that.
+#[must_use]
+pub fn observe(
+    stores: &Stores,
+    agents: Agents<'_>,
+    workload: &ElasticWorkload,
+    status: ElasticWorkloadStatus,
+    scaling: bool,
+    now: Timestamp,
+) -> Facts {
+    let key = WorkloadKey::of_workload(workload);
+    let uid = workload.uid();
+    let (mut sets, foreign_sets) = replica_sets(stores, workload);
+    let entries = stores.pods.index.children(&key);
+    let slices = stores.slices.children(&key);
+    let served = slices.iter().flat_map(|slice| slice.launchers()).collect();
+    let pods = Pods { stores, agents, key: &key, scaling, live: by_owner(&entries), served };
+    let mut instances: HashMap<&str, Vec<Instance>> = HashMap::new();
+    let known = stores.instances.children(&key);
+    for entry in &known {
+        let Some(owner) = &entry.owner else { continue };
+        instances.entry(owner).or_default().push(pods.complete(entry.instance.clone()));
+    }
+    for set in &mut sets {
         match &mut set.members {
-            Members::Pods(pods) => {
-                pods.pods = of(&set.uid)
-                    .map(|entry| Pod {
-                        name: entry.pod.name.clone(),
-                        uid: entry.uid.clone(),
-                        created: entry.created,
-                        ready_since: entry.ready_since(),
-                        usage: usage(entry),
-                        marked: entry.marked,
-                        quota: PodQuota {
-                            asked: stores.pods.asked(&entry.uid),
-                            refused: stores.pods.refused(&entry.uid),
-                            ..entry.quota.clone()
-                        },
-                    })
-                    .collect();
-                pods.pods.sort_by(|a, b| a.name.cmp(&b.name));
+            Members::Pods(members) => members.pods = pods.of_set(&set.uid),
+            Members::Instances(members) => {
+                members.instances = instances.remove(set.uid.as_str()).unwrap_or_default();
+                members.instances.sort_by(|a, b| a.name.cmp(&b.name));
+                (members.crashes, members.unexplained_until) = stores.crashes.of(&set.uid);
             }
-            Members::Instances(instances) => {
-                let slices = stores.slices.children(key);
-                for instance in &mut instances.instances {
-                    instance.usage = of(&instance.uid).next().and_then(|entry| usage(entry));
-                    instance.launchers = of(&instance.uid)
-                        .map(|entry| Launcher {
-                            name: entry.pod.name.clone(),
-                            uid: entry.uid.clone(),
-                            annotation: entry.quota.annotation.clone(),
-                            leaving: entry.leaving,
-                            served: slices.iter().any(|slice| slice.has(&entry.pod.name)),
-                        })
-                        .collect();
-                    instance.launchers.sort_by(|a, b| a.name.cmp(&b.name));
-                }
-            }
+        }
+    }
+    let mut enforcement: Vec<_> = entries.iter().filter_map(|entry| enforcement(entry, agents.findings)).collect();
+    enforcement.sort_by(|a, b| a.pod.cmp(&b.pod));
+    Facts {
+        now,
+        watched_since: Timestamp::MIN,
+        kubevirt: stores.kubevirt(),
+        sets,
+        foreign_sets,
+        service: service(stores, &key, uid.as_deref()),
+        status,
+        resize: stores.resize(),
+        usage_due: agents.autoscaler.usage_due(now),
+        enforcement,
+        out_of_memory: entries.iter().filter_map(|entry| out_of_memory(entry, agents.findings)).collect(),
+    }
+}
+
+/// The replica sets that a workload owns, from the oldest to the newest and without their members, and those that are not its own.
+#[must_use]
+pub fn replica_sets(stores: &Stores, workload: &ElasticWorkload) -> (Vec<SetFacts>, Vec<(Hull, String)>) {
+    let (key, uid) = (WorkloadKey::of_workload(workload), workload.uid());
+    let (mut sets, mut foreign) = (Vec::new(), Vec::new());
+    let entries = stores.replica_sets.children(&key).into_iter().chain(stores.machine_sets.children(&key));
+    for entry in entries {
+        if entry.owner.is_some() && entry.owner == uid {
+            sets.push(entry.set.clone());
+        } else {
+            foreign.push((entry.set.hull(), entry.set.name.clone()));
+        }
+    }
+    sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+    (sets, foreign)
+}
+
+fn service(stores: &Stores, key: &WorkloadKey, uid: Option<&str>) -> ServiceFacts {
+    let entry = stores.services.children(key).into_iter().find(|entry| entry.name == key.name);
+    match entry {
+        None => ServiceFacts::Absent,
+        Some(entry) if entry.owner.is_some() && entry.owner.as_deref() == uid => entry.service.clone(),
+        Some(_) => ServiceFacts::Foreign,
+    }
+}
+
+type ByOwner<'a> = HashMap<&'a str, Vec<&'a PodEntry>>;
+
+/// The live pods of each owner, by name: gathered once, since there are workloads with many thousands.
+fn by_owner(entries: &[Arc<PodEntry>]) -> ByOwner<'_> {
+    let mut pods: ByOwner<'_> = HashMap::new();
+    for entry in entries.iter().filter(|entry| entry.is_live()) {
+        let Some(owner) = &entry.owner else { continue };
+        pods.entry(owner).or_default().push(entry);
+    }
+    for pods in pods.values_mut() {
+        pods.sort_by(|a, b| a.pod.name.cmp(&b.pod.name));
+    }
+    pods
+}
+
+/// The pods of a workload: those of ReplicaSets, and the launcher pods of instances.
+struct Pods<'a> {
+    stores: &'a Stores,
+    agents: Agents<'a>,
+    key: &'a WorkloadKey,
+    scaling: bool,
+    live: ByOwner<'a>,
+    /// Launcher pods that an EndpointSlice of the Service has.
+    served: HashSet<&'a str>,
+}
+
+impl Pods<'_> {
+    fn of(&self, owner: &str) -> &[&PodEntry] {
+        self.live.get(owner).map_or(&[], Vec::as_slice)
+    }
+
+    fn usage(&self, entry: &PodEntry) -> Option<i64> {
+        self.agents.autoscaler.cpu_of(&self.key.namespace, entry).filter(|_| self.scaling)
+    }
+
+    fn of_set(&self, set: &str) -> Vec<Pod> {
+        let pod = |entry: &&PodEntry| Pod {
+            name: entry.pod.name.clone(),
+            uid: entry.uid.clone(),
+            created: entry.created,
+            ready_since: entry.ready_since(),
+            usage: self.usage(entry),
+            marked: entry.marked,
+            quota: PodQuota {
+                asked: self.stores.pods.asked(&entry.uid),
+                refused: self.stores.pods.refused(&entry.uid),
+                ..entry.quota.clone()
+            },
+        };
+        self.of(set).iter().map(pod).collect()
+    }
+
+    /// An instance with its launcher pods and what the guest uses.
+    fn complete(&self, instance: Instance) -> Instance {
+        let launchers = self.of(&instance.uid);
+        let launcher = |entry: &&PodEntry| Launcher {
+            name: entry.pod.name.clone(),
+            uid: entry.uid.clone(),
+            annotation: entry.quota.annotation.clone(),
+            leaving: entry.leaving,
+            served: self.served.contains(entry.pod.name.as_str()),
+        };
+        Instance {
+            usage: launchers.first().and_then(|entry| self.usage(entry)),
+            launchers: launchers.iter().map(launcher).collect(),
+            ..instance
         }
     }
 }

@@ -12,7 +12,9 @@ use catamaran_controller::{
 };
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
-    Facts, Invalid, Plan, Problem, plan, plan_invalid,
+    Facts, Invalid, Plan, Problem,
+    check::debug_check,
+    plan, plan_invalid,
     status::{self, Progress},
 };
 use jiff::Timestamp;
@@ -25,7 +27,7 @@ use crate::{
     events::Announcer,
     findings::Findings,
     metrics::Metrics,
-    observe::{Agents, add_pods, observe},
+    observe::{Agents, observe},
     orphans::let_go,
     stores::{Queue, StoredWorkload, Stores, WorkloadKey},
 };
@@ -196,6 +198,7 @@ async fn pass(
         Ok(_) => None,
         Err(_) => context.stores.last_good.makes_none(key, &workload, &status),
     };
+    let agents = Agents { autoscaler: &context.autoscaler, findings: &context.findings };
     let (workload, desired, invalid) = match (resolved, &stand_in) {
         (Ok(desired), _) => {
             context.stores.last_good.makes_sense(key, &workload, context.stores.class_of(&workload).as_deref());
@@ -204,28 +207,23 @@ async fn pass(
         // What ran goes on, and the condition says that it is not what the spec says.
         (Err(invalid), Some(instead)) => (instead.workload.clone(), instead.goal.clone(), Some(invalid)),
         (Err(invalid), None) => {
-            let facts = observe(&context.stores, &workload, status, now);
+            let facts = observe(&context.stores, agents, &workload, status, false, now);
             let plan = plan_invalid(workload.metadata.generation.unwrap_or_default(), &invalid, &facts);
             finish(context, key, &workload, &facts.status, plan).await?;
             return Ok(Again::OnChange);
         }
     };
-    let mut observed = observe(&context.stores, &workload, status, now);
-    observed.scaling = context.autoscaler.decide(key, &workload, now);
-    let desired = match &observed.scaling {
-        Some(scaled) => desired.decided(&scaled.decision),
-        None => desired,
-    };
-    let agents = Agents { autoscaler: &context.autoscaler, findings: &context.findings };
-    add_pods(&mut observed, &context.stores, key, agents, desired.scaling.is_some());
-    let mut plan = plan(&desired, &observed);
-    let applied = context.writer.apply(&desired, &plan, observed.scaling.as_ref()).await;
+    let scaled = context.autoscaler.decide(key, &workload, now);
+    let facts = observe(&context.stores, agents, &workload, status, desired.scaling.is_some(), now);
+    let mut plan = plan(&desired, &facts, scaled.as_ref());
+    debug_check(&desired, &facts, &plan);
+    let applied = context.writer.apply(&desired, &plan, scaled.as_ref()).await;
     context.autoscaler.written(key, &applied);
     if let (Some(invalid), Some(instead)) = (invalid, &stand_in) {
-        plan.status = status::with_invalid(plan.status, &observed.status, &invalid, now);
+        plan.status = status::with_invalid(plan.status, &facts.status, &invalid, now);
         plan.status.last_good_spec = instead.text.clone();
     }
-    record(context, key, &workload, &observed, plan, applied, started).await
+    record(context, key, &workload, &facts, plan, applied, started).await
 }
 
 /// Puts into the status what a plan came to; when to look again.

@@ -1,11 +1,13 @@
-//! What must hold for every plan, whatever was observed. Checked on every plan in debug builds and in every test.
+//! What must hold for every plan, whatever was observed. Its callers check it: the operator in debug builds, tests always.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use catamaran_protocol::node_quota::NodeQuota;
 
 use crate::{
-    facts::{Facts, Members},
+    facts::{Facts, Instance, Members, SetFacts, count},
     goal::Goal,
-    plan::{Action, Plan, Step},
+    plan::{Action, Plan},
 };
 
 /// A broken promise.
@@ -41,71 +43,92 @@ pub enum Violation {
     Conditions(String),
 }
 
-/// Checks a plan against what it was made from.
+/// Checks a plan against the facts that it was made from. Linear, as it is done for every plan in debug builds and tests.
 ///
 /// # Errors
 /// The first promise that is broken.
-pub fn check(desired: &Goal, observed: &Facts, plan: &Plan) -> Result<(), Violation> {
-    let bounds = desired.rollout.bounds(desired.replicas);
-    let min_ready = desired.rollout.min_ready_seconds;
-    let (mut total, mut total_before, mut kept, mut kept_before) = (0u32, 0u32, 0u32, 0u32);
-    for set in &observed.sets {
-        let counts = set.counts(observed.now, min_ready);
-        let update = plan.steps.iter().find_map(|step| match &step.action {
-            Action::UpdateSet(update) if update.set.uid == set.uid => update.replicas,
-            _ => None,
-        });
-        let victims = match &set.members {
-            Members::Pods(_) => 0,
-            Members::Instances(instances) => {
-                crate::facts::count(instances.live().filter(|instance| deletes(plan, &instance.uid)))
-            }
-        };
-        let asked = update.unwrap_or_else(|| set.asked_for());
-        let left = asked.min(counts.live.saturating_sub(victims)).min(counts.available);
-        // Unavailable ones go first, so as many available ones stay as fit.
-        kept += left;
-        kept_before += counts.available.min(set.replicas);
-        total += asked.max(counts.live);
-        total_before += set.asked_for().max(counts.live);
-    }
-    for (index, step) in plan.steps.iter().enumerate() {
+pub fn check(goal: &Goal, facts: &Facts, plan: &Plan) -> Result<(), Violation> {
+    check_deletions(facts, plan)?;
+    check_bursts(facts, plan)?;
+    check_bounds(goal, facts, plan)?;
+    check_conditions(plan)
+}
+
+/// No instance goes while its set would replace it, and no set with replicas.
+fn check_deletions(facts: &Facts, plan: &Plan) -> Result<(), Violation> {
+    let paused = |set: &&SetFacts| match &set.members {
+        Members::Instances(instances) => instances.paused && instances.pause_seen,
+        Members::Pods(_) => false,
+    };
+    let safe: BTreeSet<&str> =
+        facts.sets.iter().filter(paused).flat_map(instances).map(|instance| instance.uid.as_str()).collect();
+    let empty: BTreeSet<&str> = facts
+        .sets
+        .iter()
+        .filter(|set| set.replicas == 0 && set.counts(facts.now, 0).live == 0)
+        .map(|set| set.uid.as_str())
+        .collect();
+    for step in &plan.steps {
         match &step.action {
-            Action::CreateSet(set) => total += set.replicas,
-            Action::DeleteInstance { name, uid } => {
-                let safe = observed.sets.iter().any(|set| match &set.members {
-                    Members::Instances(instances) => {
-                        instances.paused && instances.pause_seen && instances.instances.iter().any(|i| i.uid == *uid)
-                    }
-                    Members::Pods(_) => false,
-                });
-                if !safe {
-                    return Err(Violation::UnsafeDeletion(name.clone()));
-                }
+            Action::DeleteInstance { name, uid } if !safe.contains(uid.as_str()) => {
+                return Err(Violation::UnsafeDeletion(name.clone()));
             }
-            Action::DeleteSet(reference) => {
-                let empty = observed.sets.iter().any(|set| {
-                    set.uid == reference.uid && set.replicas == 0 && set.counts(observed.now, min_ready).live == 0
-                });
-                if !empty {
-                    return Err(Violation::DeletedWithReplicas(reference.name.clone()));
-                }
+            Action::DeleteSet(set) if !empty.contains(set.uid.as_str()) => {
+                return Err(Violation::DeletedWithReplicas(set.name.clone()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn instances(set: &SetFacts) -> &[Instance] {
+    match &set.members {
+        Members::Instances(instances) => &instances.instances,
+        Members::Pods(_) => &[],
+    }
+}
+
+/// No CPU limit is lowered below the burst that the annotation asks for by then.
+fn check_bursts(facts: &Facts, plan: &Plan) -> Result<(), Violation> {
+    let pods = facts.sets.iter().filter_map(|set| match &set.members {
+        Members::Pods(pods) => Some(&pods.pods),
+        Members::Instances(_) => None,
+    });
+    let mut annotations: BTreeMap<&str, Option<&str>> =
+        pods.flatten().map(|pod| (pod.uid.as_str(), pod.quota.annotation.as_deref())).collect();
+    for step in &plan.steps {
+        match &step.action {
+            Action::AnnotatePod { name: _, uid, annotation } => {
+                annotations.insert(uid, annotation.as_deref());
             }
             Action::ResizePod { name, uid, container: _, quota } => {
-                if burst_after(observed, &plan.steps[..index], uid)
-                    > quota.cpu_limit.map(|limit| limit.saturating_mul(100))
-                {
+                let annotation = annotations.get(uid.as_str()).copied().flatten();
+                let held = annotation.and_then(|text| NodeQuota::parse(text).ok());
+                let burst = held.and_then(|quota| quota.cpu_burst_usec);
+                if burst > quota.cpu_limit.map(|limit| limit.saturating_mul(100)) {
                     return Err(Violation::BurstAboveLimit(name.clone()));
                 }
             }
-            Action::UpdateSet(_)
-            | Action::MarkPod { .. }
-            | Action::PauseInstance { .. }
-            | Action::AnnotatePod { .. }
-            | Action::ApplyService { .. }
-            | Action::DeleteService { .. } => {}
+            _ => {}
         }
     }
+    Ok(())
+}
+
+/// What a plan makes of the counts, and what they were.
+#[derive(Default)]
+struct Totals {
+    total: u32,
+    total_before: u32,
+    kept: u32,
+    kept_before: u32,
+}
+
+/// Not more replicas than the upper bound, and not fewer available ones than the lower, or than there are.
+fn check_bounds(goal: &Goal, facts: &Facts, plan: &Plan) -> Result<(), Violation> {
+    let Some(bounds) = plan.bounds else { return Ok(()) };
+    let Totals { total, total_before, kept, kept_before } = totals(goal, facts, plan);
     let bound = bounds.max_total.max(total_before);
     if total > bound {
         return Err(Violation::TooMany { total, bound });
@@ -114,6 +137,39 @@ pub fn check(desired: &Goal, observed: &Facts, plan: &Plan) -> Result<(), Violat
     if kept < bound {
         return Err(Violation::TooFew { kept, bound });
     }
+    Ok(())
+}
+
+fn totals(goal: &Goal, facts: &Facts, plan: &Plan) -> Totals {
+    let mut sizes: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut victims: BTreeSet<&str> = BTreeSet::new();
+    let mut totals = Totals::default();
+    for step in &plan.steps {
+        match &step.action {
+            Action::UpdateSet(update) => {
+                sizes.extend(update.spec.replicas.map(|replicas| (update.set.uid.as_str(), replicas)));
+            }
+            Action::DeleteInstance { name: _, uid } => {
+                victims.insert(uid);
+            }
+            Action::CreateSet(set) => totals.total = totals.total.saturating_add(set.replicas),
+            _ => {}
+        }
+    }
+    for set in &facts.sets {
+        let counts = set.counts(facts.now, goal.rollout.min_ready_seconds);
+        let gone = instances(set).iter().filter(|instance| victims.contains(instance.uid.as_str()));
+        let asked = sizes.get(set.uid.as_str()).copied().unwrap_or_else(|| set.asked_for());
+        // Unavailable ones go first, so as many available ones stay as fit.
+        totals.kept += asked.min(counts.live.saturating_sub(count(gone))).min(counts.available);
+        totals.kept_before += counts.available.min(set.replicas);
+        totals.total += asked.max(counts.live);
+        totals.total_before += set.asked_for().max(counts.live);
+    }
+    totals
+}
+
+fn check_conditions(plan: &Plan) -> Result<(), Violation> {
     let has = |type_: &str| {
         plan.status.conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
     };
@@ -123,28 +179,11 @@ pub fn check(desired: &Goal, observed: &Facts, plan: &Plan) -> Result<(), Violat
     Ok(())
 }
 
-fn deletes(plan: &Plan, instance: &str) -> bool {
-    plan.steps.iter().any(|step| matches!(&step.action, Action::DeleteInstance { uid, .. } if uid == instance))
-}
-
-/// The burst that a pod's annotation asks for after some steps, in microseconds.
-fn burst_after(observed: &Facts, steps: &[Step], pod: &str) -> Option<u64> {
-    let written = steps.iter().rev().find_map(|step| match &step.action {
-        Action::AnnotatePod { name: _, uid, annotation } if uid == pod => Some(annotation.as_deref()),
-        _ => None,
-    });
-    let seen = observed.sets.iter().find_map(|set| match &set.members {
-        Members::Pods(pods) => pods.pods.iter().find(|seen| seen.uid == pod)?.quota.annotation.as_deref(),
-        Members::Instances(_) => None,
-    });
-    NodeQuota::parse(written.unwrap_or(seen)?).ok()?.cpu_burst_usec
-}
-
 /// In debug builds, a broken promise ends the process: it is a bug of this crate.
-pub(crate) fn debug_check(desired: &Goal, observed: &Facts, plan: &Plan) {
+pub fn debug_check(goal: &Goal, facts: &Facts, plan: &Plan) {
     if cfg!(debug_assertions)
-        && let Err(violation) = check(desired, observed, plan)
+        && let Err(violation) = check(goal, facts, plan)
     {
-        panic!("{violation}\n{desired:#?}\n{observed:#?}\n{plan}");
+        panic!("{violation}\n{goal:#?}\n{facts:#?}\n{plan}");
     }
 }

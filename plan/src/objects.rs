@@ -22,12 +22,12 @@ use k8s_openapi::{
     },
 };
 use kube::Resource;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     facts::{Selects, SetFacts},
     goal::{Goal, quota::Quota, render::workload_labels, revision::Template},
-    plan::{NewSet, SetQuota, SetUpdate},
+    plan::{NewSet, NoteChange, SetQuota, SetUpdate, SpecChange},
 };
 
 /// The owner of everything that is written for a workload. A workload that is deleted takes its children along; deleted with
@@ -114,51 +114,15 @@ pub fn replica_set(desired: &Goal, set: &NewSet) -> SetObject {
 /// still holds (docs/adr/0002).
 #[must_use]
 pub fn set_patch(update: &SetUpdate) -> Value {
-    let SetUpdate {
-        set,
-        replicas,
-        desired_replicas,
-        number,
-        min_ready_seconds,
-        paused,
-        crash_loop,
-        template_hash,
-        quota,
-        frozen,
-    } = update;
-    let mut annotations = serde_json::Map::new();
-    if let Some(desired) = desired_replicas {
-        annotations.insert(DESIRED_REPLICAS_ANNOTATION.into(), json!(desired.to_string()));
-    }
-    if let Some(number) = number {
-        annotations.insert(REVISION_NUMBER_ANNOTATION.into(), json!(number.to_string()));
-    }
-    if let Some(state) = crash_loop {
-        let note = state.as_ref().and_then(|state| serde_json::to_string(state).ok());
-        annotations.insert(CRASH_LOOP_ANNOTATION.into(), json!(note));
-    }
-    if let Some(hash) = template_hash {
-        annotations.insert(TEMPLATE_HASH_ANNOTATION.into(), json!(hash));
-    }
-    if let Some(note) = frozen {
-        annotations.insert(FROZEN_ANNOTATION.into(), json!(note.map(|note| note.to_string())));
-    }
-    let mut metadata = serde_json::Map::new();
+    let SetUpdate { set, spec, notes, quota } = update;
+    let mut metadata = Map::new();
     metadata.insert("uid".into(), json!(set.uid));
     metadata.insert("resourceVersion".into(), json!(set.resource_version));
+    let annotations = notes_patch(notes);
     if !annotations.is_empty() {
         metadata.insert("annotations".into(), Value::Object(annotations));
     }
-    let mut spec = serde_json::Map::new();
-    if let Some(replicas) = replicas {
-        spec.insert("replicas".into(), json!(replicas));
-    }
-    if let Some(seconds) = min_ready_seconds {
-        spec.insert("minReadySeconds".into(), json!(seconds));
-    }
-    if let Some(paused) = paused {
-        spec.insert("paused".into(), json!(paused));
-    }
+    let mut spec = spec_patch(spec);
     if let Some(quota) = quota {
         spec.insert("template".into(), quota_patch(quota));
     }
@@ -169,9 +133,33 @@ pub fn set_patch(update: &SetUpdate) -> Value {
     patch
 }
 
+fn spec_patch(change: &SpecChange) -> Map<String, Value> {
+    let SpecChange { replicas, min_ready_seconds, paused } = change;
+    let fields = [
+        ("replicas", replicas.map(|replicas| json!(replicas))),
+        ("minReadySeconds", min_ready_seconds.map(|seconds| json!(seconds))),
+        ("paused", paused.map(|paused| json!(paused))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// The annotations; one that is null is removed.
+fn notes_patch(change: &NoteChange) -> Map<String, Value> {
+    let NoteChange { desired_replicas, number, template_hash, crash_loop, frozen } = change;
+    let crash_loop = crash_loop.map(|state| state.and_then(|state| serde_json::to_string(&state).ok()));
+    let notes = [
+        (DESIRED_REPLICAS_ANNOTATION, desired_replicas.map(|count| json!(count.to_string()))),
+        (REVISION_NUMBER_ANNOTATION, number.map(|number| json!(number.to_string()))),
+        (CRASH_LOOP_ANNOTATION, crash_loop.map(|note| json!(note))),
+        (TEMPLATE_HASH_ANNOTATION, template_hash.as_ref().map(|hash| json!(hash))),
+        (FROZEN_ANNOTATION, frozen.map(|note| json!(note.map(|note| note.to_string())))),
+    ];
+    notes.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
 fn quota_patch(quota: &SetQuota) -> Value {
     let SetQuota { container, resources, annotation, lone } = quota;
-    let mut template = serde_json::Map::new();
+    let mut template = Map::new();
     if let Some(annotation) = annotation {
         template.insert("metadata".into(), annotation_patch(annotation.as_deref(), *lone));
     }

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use catamaran_autoscale::{Decision, policy::Resource, samples::Samples};
 use catamaran_crds::ElasticWorkload;
-use catamaran_plan::{facts::Scaled, goal::quota::Quota};
+use catamaran_plan::{Scaled, goal::quota::Quota};
 use catamaran_protocol::stream::rates::{Rates, Share};
 use catamaran_protocol::usage::{ReplicaUsage, Usage, UsageSource};
 use jiff::Timestamp;

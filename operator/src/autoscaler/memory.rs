@@ -8,8 +8,8 @@ use std::{
 use catamaran_autoscale::{Bounds, Decision, History, Policy, policy::Settings};
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{
-    Facts,
-    facts::{Members, Scaled},
+    Scaled,
+    facts::{Members, SetFacts},
     goal::{quota::Quota, scaling},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -148,11 +148,12 @@ impl Memory {
     }
 
     /// Finds the count that is asked for, and the history, in the cluster.
-    pub(super) fn start(&mut self, workload: &ElasticWorkload, observed: &Facts, policy: &Policy, now: Timestamp) {
-        let count = present_count(workload, observed, policy);
+    pub(super) fn start(&mut self, workload: &ElasticWorkload, sets: &[SetFacts], policy: &Policy, now: Timestamp) {
+        let count = present_count(workload, sets, policy);
         self.count = Some(count);
         if self.history.is_empty() {
-            let stored = observed.status.scaling.as_ref().and_then(|scaling| scaling.history.read());
+            let status = workload.status.as_ref();
+            let stored = status.and_then(|status| status.scaling.as_ref()).and_then(|scaling| scaling.history.read());
             self.history = match stored {
                 Some(stored) => History::restored(stored, count, now),
                 None => History::new(count, now),
@@ -197,9 +198,10 @@ pub(super) fn with_quota(entry: &mut Arc<PodEntry>, quota: &Quota) {
 }
 
 /// The count that was last asked for: what the newest replica set notes, else the status, else the spec.
-fn present_count(workload: &ElasticWorkload, observed: &Facts, policy: &Policy) -> i32 {
-    let told = observed.status.scaling.as_ref().map(|scaling| scaling.desired_replicas);
-    let newest = observed.sets.iter().filter(|set| !set.deleting).max_by_key(|set| set.number);
+fn present_count(workload: &ElasticWorkload, sets: &[SetFacts], policy: &Policy) -> i32 {
+    let status = workload.status.as_ref();
+    let told = status.and_then(|status| status.scaling.as_ref()).map(|scaling| scaling.desired_replicas);
+    let newest = sets.iter().filter(|set| !set.deleting).max_by_key(|set| set.number);
     let noted = newest.and_then(|set| set.desired_replicas).and_then(|count| i32::try_from(count).ok());
     // A scale-in of virtual machines notes its count when it is through.
     let under_way = newest.is_some_and(|set| match &set.members {

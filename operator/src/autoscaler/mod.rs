@@ -27,7 +27,7 @@ use catamaran_autoscale as autoscale;
 use catamaran_autoscale::{Decision, Pod, Policy, decide, policy::Mode};
 use catamaran_crds::{ElasticWorkload, State};
 use catamaran_plan::{
-    facts::Scaled,
+    Scaled,
     status::scaling::{Due, due},
 };
 use catamaran_protocol::stream::identity::PodIdentity;
@@ -258,9 +258,8 @@ impl Shared {
         // Where somebody else writes the count, it is looked up each time.
         let leads = self.leads.load(Ordering::Acquire);
         if memory.count.is_none() || policy.mode != Mode::Auto || !leads {
-            let status = workload.status.clone().unwrap_or_default();
-            let observed = crate::observe::observe(&self.stores, workload, status, now);
-            memory.start(workload, &observed, policy, now);
+            let (sets, _) = crate::observe::replica_sets(&self.stores, workload);
+            memory.start(workload, &sets, policy, now);
         }
         let mut entries = self.stores.pods.index.children(key);
         for entry in &mut entries {

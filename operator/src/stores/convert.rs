@@ -14,7 +14,8 @@ use catamaran_crds::{
 };
 use catamaran_plan::{
     facts::{
-        FrozenNote, Instance, InstanceSet, Members, Pause, PodQuota, PodSet, Selects, ServiceFacts, SetFacts, Stage,
+        FrozenNote, Instance, InstanceSet, Members, Pause, PodSet, Selects, ServiceFacts, SetFacts, Stage,
+        TemplateQuota,
     },
     goal::killing_probe,
     goal::revision::Template,
@@ -92,7 +93,7 @@ fn changed_by(meta: &ObjectMeta) -> Option<String> {
 fn set_entry(
     meta: &ObjectMeta,
     replicas: Option<i32>,
-    quota: PodQuota,
+    quota: TemplateQuota,
     probed: bool,
     failure: Option<String>,
     members: Members,
@@ -121,11 +122,11 @@ fn set_entry(
     }
 }
 
-fn template_quota(metadata: Option<&ObjectMeta>) -> PodQuota {
+fn template_quota(metadata: Option<&ObjectMeta>) -> TemplateQuota {
     let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
     let annotation = annotations.and_then(|annotations| annotations.get(NODE_QUOTA_ANNOTATION)).cloned();
     let lone = annotation.is_some() && annotations.is_some_and(|annotations| annotations.len() == 1);
-    PodQuota { annotation, lone, ..PodQuota::default() }
+    TemplateQuota { annotation, lone, ..TemplateQuota::default() }
 }
 
 impl From<&ReplicaSet> for SetEntry {
@@ -137,11 +138,12 @@ impl From<&ReplicaSet> for SetEntry {
             available: unsigned(status.available_replicas),
             min_ready_seconds: unsigned(spec.min_ready_seconds),
             current: status.observed_generation >= set.metadata.generation,
+            marks_asked: None,
             pods: Vec::new(),
         };
         let template = spec.template.unwrap_or_default();
         let containers = template.spec.iter().flat_map(|spec| &spec.containers).map(container_quota).collect();
-        let quota = PodQuota { containers, ..template_quota(template.metadata.as_ref()) };
+        let quota = TemplateQuota { containers, ..template_quota(template.metadata.as_ref()) };
         let probed = killing_probe(&Template::Container(Box::new(template))).is_some();
         let failure = status
             .conditions

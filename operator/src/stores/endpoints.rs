@@ -12,10 +12,9 @@ pub struct SliceEntry {
 const LAUNCHER_PREFIX: &str = "virt-launcher-";
 
 impl SliceEntry {
-    /// Whether a launcher pod is in it.
-    #[must_use]
-    pub fn has(&self, pod: &str) -> bool {
-        self.launchers.iter().any(|launcher| **launcher == *pod)
+    /// The launcher pods in it.
+    pub fn launchers(&self) -> impl Iterator<Item = &str> {
+        self.launchers.iter().map(|launcher| &**launcher)
     }
 
     /// Whether no launcher pod is in it.
@@ -49,7 +48,7 @@ mod tests {
         }))
         .expect("a slice");
         let entry = SliceEntry::from(&slice);
-        assert!(entry.has("virt-launcher-web1-x") && !entry.has("web-1") && !entry.is_empty());
+        assert!(entry.launchers().eq(["virt-launcher-web1-x"]) && !entry.is_empty());
         assert!(SliceEntry::default().is_empty());
     }
 }

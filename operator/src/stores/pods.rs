@@ -159,7 +159,6 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
     PodQuota {
         annotation: object.annotations().get(NODE_QUOTA_ANNOTATION).cloned(),
         // Of a pod that is no matter.
-        lone: false,
         containers: containers.map(container_quota).collect(),
         resize: resize(object),
         asked: None,

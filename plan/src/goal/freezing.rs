@@ -1,4 +1,6 @@
-//! Which templates can be frozen.
+//! Which templates can be frozen, and the annotation by which node agents freeze.
+
+use catamaran_protocol::node_quota::NodeQuota;
 
 use crate::goal::{Invalid, revision::Template};
 
@@ -39,4 +41,24 @@ pub(crate) fn check(template: &Template) -> Result<(), Invalid> {
             ),
         )),
     }
+}
+
+/// The annotation that freezes as well, where the one that is there does not. One that cannot be read is replaced.
+pub(crate) fn frozen_text(annotation: Option<&str>, container: &str) -> Option<String> {
+    match annotation.and_then(|text| NodeQuota::parse(text).ok()) {
+        Some(quota) if quota.frozen => None,
+        Some(quota) => Some(NodeQuota { frozen: true, ..quota }.to_annotation()),
+        None => Some(only_frozen(container).to_annotation()),
+    }
+}
+
+/// The annotation that freezes no more, where the one that is there does: none when nothing else is in it.
+pub(crate) fn thawed_text(annotation: Option<&str>) -> Option<Option<String>> {
+    let quota = NodeQuota::parse(annotation?).ok().filter(|quota| quota.frozen)?;
+    let alone = quota == only_frozen(&quota.container);
+    Some((!alone).then(|| NodeQuota { frozen: false, ..quota }.to_annotation()))
+}
+
+fn only_frozen(container: &str) -> NodeQuota {
+    NodeQuota { container: container.to_owned(), frozen: true, ..NodeQuota::default() }
 }

@@ -1,6 +1,6 @@
 //! What the user wants, resolved from the spec and its class.
 
-mod freezing;
+pub(crate) mod freezing;
 mod in_place;
 mod invalid;
 pub mod node_settings;

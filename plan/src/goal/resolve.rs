@@ -62,11 +62,13 @@ impl Goal {
         self.state == State::Running && self.scaling.as_ref().is_some_and(|policy| policy.mode == Mode::Auto)
     }
 
-    /// With the count that was decided, where that is carried out.
+    /// How many replicas there are to be: as decided where that is carried out, else as the spec says.
     #[must_use]
-    pub fn decided(self, decision: &Decision) -> Self {
-        let to = u32::try_from(decision.to).unwrap_or(0);
-        Self { replicas: if self.is_scaled() { to } else { self.replicas }, ..self }
+    pub fn count(&self, decision: Option<&Decision>) -> u32 {
+        match decision.filter(|_| self.is_scaled()) {
+            Some(decision) => u32::try_from(decision.to).unwrap_or(0),
+            None => self.replicas,
+        }
     }
 
     /// What replicas of the wanted revision are.

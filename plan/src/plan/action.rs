@@ -82,7 +82,9 @@ impl Action {
         match self {
             Self::CreateSet(_) => true,
             Self::UpdateSet(update) => {
-                update.replicas.is_some() || update.desired_replicas.is_some() || update.paused.is_some()
+                update.spec.replicas.is_some()
+                    || update.notes.desired_replicas.is_some()
+                    || update.spec.paused.is_some()
             }
             Self::DeleteSet(_)
             | Self::DeleteInstance { .. }
@@ -158,28 +160,42 @@ impl SetReference {
     }
 }
 
-/// A change of a replica set; what is `None` stays.
+/// A change of a replica set, with one write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SetUpdate {
     /// Which set.
     pub set: SetReference,
+    /// Its size and pause.
+    pub spec: SpecChange,
+    /// Its annotations.
+    pub notes: NoteChange,
+    /// The quota in its template.
+    pub quota: Option<SetQuota>,
+}
+
+/// A change of a replica set's spec, besides its template; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpecChange {
     /// `spec.replicas`.
     pub replicas: Option<u32>,
-    /// The workload's replica count, noted with every change of scale.
-    pub desired_replicas: Option<u32>,
-    /// A new place in the history: an old revision became the wanted one again.
-    pub number: Option<u64>,
     /// `spec.minReadySeconds` (ReplicaSet only).
     pub min_ready_seconds: Option<u32>,
     /// `spec.paused` (VirtualMachineInstanceReplicaSet only).
     pub paused: Option<bool>,
-    /// The note of the crash-loop backoff: `Some(None)` removes it.
-    pub crash_loop: Option<Option<CrashLoop>>,
+}
+
+/// A change of what is noted on a replica set, as annotations; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NoteChange {
+    /// The workload's replica count, noted with every change of scale.
+    pub desired_replicas: Option<u32>,
+    /// A new place in the history: an old revision became the wanted one again.
+    pub number: Option<u64>,
     /// The hash over what of its template cannot change in place, for a set from before hashes were noted.
     pub template_hash: Option<String>,
-    /// The quota in its template.
-    pub quota: Option<SetQuota>,
-    /// The note that its instances are paused: `Some(None)` removes it (VirtualMachineInstanceReplicaSet only).
+    /// The crash-loop backoff: `Some(None)` removes it.
+    pub crash_loop: Option<Option<CrashLoop>>,
+    /// That its instances are paused: `Some(None)` removes it (VirtualMachineInstanceReplicaSet only).
     pub frozen: Option<Option<FrozenNote>>,
 }
 
@@ -200,44 +216,14 @@ impl SetUpdate {
     /// A change that changes nothing yet.
     #[must_use]
     pub fn none(set: SetReference) -> Self {
-        Self {
-            set,
-            replicas: None,
-            desired_replicas: None,
-            number: None,
-            min_ready_seconds: None,
-            paused: None,
-            crash_loop: None,
-            template_hash: None,
-            quota: None,
-            frozen: None,
-        }
+        Self { set, spec: SpecChange::default(), notes: NoteChange::default(), quota: None }
     }
 
     /// True when nothing would be written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self {
-            set: _,
-            replicas,
-            desired_replicas,
-            number,
-            min_ready_seconds,
-            paused,
-            crash_loop,
-            template_hash,
-            quota,
-            frozen,
-        } = self;
-        replicas.is_none()
-            && desired_replicas.is_none()
-            && number.is_none()
-            && min_ready_seconds.is_none()
-            && paused.is_none()
-            && crash_loop.is_none()
-            && template_hash.is_none()
-            && quota.is_none()
-            && frozen.is_none()
+        let Self { set: _, spec, notes, quota } = self;
+        *spec == SpecChange::default() && *notes == NoteChange::default() && quota.is_none()
     }
 }
 
@@ -282,39 +268,31 @@ impl fmt::Display for Action {
 
 impl fmt::Display for SetUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            set,
-            replicas,
-            desired_replicas: _,
-            number,
-            min_ready_seconds,
-            paused,
-            crash_loop,
-            template_hash: _,
-            quota,
-            frozen,
-        } = self;
-        let mut changes = Vec::new();
-        changes.extend(replicas.map(|count| format!("scale to {count}")));
-        changes.extend(paused.map(|paused| if paused { "pause".to_owned() } else { "unpause".to_owned() }));
-        changes.extend(number.map(|number| format!("make it revision {number}")));
-        changes.extend(min_ready_seconds.map(|seconds| format!("set minReadySeconds to {seconds}")));
-        changes.extend(
+        let Self { set, spec, notes, quota } = self;
+        let SpecChange { replicas, min_ready_seconds, paused } = spec;
+        let NoteChange { desired_replicas: _, number, template_hash: _, crash_loop, frozen } = notes;
+        let parts = [
+            replicas.map(|count| format!("scale to {count}")),
+            paused.map(|paused| if paused { "pause" } else { "unpause" }.to_owned()),
+            number.map(|number| format!("make it revision {number}")),
+            min_ready_seconds.map(|seconds| format!("set minReadySeconds to {seconds}")),
             crash_loop.map(|state| if state.is_some() { "note the crashes" } else { "forget the crashes" }.to_owned()),
-        );
-        changes.extend(quota.as_ref().map(|quota| format!("new replicas get {quota}")));
-        changes.extend(frozen.map(|note| {
-            match note {
-                Some(FrozenNote::Frozen) => "note that its instances are paused",
-                Some(FrozenNote::Thawing(_)) => "note that its instances are let go on",
-                None => "forget that its instances were paused",
-            }
-            .to_owned()
-        }));
+            quota.as_ref().map(|quota| format!("new replicas get {quota}")),
+            frozen.map(|note| of_frozen(note).to_owned()),
+        ];
+        let mut changes: Vec<String> = parts.into_iter().flatten().collect();
         if changes.is_empty() {
             changes.push("bring the notes up to date".to_owned());
         }
         write!(f, "{} {}: {}", set_kind(set.hull), set.name, changes.join(", "))
+    }
+}
+
+fn of_frozen(note: Option<FrozenNote>) -> &'static str {
+    match note {
+        Some(FrozenNote::Frozen) => "note that its instances are paused",
+        Some(FrozenNote::Thawing(_)) => "note that its instances are let go on",
+        None => "forget that its instances were paused",
     }
 }
 

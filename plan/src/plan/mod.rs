@@ -11,10 +11,10 @@ use jiff::Timestamp;
 
 use crate::goal::Bounds;
 
-pub use action::{Action, NewSet, SetQuota, SetReference, SetUpdate, set_kind};
+pub use action::{Action, NewSet, NoteChange, SetQuota, SetReference, SetUpdate, SpecChange, set_kind};
 pub(crate) use problem::WRITE_FAILING;
-pub use problem::{HeldUp, Obstruction, Problem, Resizing};
-pub use reason::{Infeasible, Move, Reason, Wait};
+pub use problem::{HeldUp, Obstruction, Problem, REPLICA_FAILURE, Resizing};
+pub use reason::{Infeasible, Move, Next, Reason, Wait};
 
 /// What to write for one workload, and why.
 #[derive(Clone, Debug, PartialEq)]

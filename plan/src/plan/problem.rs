@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
-use crate::{goal::Invalid, status::REPLICA_FAILURE};
+use crate::goal::Invalid;
 
+/// The condition and the reason while the controller of a replica set cannot make replicas; as a Deployment has it.
+pub const REPLICA_FAILURE: &str = "ReplicaFailure";
 /// The reason while a write fails and is tried again.
 pub(crate) const WRITE_FAILING: &str = "WriteFailing";
 

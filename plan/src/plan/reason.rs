@@ -106,6 +106,15 @@ pub enum Move {
     Superseded,
 }
 
+/// The next size of one replica set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// `spec.replicas` to write.
+    pub asked: u32,
+    /// Why.
+    pub why: Move,
+}
+
 /// What the plan waits for; a watch event or `requeue_at` brings it on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wait {
@@ -126,7 +135,12 @@ pub enum Wait {
         name: String,
     },
     /// The marks of the victims have to be seen.
-    MarksSeen(SetReference),
+    MarksSeen {
+        /// Which set.
+        set: SetReference,
+        /// Until when that is waited for.
+        until: Timestamp,
+    },
     /// The usage of replicas has to come in before the least busy can be chosen.
     Usage {
         /// The name of the set.
@@ -166,11 +180,10 @@ impl Wait {
     /// When it is over at the latest, whatever happens.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
-            Self::CrashLoop { until, .. } | Self::Usage { until, .. } => Some(*until),
+            Self::CrashLoop { until, .. } | Self::MarksSeen { until, .. } | Self::Usage { until, .. } => Some(*until),
             Self::PauseSeen(_)
             | Self::DeletionsSeen(_)
             | Self::SetDeleted { .. }
-            | Self::MarksSeen(_)
             | Self::Counted { .. }
             | Self::Resized { .. }
             | Self::Available { .. }
@@ -243,7 +256,7 @@ impl fmt::Display for Wait {
             Self::PauseSeen(set) => write!(f, "virt-controller has to see the pause of {}", set.name),
             Self::DeletionsSeen(set) => write!(f, "virt-controller has to see the deletions in {}", set.name),
             Self::CrashLoop { set, until } => write!(f, "replacements in {} are held back until {until}", set.name),
-            Self::MarksSeen(set) => write!(f, "the marks on the victims in {} have to be seen", set.name),
+            Self::MarksSeen { set, until: _ } => write!(f, "the marks on the victims in {} have to be seen", set.name),
             Self::Usage { set, until } => {
                 write!(f, "node agents have to tell the usage of the replicas in {set}; waited for until {until}")
             }

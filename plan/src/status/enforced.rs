@@ -8,14 +8,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    facts::{Enforcement, Facts, Told},
-    goal::Goal,
+    draft::Context,
+    facts::{Enforcement, Told},
     plan::Resizing,
-    status::{kept_condition, told_of_resize},
+    status::conditions::{QUOTA_ENFORCED, kept_condition, told_of_resize},
 };
-
-/// The condition's type.
-pub const QUOTA_ENFORCED: &str = "QuotaEnforced";
 
 /// The answer, and when it may be another one although nothing is seen.
 #[derive(Debug, Default)]
@@ -25,25 +22,26 @@ pub(crate) struct Answer {
 }
 
 /// Whether replicas are held to their quota. No condition where none is asked for.
-pub(crate) fn answer(desired: &Goal, observed: &Facts, resizing: &Resizing) -> Answer {
-    let in_place = &desired.in_place;
-    let asked = in_place.resources.is_some() || in_place.node_quota.is_some() || !observed.enforcement.is_empty();
+pub(crate) fn answer(context: &Context<'_>, resizing: &Resizing) -> Answer {
+    let goal = context.goal;
+    let in_place = &goal.in_place;
+    let asked = in_place.resources.is_some() || in_place.node_quota.is_some() || !context.facts.enforcement.is_empty();
     if !asked {
         return Answer::default();
     }
-    let (previous, now) = (&observed.status, observed.now);
+    let (previous, now) = (&context.facts.status, context.facts.now);
     let condition = |status: &str, reason: &str, message: &str| Answer {
-        condition: Some(kept_condition(previous, QUOTA_ENFORCED, status, reason, message, desired.generation, now)),
+        condition: Some(kept_condition(previous, QUOTA_ENFORCED, status, reason, message, goal.generation, now)),
         look_again: None,
     };
-    let live = observed.sets.iter().map(|set| set.counts(now, 0).live).fold(0, u32::saturating_add);
+    let live = context.live();
     // Whoever waits for the condition after `kubectl apply` is not to be told before there is anything to hold.
-    let none_runs = live == 0 || (in_place.node_quota.is_some() && observed.enforcement.is_empty());
-    if desired.replicas > 0 && none_runs {
+    let none_runs = live == 0 || (in_place.node_quota.is_some() && context.facts.enforcement.is_empty());
+    if context.replicas > 0 && none_runs {
         return condition("Unknown", "NoReplicas", "no replica runs yet");
     }
     let mut open = None;
-    for Enforcement { pod, node, told } in &observed.enforcement {
+    for Enforcement { pod, node, told } in &context.facts.enforcement {
         match told {
             Told::Held => {}
             Told::NotHeld(why) => {
@@ -69,7 +67,7 @@ pub(crate) fn answer(desired: &Goal, observed: &Facts, resizing: &Resizing) -> A
         let (reason, message) = told_of_resize(resizing);
         return condition(status, reason, &message);
     }
-    match (open, observed.usage_due.zip(before(previous))) {
+    match (open, context.facts.usage_due.zip(before(previous))) {
         // The operator has begun to listen lately: until the agents are back, what they said last counts.
         (Some(_), Some((until, before))) => Answer { condition: Some(before.clone()), look_again: Some(until) },
         (Some(message), None) => condition("Unknown", "NotReported", &message),

@@ -4,51 +4,40 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    facts::{Facts, OomKill},
+    draft::Context,
+    facts::OomKill,
     goal::Goal,
     quantity::from_bytes,
-    status::kept_condition,
+    status::conditions::{OUT_OF_MEMORY, kept_condition},
 };
-
-/// The condition's type.
-pub const OUT_OF_MEMORY: &str = "OutOfMemory";
 
 /// For how long a kill is told.
 const TOLD_FOR: SignedDuration = SignedDuration::from_hours(1);
 const MIB: u64 = 1 << 20;
 
 /// The condition while there are kills to tell of, and until when there are.
-pub(crate) fn condition(desired: &Goal, observed: &Facts) -> Option<(Condition, Timestamp)> {
+pub(crate) fn condition(context: &Context<'_>) -> Option<(Condition, Timestamp)> {
+    let (goal, facts) = (context.goal, context.facts);
     let until = |kill: &OomKill| kill.at.checked_add(TOLD_FOR).unwrap_or(Timestamp::MAX);
-    let open: Vec<&OomKill> = observed
-        .out_of_memory
-        .iter()
-        .filter(|kill| until(kill) > observed.now && !is_outgrown(desired, kill))
-        .collect();
+    let open: Vec<&OomKill> =
+        facts.out_of_memory.iter().filter(|kill| until(kill) > facts.now && !is_outgrown(goal, kill)).collect();
     // The one that needs most: kills come again and again, and the message stays the same.
     let worst = open.iter().max_by(|a, b| needed(a).cmp(&needed(b)).then_with(|| b.pod.cmp(&a.pod)))?;
-    let message = message(desired, worst);
+    let message = message(goal, worst);
     let last = open.iter().map(|kill| until(kill)).max()?;
-    let condition = kept_condition(
-        &observed.status,
-        OUT_OF_MEMORY,
-        "True",
-        "OOMKilled",
-        &message,
-        desired.generation,
-        observed.now,
-    );
+    let condition =
+        kept_condition(&facts.status, OUT_OF_MEMORY, "True", "OOMKilled", &message, goal.generation, facts.now);
     Some((condition, last))
 }
 
 /// Whether the quota was raised above the limit at which it happened.
-fn is_outgrown(desired: &Goal, kill: &OomKill) -> bool {
-    let wanted = desired.in_place.resources.and_then(|quota| quota.memory_limit);
-    is_of_quota(desired, kill) && wanted.zip(kill.limit).is_some_and(|(wanted, limit)| wanted > limit)
+fn is_outgrown(goal: &Goal, kill: &OomKill) -> bool {
+    let wanted = goal.in_place.resources.and_then(|quota| quota.memory_limit);
+    is_of_quota(goal, kill) && wanted.zip(kill.limit).is_some_and(|(wanted, limit)| wanted > limit)
 }
 
-fn is_of_quota(desired: &Goal, kill: &OomKill) -> bool {
-    kill.container.as_ref().is_none_or(|container| *container == desired.in_place.container)
+fn is_of_quota(goal: &Goal, kill: &OomKill) -> bool {
+    kill.container.as_ref().is_none_or(|container| *container == goal.in_place.container)
 }
 
 fn needed(kill: &OomKill) -> u64 {
@@ -61,11 +50,11 @@ fn suggestion(kill: &OomKill) -> u64 {
     needed.saturating_add(needed / 4).div_ceil(MIB).saturating_mul(MIB)
 }
 
-fn message(desired: &Goal, kill: &OomKill) -> String {
+fn message(goal: &Goal, kill: &OomKill) -> String {
     let OomKill { pod, container, at: _, limit, peak } = kill;
     let whose = container.as_ref().map_or_else(|| "a process".to_owned(), |container| format!("container {container}"));
     let peak = peak.map(|peak| format!(", memory.peak of the pod {}", text(peak))).unwrap_or_default();
-    let raise = if is_of_quota(desired, kill) {
+    let raise = if is_of_quota(goal, kill) {
         "spec.quota.memory.limit".to_owned()
     } else {
         format!("the memory limit of {whose}")

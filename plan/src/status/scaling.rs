@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
-    facts::{Scaled, after},
-    status::{kept_condition, time},
+    decision::Scaled,
+    draft::{Context, Draft},
+    facts::after,
+    status::conditions::{kept_condition, time},
 };
 use catamaran_autoscale::{
     Decision,
@@ -67,9 +69,22 @@ fn same_words(a: &str, b: &str) -> bool {
     words(a) == words(b)
 }
 
+/// Adds what scaling says, and asks to look again when that may be something else.
+pub(crate) fn of_scaling(context: &Context<'_>, draft: &mut Draft) {
+    let (goal, previous, now) = (context.goal, &context.facts.status, context.now());
+    if let Some(scaled) = context.scaled {
+        draft.look_again(scaled.decision.bounds.until);
+        if let Due::At(at) = due(previous, &scaled.decision, now) {
+            draft.look_again(Some(at));
+        }
+    }
+    let (scaling, conditions) = status(previous, context.scaled, goal.scaling.is_some(), goal.generation, now);
+    draft.status.scaling = scaling;
+    draft.status.conditions.extend(conditions);
+}
+
 /// What becomes of the status: its part on scaling, and the conditions of scaling.
-#[must_use]
-pub(crate) fn status(
+fn status(
     previous: &ElasticWorkloadStatus,
     scaled: Option<&Scaled>,
     keeps: bool,

@@ -3,15 +3,16 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
+    draft::{Context, Draft},
     facts::{Facts, SetFacts},
-    plan::{Problem, set_kind},
-    status::kept_condition,
+    plan::{Problem, REPLICA_FAILURE, set_kind},
+    status::conditions::{FOREIGN_CHANGE, kept_condition},
 };
 
-/// The controller of a replica set cannot make replicas; as a Deployment has it.
-pub const REPLICA_FAILURE: &str = "ReplicaFailure";
-/// Replicas run of a template that somebody else wrote.
-pub const FOREIGN_CHANGE: &str = "ForeignChange";
+/// Adds what there is to say of the sets.
+pub(crate) fn of_sets(context: &Context<'_>, draft: &mut Draft) {
+    draft.status.conditions.extend(conditions(context.facts, context.goal.generation));
+}
 
 /// The newest set that wants replicas and cannot make them.
 pub(crate) fn failure(facts: &Facts) -> Option<Problem> {
@@ -25,7 +26,7 @@ pub(crate) fn failure(facts: &Facts) -> Option<Problem> {
 }
 
 /// Both conditions; each is there only while true.
-pub(crate) fn conditions(facts: &Facts, generation: i64) -> Vec<Condition> {
+fn conditions(facts: &Facts, generation: i64) -> Vec<Condition> {
     let condition = |type_: &str, reason: &str, message: &str| {
         kept_condition(&facts.status, type_, "True", reason, message, generation, facts.now)
     };

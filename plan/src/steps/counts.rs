@@ -5,7 +5,37 @@
 //! it was asked for counts with what it has, and scaling in keeps available replicas before unavailable ones. And one is other on
 //! purpose: a count that is raised together with the template goes to the new revision at once.
 
-use crate::{goal::Bounds, plan::Move};
+use crate::{
+    draft::{Context, Draft},
+    facts::{Counts, SetFacts},
+    goal::Bounds,
+    plan::{Move, Next},
+};
+
+/// Gives each revision its share of the count.
+pub(crate) fn share_out(context: &Context<'_>, draft: &mut Draft) {
+    let mut shares: Vec<Share> =
+        context.sets.iter().zip(&context.counts).map(|(set, counts)| share(context, set, *counts)).collect();
+    let creates = context.creates();
+    if creates {
+        shares.push(Share { number: context.next_number(), ..Share::default() });
+    }
+    let new = context.target.existing.or(creates.then_some(context.sets.len()));
+    let holds = context.goal.rollout.paused || context.is_blocked();
+    draft.sizes = next(&shares, new, context.replicas, context.bounds, holds);
+}
+
+fn share(context: &Context<'_>, set: &SetFacts, counts: Counts) -> Share {
+    let noted = |desired| Noted { desired, max_total: context.goal.rollout.bounds(desired).max_total };
+    Share {
+        asked: set.asked_for(),
+        live: counts.live,
+        available: counts.available,
+        number: set.number,
+        noted: set.desired_replicas.map(noted),
+        fixed: set.deleting,
+    }
+}
 
 /// One revision's share of the rollout, as counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,15 +79,6 @@ impl Share {
     fn kept(&self, asked: u32) -> u32 {
         self.lasting().min(asked)
     }
-}
-
-/// The next size of one share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Next {
-    /// `spec.replicas` to write.
-    pub asked: u32,
-    /// Why.
-    pub why: Move,
 }
 
 /// The next sizes: of the new revision (its first element in `shares` is at `new`, if it exists or is to be made) and the others.

@@ -3,148 +3,88 @@
 //! Pods are frozen by the node agent, which their annotation tells. Guests are paused by KubeVirt. A guest may also be paused by its
 //! users, so the replica set notes that we did it, and only then are guests let go on.
 
-use catamaran_crds::ElasticWorkloadStatus;
-use catamaran_protocol::node_quota::NodeQuota;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    facts::{Facts, FrozenNote, InstanceSet, Members, Pause, Pod, PodQuota, SetFacts},
-    goal::Goal,
-    plan::{Action, Plan, Problem, Reason, Resizing, SetQuota, SetReference, SetUpdate, Step, Wait},
-    planner,
-    status::{self, Progress, scaling},
-    steps::in_place::annotate,
+    draft::{Context, Draft},
+    facts::{FrozenNote, InstanceSet, Members, Pause, Pod, PodSet, SetFacts, count},
+    goal::freezing::{frozen_text, thawed_text},
+    plan::{Action, Reason, SetQuota, SetReference, SetUpdate, Step, Wait},
+    steps::in_place::{annotate, change_of},
 };
 
 /// For how long a guest is let go on that shows itself paused only after the end of the frozen state.
 const THAW_FOR: SignedDuration = SignedDuration::from_secs(30);
 
-/// How a frozen workload is planned for.
-pub(crate) enum Hold {
-    /// Everything stays as it is.
-    Now(Box<Plan>),
-    /// Replicas of an earlier revision have probes, so the rollout to the one without goes on first.
-    After(Box<Goal>),
-}
-
-/// Plans for a workload whose state is Frozen.
-pub(crate) fn hold(desired: &Goal, observed: &Facts) -> Hold {
-    let sets = observed.in_order();
-    let desired = Goal { replicas: held_count(&sets), ..desired.clone() };
-    let min_ready = desired.rollout.min_ready_seconds;
-    let probed = |set: &&&SetFacts| set.probed && (set.replicas > 0 || set.counts(observed.now, min_ready).live > 0);
-    if sets.iter().any(|set| probed(&set)) {
-        Hold::After(Box::new(desired))
-    } else {
-        Hold::Now(Box::new(plan(&desired, observed, &sets)))
-    }
+/// Whether all stays as it is. A rollout goes on first while replicas of an earlier revision have probes: to the one without.
+pub(crate) fn holds(context: &Context<'_>) -> bool {
+    let mut sets = context.sets.iter().zip(&context.counts);
+    context.is_frozen() && !sets.any(|(set, counts)| set.probed && (set.replicas > 0 || counts.live > 0))
 }
 
 /// The count that is held: what the sets were last scaled for.
-fn held_count(sets: &[&SetFacts]) -> u32 {
-    let active = || sets.iter().filter(|set| set.replicas > 0 && !set.deleting);
+pub(crate) fn held_count(context: &Context<'_>) -> u32 {
+    let active = || context.sets.iter().filter(|set| set.replicas > 0 && !set.deleting);
     let noted = active().filter_map(|set| set.desired_replicas).max();
     noted.unwrap_or_else(|| active().map(|set| set.replicas).fold(0, u32::saturating_add))
 }
 
-fn plan(desired: &Goal, observed: &Facts, sets: &[&SetFacts]) -> Plan {
-    let mut problems = Vec::new();
-    // Traffic ends first.
-    let mut steps: Vec<Step> = planner::service_step(desired, observed, &mut problems).into_iter().collect();
-    let mut left = 0_u32;
-    for set in sets {
+/// Freezes the replicas of all sets.
+pub(crate) fn freeze(context: &Context<'_>, draft: &mut Draft) {
+    for set in &context.sets {
         let mut update = SetUpdate::none(SetReference::of(set));
-        let mut of_replicas = Vec::new();
-        match &set.members {
-            Members::Pods(pods) => {
-                let container = &desired.in_place.container;
-                let text = |quota: &PodQuota| frozen_text(quota.annotation.as_deref(), container);
-                update.quota = text(&set.quota).map(|text| of_template(container, Some(text)));
-                let told = |pod: &Pod| Some(annotate(&pod.name, &pod.uid, Some(text(&pod.quota)?), Reason::Freeze));
-                of_replicas.extend(pods.pods.iter().filter_map(told));
-                left = left.saturating_add(crate::facts::count(of_replicas.iter()));
-            }
-            Members::Instances(instances) => {
-                update.frozen = (instances.frozen != Some(FrozenNote::Frozen)).then_some(Some(FrozenNote::Frozen));
-                for instance in instances.live() {
-                    left = left.saturating_add(u32::from(instance.pause != Pause::Paused));
-                    match instance.pause {
-                        Pause::Running => of_replicas.push(pause(&instance.name, true)),
-                        Pause::NotRunning | Pause::Paused => {}
-                    }
-                }
-            }
-        }
+        let of_replicas = match &set.members {
+            Members::Pods(pods) => freeze_pods(context, draft, set, pods, &mut update),
+            Members::Instances(instances) => pause_instances(draft, instances, &mut update),
+        };
         let used = set.replicas > 0 || !of_replicas.is_empty();
         if !update.is_empty() && !set.deleting && used {
             // Replicas to come are frozen as well, and it is noted before it is done.
-            steps.push(Step { action: Action::UpdateSet(Box::new(update)), why: Reason::Freeze });
+            draft.step(Action::UpdateSet(Box::new(update)), Reason::Freeze);
         }
-        steps.extend(of_replicas);
+        draft.steps.extend(of_replicas);
+        draft.change_waits |= set.replicas > 0 && waits_with_a_change(context, set);
     }
-    let mut status = status_of(desired, observed, sets, left, problems.first());
-    let requeue_at = planner::add_quota_conditions(&mut status, desired, observed, &Resizing::default());
-    let waits = (left > 0).then_some(Wait::Frozen { replicas: left });
-    let plan = Plan {
-        announcements: status::announcements(&observed.status, &status),
-        steps,
-        waits: waits.into_iter().collect(),
-        bounds: Some(desired.rollout.bounds(desired.replicas)),
-        status,
-        requeue_at,
-    };
-    crate::check::debug_check(desired, observed, &plan);
-    plan
-}
-
-fn status_of(
-    desired: &Goal,
-    observed: &Facts,
-    sets: &[&SetFacts],
-    left: u32,
-    problem: Option<&Problem>,
-) -> ElasticWorkloadStatus {
-    let (now, previous) = (observed.now, &observed.status);
-    let counts: Vec<_> = sets.iter().map(|set| set.counts(now, desired.rollout.min_ready_seconds)).collect();
-    let live = counts.iter().map(|counts| counts.live).fold(0, u32::saturating_add);
-    let (in_status, of_scaling) = scaling::status(previous, None, desired.scaling.is_some(), desired.generation, now);
-    // The deadline of a rollout that is held starts anew.
-    let mut status =
-        ElasticWorkloadStatus { scaling: in_status, ..status::from_counts(desired, previous, sets, &counts) };
-    let wanted = &desired.in_place;
-    let differs = |set: &SetFacts| {
-        let there = set.quota.annotation.as_deref();
-        let there = thawed_text(there).unwrap_or_else(|| there.map(ToOwned::to_owned));
-        there != wanted.annotation() || wanted.change_of(&set.quota).is_some_and(|change| change.resources.is_some())
-    };
-    let change_waits = sets.iter().any(|set| set.replicas > 0 && (set.revision != desired.revision || differs(set)));
-    let progress = match problem {
-        Some(problem) => Progress::Stopped { problem },
-        None => Progress::Frozen { replicas: live, left, change_waits },
-    };
-    status.conditions = status::conditions(previous, desired.generation, now, progress.with(&status));
-    status.conditions.extend(of_scaling);
-    status
-}
-
-/// The annotation that freezes as well, where the one that is there does not. One that cannot be read is replaced.
-fn frozen_text(annotation: Option<&str>, container: &str) -> Option<String> {
-    match annotation.and_then(|text| NodeQuota::parse(text).ok()) {
-        Some(quota) if quota.frozen => None,
-        Some(quota) => Some(NodeQuota { frozen: true, ..quota }.to_annotation()),
-        None => Some(only_frozen(container).to_annotation()),
+    if draft.unfrozen > 0 {
+        draft.wait(Wait::Frozen { replicas: draft.unfrozen });
     }
 }
 
-/// The annotation that freezes no more, where the one that is there does: none when nothing else is in it.
-fn thawed_text(annotation: Option<&str>) -> Option<Option<String>> {
-    let quota = NodeQuota::parse(annotation?).ok().filter(|quota| quota.frozen)?;
-    let alone = quota == only_frozen(&quota.container);
-    Some((!alone).then(|| NodeQuota { frozen: false, ..quota }.to_annotation()))
+fn freeze_pods(
+    context: &Context<'_>,
+    draft: &mut Draft,
+    set: &SetFacts,
+    pods: &PodSet,
+    update: &mut SetUpdate,
+) -> Vec<Step> {
+    let container = &context.goal.in_place.container;
+    let text = |annotation: &Option<String>| frozen_text(annotation.as_deref(), container);
+    update.quota = text(&set.quota.annotation).map(|text| of_template(container, Some(text)));
+    let step = |pod: &Pod| {
+        let text = text(&pod.quota.annotation)?;
+        Some(annotate(&pod.name, &pod.uid, Some(text), Reason::Freeze))
+    };
+    let steps: Vec<Step> = pods.pods.iter().filter_map(step).collect();
+    draft.unfrozen = draft.unfrozen.saturating_add(count(steps.iter()));
+    steps
 }
 
-fn only_frozen(container: &str) -> NodeQuota {
-    NodeQuota { container: container.to_owned(), frozen: true, ..NodeQuota::default() }
+fn pause_instances(draft: &mut Draft, instances: &InstanceSet, update: &mut SetUpdate) -> Vec<Step> {
+    update.notes.frozen = (instances.frozen != Some(FrozenNote::Frozen)).then_some(Some(FrozenNote::Frozen));
+    let is = |pause: Pause| instances.live().filter(move |instance| instance.pause == pause);
+    let unpaused = instances.live_count().saturating_sub(count(is(Pause::Paused)));
+    draft.unfrozen = draft.unfrozen.saturating_add(unpaused);
+    is(Pause::Running).map(|instance| pause(&instance.name, true)).collect()
+}
+
+/// Whether a set has another template or quota than is wanted, apart from being frozen.
+fn waits_with_a_change(context: &Context<'_>, set: &SetFacts) -> bool {
+    let wanted = &context.goal.in_place;
+    let there = set.quota.annotation.as_deref();
+    let there = thawed_text(there).unwrap_or_else(|| there.map(ToOwned::to_owned));
+    set.revision != context.target.wanted
+        || there != wanted.annotation()
+        || change_of(wanted, &set.quota).is_some_and(|change| change.resources.is_some())
 }
 
 fn of_template(container: &str, annotation: Option<String>) -> SetQuota {

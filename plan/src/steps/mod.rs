@@ -1,8 +1,13 @@
-//! From goal and facts to steps: one pass a file.
+//! From goal and facts to steps: one pass a file, in the order of [`planner`](crate::planner).
 
 pub mod counts;
 pub mod crash_loop;
-pub mod freeze;
-pub mod in_place;
-pub(crate) mod machine_sets;
-pub(crate) mod replica_sets;
+pub(crate) mod freeze;
+pub(crate) mod history;
+pub(crate) mod in_place;
+mod machine_sets;
+mod replica_sets;
+pub(crate) mod service;
+pub(crate) mod sets;
+pub(crate) mod target;
+mod victims;

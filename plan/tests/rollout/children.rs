@@ -16,7 +16,7 @@ fn a_template_that_others_wrote_is_reported_and_replaced() {
     let wanted = desired("container: {image: a}");
     let mut facts = running(&wanted);
     facts.sets[0].changed_by = Some("kubectl-set".to_owned());
-    let planned = plan(&wanted, &facts);
+    let planned = plan(&wanted, &facts, None);
     let made = planned.steps.iter().find_map(|step| match &step.action {
         Action::CreateSet(set) => Some(set.clone()),
         _ => None,
@@ -34,8 +34,8 @@ fn a_template_that_others_wrote_is_reported_and_replaced() {
     next.rollout.on_failure = OnFailure::Rollback;
     facts.status.current_revision = Some(wanted.revision.clone());
     facts.status.failed_revision = Some(next.revision.clone());
-    assert_eq!(plan(&next, &facts).status.update_revision.as_ref(), Some(&next.revision));
-    assert!(condition(&plan(&next, &facts), "Ready").is_none_or(|(reason, _)| reason != "RollingBack"));
+    assert_eq!(plan(&next, &facts, None).status.update_revision.as_ref(), Some(&next.revision));
+    assert!(condition(&plan(&next, &facts, None), "Ready").is_none_or(|(reason, _)| reason != "RollingBack"));
 }
 
 /// A full ResourceQuota, Pod Security, a LimitRange, a webhook: the same words as a Deployment has, at once.
@@ -46,7 +46,7 @@ fn what_keeps_a_set_from_making_replicas_is_reported_while_they_are_missing() {
     facts.sets[0].replicas = 3;
     facts.sets[0].desired_replicas = Some(3);
     facts.sets[0].failure = Some("pods \"web-1\" is forbidden: exceeded quota".to_owned());
-    let planned = plan(&wanted, &facts);
+    let planned = plan(&wanted, &facts, None);
     for type_ in ["ReplicaFailure", "Ready", "Reconciling"] {
         let (_, message) = condition(&planned, type_).expect("a condition");
         assert!(message.contains("exceeded quota"), "{planned}");
@@ -54,13 +54,13 @@ fn what_keeps_a_set_from_making_replicas_is_reported_while_they_are_missing() {
     assert_eq!(condition(&planned, "Ready").map(|(reason, _)| reason), Some("ReplicaFailure"));
     assert!(planned.announcements.iter().any(|event| event.warning && event.note.contains("exceeded quota")));
     facts.sets[0].failure = None;
-    assert!(condition(&plan(&wanted, &facts), "ReplicaFailure").is_none());
+    assert!(condition(&plan(&wanted, &facts, None), "ReplicaFailure").is_none());
 }
 
 #[test]
 fn counts_are_true_while_the_spec_makes_no_sense() {
     let before = running(&with_quota("{}"));
-    let mut facts = Facts { status: plan(&with_quota("{}"), &before).status, ..before };
+    let mut facts = Facts { status: plan(&with_quota("{}"), &before, None).status, ..before };
     assert_eq!((facts.status.replicas, facts.status.available_replicas), (1, 1));
     facts.sets.clear();
     let planned = plan_invalid(3, &Invalid::field("spec.scaling", "no such zone"), &facts);

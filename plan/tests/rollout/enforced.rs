@@ -56,41 +56,44 @@ fn what_agents_tell_is_one_condition() {
             "Pod web-1-1 on node n1: pids.max: permission denied",
         ),
     ] {
-        let plan = plan(&of_agent, &told(&of_agent, &pods));
+        let plan = plan(&of_agent, &told(&of_agent, &pods), None);
         let found = enforced(&plan).expect("a condition");
         assert_eq!((found.0, found.1), (status, reason), "{pods:?}");
         assert!(found.2.contains(words), "{}", found.2);
     }
     // The kubelet holds these; without any quota there is nothing to say.
     let of_kubelet = with_quota("{cpu: {limit: 1}}");
-    assert_eq!(enforced(&plan(&of_kubelet, &running(&of_kubelet))).map(|found| found.0), Some("True"));
+    assert_eq!(enforced(&plan(&of_kubelet, &running(&of_kubelet), None)).map(|found| found.0), Some("True"));
     let without = desired("container: {image: a}");
-    assert_eq!(enforced(&plan(&without, &running(&without))), None);
+    assert_eq!(enforced(&plan(&without, &running(&without), None)), None);
 }
 
 #[test]
 fn a_quota_that_is_on_its_way_is_not_held() {
     let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
-    assert_eq!(enforced(&plan(&new, &running(&old))).map(|found| (found.0, found.1)), Some(("Unknown", "Resizing")));
+    assert_eq!(
+        enforced(&plan(&new, &running(&old), None)).map(|found| (found.0, found.1)),
+        Some(("Unknown", "Resizing"))
+    );
 }
 
 #[test]
 fn frozen_replicas_are_told_of_as_well() {
     let running_before = with_quota("{pids: 64}");
     let frozen = desired("container: {image: a}, quota: {pids: 64}, state: Frozen");
-    let plan = plan(&frozen, &told(&running_before, &[Told::Nothing]));
+    let plan = plan(&frozen, &told(&running_before, &[Told::Nothing]), None);
     assert_eq!(enforced(&plan).map(|found| found.1), Some("NotReported"));
 }
 
 #[test]
 fn after_a_restart_the_last_word_counts_until_agents_are_back() {
     let wanted = with_quota("{pids: 64}");
-    let held = plan(&wanted, &told(&wanted, &[Told::Held]));
+    let held = plan(&wanted, &told(&wanted, &[Told::Held]), None);
     let restarted = Facts { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[Told::Nothing]) };
-    let waits = plan(&wanted, &restarted);
+    let waits = plan(&wanted, &restarted, None);
     assert_eq!(enforced(&waits), enforced(&held));
     assert_eq!(waits.requeue_at, Some(time(17)));
-    let later = plan(&wanted, &Facts { now: time(17), usage_due: None, ..restarted });
+    let later = plan(&wanted, &Facts { now: time(17), usage_due: None, ..restarted }, None);
     assert_eq!(enforced(&later).map(|found| found.1), Some("NotReported"));
 }
 
@@ -98,10 +101,10 @@ fn after_a_restart_the_last_word_counts_until_agents_are_back() {
 fn what_is_not_held_is_told_once_and_survives_a_refused_write() {
     let wanted = with_quota("{pids: 64}");
     let observed = told(&wanted, &[Told::NotHeld("pids.max: permission denied".to_owned())]);
-    let first = plan(&wanted, &observed);
+    let first = plan(&wanted, &observed, None);
     let reasons = |plan: &Plan| plan.announcements.iter().map(|told| told.reason.clone()).collect::<Vec<_>>();
     assert!(reasons(&first).contains(&"NotEnforced".to_owned()), "{first}");
-    let second = plan(&wanted, &Facts { status: first.status.clone(), ..observed.clone() });
+    let second = plan(&wanted, &Facts { status: first.status.clone(), ..observed.clone() }, None);
     assert!(reasons(&second).is_empty(), "{second}");
     assert_eq!(second.status, first.status, "nothing is written while nothing changes");
 
@@ -123,7 +126,7 @@ fn kill(container: Option<&str>) -> OomKill {
 }
 
 fn killed(desired: &Goal, kills: Vec<OomKill>) -> Plan {
-    plan(desired, &Facts { out_of_memory: kills, ..running(desired) })
+    plan(desired, &Facts { out_of_memory: kills, ..running(desired) }, None)
 }
 
 fn message(plan: &Plan) -> Option<&str> {

@@ -3,7 +3,10 @@
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Action, Facts, Goal, Plan,
-    facts::{KubeVirt, Members, Pod, PodQuota, PodSet, RefusedResize, Resize, ResizeApi, ServiceFacts, SetFacts},
+    facts::{
+        KubeVirt, Members, Pod, PodQuota, PodSet, RefusedResize, Resize, ResizeApi, ServiceFacts, SetFacts,
+        TemplateQuota,
+    },
     goal::quota::Quota,
     plan, resolve,
 };
@@ -22,7 +25,7 @@ pub(crate) fn with_quota(quota: &str) -> Goal {
 
 /// What there is when `before` runs with one replica.
 pub(crate) fn running(before: &Goal) -> Facts {
-    let quota = PodQuota {
+    let quota = TemplateQuota {
         annotation: before.in_place.annotation(),
         containers: before
             .in_place
@@ -30,7 +33,7 @@ pub(crate) fn running(before: &Goal) -> Facts {
             .map(|quota| (before.in_place.container.clone(), quota))
             .into_iter()
             .collect(),
-        ..PodQuota::default()
+        ..TemplateQuota::default()
     };
     let pod = Pod {
         name: "web-1-a".to_owned(),
@@ -39,7 +42,7 @@ pub(crate) fn running(before: &Goal) -> Facts {
         ready_since: Some(time(-90)),
         usage: None,
         marked: false,
-        quota: quota.clone(),
+        quota: PodQuota::from(quota.clone()),
     };
     let set = SetFacts {
         name: format!("web-{}", before.revision),
@@ -61,6 +64,7 @@ pub(crate) fn running(before: &Goal) -> Facts {
             available: 1,
             min_ready_seconds: 0,
             current: true,
+            marks_asked: None,
             pods: vec![pod],
         }),
     };
@@ -71,7 +75,7 @@ pub(crate) fn running(before: &Goal) -> Facts {
         foreign_sets: Vec::new(),
         service: ServiceFacts::Absent,
         status: ElasticWorkloadStatus::default(),
-        scaling: None,
+        watched_since: jiff::Timestamp::MIN,
         resize: ResizeApi::Served,
         usage_due: None,
         enforcement: Vec::new(),
@@ -118,7 +122,7 @@ fn which_edits_are_in_place() {
         ("{}", "{pids: 9}", true, "something to hold"),
     ] {
         let (old, new) = (with_quota(before), with_quota(after));
-        let plan = plan(&new, &running(&old));
+        let plan = plan(&new, &running(&old), None);
         assert_eq!(creates(&plan), !in_place, "{why}: {before} -> {after}\n{plan}");
         assert_eq!(plan.status.update_revision.as_ref() == Some(&old.revision), in_place, "{why}");
     }
@@ -140,7 +144,7 @@ fn what_a_template_says_of_resizes_is_heeded() {
         ("resources: {limits: {cpu: 4}}, ", "", false),
     ] {
         let (old, new) = (long(pod, container, "1"), long(pod, container, "2"));
-        assert_eq!(!creates(&plan(&new, &running(&old))), in_place, "{pod}{container}");
+        assert_eq!(!creates(&plan(&new, &running(&old), None)), in_place, "{pod}{container}");
     }
 }
 
@@ -149,11 +153,11 @@ fn an_operator_that_is_newer_than_a_set_keeps_it_and_notes_the_hash() {
     let old = with_quota("{cpu: {limit: 1}}");
     let mut observed = running(&old);
     change(&mut observed, |set, _| set.template_hash = None);
-    let plan = plan(&old, &observed);
+    let plan = plan(&old, &observed, None);
     let [step] = plan.steps.as_slice() else { panic!("{plan}") };
     let Action::UpdateSet(update) = &step.action else { panic!("{plan}") };
-    assert_eq!(update.template_hash.as_ref(), Some(&old.in_place.hash));
-    assert_eq!((update.replicas, &update.quota), (None, &None));
+    assert_eq!(update.notes.template_hash.as_ref(), Some(&old.in_place.hash));
+    assert_eq!((update.spec.replicas, &update.quota), (None, &None));
 }
 
 #[test]
@@ -161,8 +165,8 @@ fn without_the_resize_api_only_the_agent_s_part_is_in_place() {
     let old = with_quota("{cpu: {limit: 1}}");
     let mut observed = running(&old);
     observed.resize = ResizeApi::Absent;
-    assert!(creates(&plan(&with_quota("{cpu: {limit: 2}}"), &observed)));
-    assert!(!creates(&plan(&with_quota("{cpu: {limit: 1}, pids: 9}"), &observed)));
+    assert!(creates(&plan(&with_quota("{cpu: {limit: 2}}"), &observed, None)));
+    assert!(!creates(&plan(&with_quota("{cpu: {limit: 1}, pids: 9}"), &observed, None)));
 }
 
 /// A failed revision whose quota is corrected is tried again, though its set could be changed in place.
@@ -171,8 +175,8 @@ fn a_failed_revision_with_another_quota_is_a_new_try() {
     let (old, new) = (with_quota("{cpu: {limit: 1}}"), with_quota("{cpu: {limit: 2}}"));
     let mut observed = running(&old);
     observed.status.failed_revision = Some(old.revision.clone());
-    assert!(!creates(&plan(&old, &observed)), "the same again is no new try");
-    assert!(creates(&plan(&new, &observed)));
+    assert!(!creates(&plan(&old, &observed, None)), "the same again is no new try");
+    assert!(creates(&plan(&new, &observed, None)));
 }
 
 /// What a node can never do the API server says at once; of another quota it said nothing.
@@ -184,7 +188,7 @@ fn a_resize_that_the_api_server_refuses_for_the_node_rolls() {
     for (quota, rolls) in [(resources, true), (Quota { cpu_limit: Some(1), ..resources }, false)] {
         let mut observed = running(&old);
         change(&mut observed, |_, pods| pods[0].quota.refused = refused(quota));
-        let plan = plan(&new, &observed);
+        let plan = plan(&new, &observed, None);
         assert_eq!(creates(&plan), rolls, "{plan}");
         assert_eq!(plan.to_string().contains("cannot be resized where it runs (too much)"), rolls, "{plan}");
     }
@@ -198,9 +202,9 @@ fn a_name_that_is_taken_is_not_taken_twice() {
     // It was widened in place; now the limit is taken away again.
     change(&mut observed, |set, pods| {
         set.quota = running(&wide).sets[0].quota.clone();
-        pods[0].quota = set.quota.clone();
+        pods[0].quota = PodQuota::from(set.quota.clone());
     });
-    let plan = plan(&old, &observed);
+    let plan = plan(&old, &observed, None);
     assert!(creates(&plan), "{plan}");
     assert_ne!(plan.status.update_revision, Some(old.revision));
 }
@@ -214,7 +218,7 @@ fn a_pod_that_somebody_else_changes_is_not_fought_over() {
         set.quota.containers = set.quota.containers.with("main", doubled);
         pods[0].quota.asked = new.in_place.resources;
     });
-    let plan = plan(&new, &observed);
+    let plan = plan(&new, &observed, None);
     assert!(plan.steps.is_empty(), "{plan}");
     assert!(plan.to_string().contains("ResizeOverruled"), "{plan}");
 }
@@ -233,12 +237,12 @@ fn each_state_of_a_resize_is_told() {
             set.revision.clone_from(&old.revision);
             pods[0].quota.resize = resize.clone();
         });
-        let plan = plan(&new, &observed);
+        let plan = plan(&new, &observed, None);
         assert!(plan.steps.is_empty(), "{plan}");
         assert_eq!(plan.status.conditions[0].reason, reason, "{resize:?}");
         assert!(plan.status.conditions.iter().all(|condition| condition.type_ != "Stalled"), "{plan}");
     }
     let mut observed = running(&new);
     change(&mut observed, |_, pods| pods[0].quota.resize = Resize::Infeasible("too much".to_owned()));
-    assert!(creates(&plan(&new, &observed)));
+    assert!(creates(&plan(&new, &observed, None)));
 }

@@ -169,7 +169,7 @@ proptest! {
         for event in events {
             happen(&scenario, &mut world, event).map_err(TestCaseError::fail)?;
             let (desired, observed) = (&scenario.desired[world.wish], world.observed(&scenario));
-            prop_assert_eq!(plan(desired, &observed), plan(desired, &observed));
+            prop_assert_eq!(plan(desired, &observed, None), plan(desired, &observed, None));
         }
         world.step(&scenario, Choice::OperatorCrash).map_err(TestCaseError::fail)?;
         let end = settle(&scenario, &mut world).map_err(TestCaseError::fail)?;

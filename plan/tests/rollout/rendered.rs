@@ -35,13 +35,13 @@ fn rendered(workload: &str) -> String {
         foreign_sets: Vec::new(),
         service: ServiceFacts::Absent,
         status: catamaran_crds::ElasticWorkloadStatus::default(),
-        scaling: None,
+        watched_since: jiff::Timestamp::MIN,
         resize: ResizeApi::Served,
         usage_due: None,
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
     };
-    let objects = plan(&desired, &observed).steps.into_iter().map(|step| match step.action {
+    let objects = plan(&desired, &observed, None).steps.into_iter().map(|step| match step.action {
         Action::CreateSet(set) => match objects::replica_set(&desired, &set) {
             SetObject::ReplicaSet(object) => serde_saphyr::to_string(&object),
             SetObject::VirtualMachineInstanceReplicaSet(object) => serde_saphyr::to_string(&object),

@@ -290,15 +290,15 @@ fn what_stands_in_the_way() {
 
     let mut absent = observed.clone();
     absent.kubevirt = KubeVirt::Absent;
-    tell("KubeVirt is not installed", &plan(desired, &absent));
+    tell("KubeVirt is not installed", &plan(desired, &absent, None));
 
     let mut taken = observed.clone();
     taken.foreign_sets = vec![(desired.hull(), desired.set_name(&desired.revision))];
-    tell("Somebody else's replica set has the name", &plan(desired, &taken));
+    tell("Somebody else's replica set has the name", &plan(desired, &taken, None));
 
     let mut service = observed.clone();
     service.service = catamaran_plan::facts::ServiceFacts::Foreign;
-    tell("Somebody else's Service has the name", &plan(desired, &service));
+    tell("Somebody else's Service has the name", &plan(desired, &service, None));
 
     let mut workload = story.scenario.wishes[0].workload(1);
     workload.spec.class_name = Some("small".to_owned());

@@ -3,7 +3,7 @@
 use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
     Facts, Problem,
-    facts::{Instance, InstanceSet, KubeVirt, Members, Pause, PodQuota, ResizeApi, ServiceFacts, SetFacts, Stage},
+    facts::{Instance, InstanceSet, KubeVirt, Members, Pause, ResizeApi, ServiceFacts, SetFacts, Stage, TemplateQuota},
     plan,
     status::{Progress, conditions},
 };
@@ -42,7 +42,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
             replicas,
             desired_replicas: Some(replicas),
             template_hash: Some(desired.in_place.hash.clone()),
-            quota: PodQuota::default(),
+            quota: TemplateQuota::default(),
             probed: false,
             deleting: false,
             failure: None,
@@ -52,13 +52,13 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
         foreign_sets: Vec::new(),
         service: ServiceFacts::Absent,
         status: ElasticWorkloadStatus::default(),
-        scaling: None,
+        watched_since: jiff::Timestamp::MIN,
         resize: ResizeApi::Served,
         usage_due: None,
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
     };
-    let plan = plan(desired, &observed);
+    let plan = plan(desired, &observed, None);
     plan.steps.iter().map(|step| step.action.to_string().replace("VirtualMachineInstance", "VMI")).collect()
 }
 

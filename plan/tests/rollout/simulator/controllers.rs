@@ -4,7 +4,7 @@
 //! for virt-controller, what was observed of it: random victims, no backoff, and a pause that stops all but the status.
 
 use catamaran_crds::Hull;
-use catamaran_plan::facts::Resize;
+use catamaran_plan::facts::{PodQuota, Resize};
 
 use super::{Replica, Set, Status, World};
 
@@ -33,7 +33,7 @@ impl World {
         }
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
-            let quota = set.object.quota.clone();
+            let quota = PodQuota::from(set.object.quota.clone());
             set.replicas.push(Replica { id: self.next_id, created: now, ready: None, quota, paused: false });
             self.next_id += 1;
         }

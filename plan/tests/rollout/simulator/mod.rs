@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use catamaran_crds::{ElasticWorkloadStatus, Hull};
 use catamaran_plan::{
-    facts::{CrashLoop, PodQuota},
+    facts::{CrashLoop, PodQuota, TemplateQuota},
     goal::quota::Quota,
 };
 use catamaran_protocol::node_quota::NodeQuota;
@@ -36,7 +36,7 @@ pub struct Object {
     /// What is noted of the template.
     pub template_hash: Option<String>,
     /// The quota in the template.
-    pub quota: PodQuota,
+    pub quota: TemplateQuota,
     /// Whether its instances are noted to be paused: since when they are let go on, or `None` while they are not.
     pub frozen: Option<Option<i64>>,
     pub deleting: bool,

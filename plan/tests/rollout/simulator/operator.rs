@@ -5,11 +5,11 @@ use catamaran_plan::{
     Action, Facts, Plan, SetUpdate, check,
     facts::{
         Crash, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod, PodQuota,
-        PodSet, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, Told,
+        PodSet, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, TemplateQuota, Told,
     },
     goal::{quota::Quota, revision::Template},
     plan,
-    plan::SetQuota,
+    plan::{NoteChange, SetQuota, SpecChange},
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Container;
@@ -73,7 +73,7 @@ impl World {
                 },
             },
             status: self.status.clone(),
-            scaling: None,
+            watched_since: Timestamp::MIN,
             resize: ResizeApi::Served,
             usage_due: None,
             enforcement: self.enforcement(),
@@ -116,6 +116,7 @@ impl World {
                     available: status.available,
                     min_ready_seconds: object.min_ready,
                     current: object.current,
+                    marks_asked: None,
                     // Victims of ReplicaSets are chosen by marks, which this simulation does not know.
                     pods: set.instances.iter().map(|replica| self.pod(replica)).collect(),
                 }),
@@ -160,7 +161,7 @@ impl World {
     /// The plan on what the stores hold, checked against its promises.
     pub fn planned(&self, scenario: &Scenario) -> Plan {
         let (desired, observed) = (&scenario.desired[self.wish], self.observed(scenario));
-        let plan = plan(desired, &observed);
+        let plan = plan(desired, &observed, None);
         check::check(desired, &observed, &plan).unwrap_or_else(|violation| panic!("{violation}\n{self}\n{plan}"));
         plan
     }
@@ -386,34 +387,25 @@ fn instance(replica: &Replica) -> Instance {
 }
 
 /// The quota in a template, as the stores read it.
-fn quota_of(template: &Template) -> PodQuota {
+fn quota_of(template: &Template) -> TemplateQuota {
     let (metadata, containers) = match template {
         Template::Container(pod) => (&pod.metadata, pod.spec.clone().unwrap_or_default().containers),
         Template::VirtualMachine(machine) => (&machine.metadata, Vec::new()),
     };
     let annotations = metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
     let of = |container: Container| (container.name, Quota::of_container(&container.resources.unwrap_or_default()));
-    PodQuota {
+    TemplateQuota {
         annotation: annotations.and_then(|annotations| annotations.get(NODE_QUOTA_ANNOTATION)).cloned(),
         // A pod has the API server's defaults.
         containers: containers.into_iter().map(of).map(|(name, quota)| (name, quota.with_defaults())).collect(),
-        ..PodQuota::default()
+        ..TemplateQuota::default()
     }
 }
 
 fn updated(mut object: Object, update: &SetUpdate) -> Object {
-    let SetUpdate {
-        set: _,
-        replicas,
-        desired_replicas,
-        number,
-        min_ready_seconds,
-        paused,
-        crash_loop,
-        template_hash,
-        quota,
-        frozen,
-    } = update;
+    let SetUpdate { set: _, spec, notes, quota } = update;
+    let SpecChange { replicas, min_ready_seconds, paused } = spec;
+    let NoteChange { desired_replicas, number, template_hash, crash_loop, frozen } = notes;
     object.template_hash = template_hash.clone().or(object.template_hash);
     if let Some(SetQuota { container, resources, annotation, lone: _ }) = quota {
         object.quota.annotation = annotation.clone().unwrap_or(object.quota.annotation);

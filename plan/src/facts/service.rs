@@ -1,0 +1,41 @@
+//! The Service of a workload.
+
+use catamaran_crds::{ServicePort, State};
+
+/// The Service of the workload's name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServiceFacts {
+    /// There is none.
+    Absent,
+    /// It is ours.
+    Owned {
+        /// Its uid.
+        uid: String,
+        /// Its ports, defaults left out.
+        ports: Vec<ServicePort>,
+        /// What it selects; `None` for what we never write.
+        selects: Option<Selects>,
+    },
+    /// It is somebody else's: never touched.
+    Foreign,
+}
+
+/// What a Service of ours selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selects {
+    /// The replicas of the workload.
+    Replicas,
+    /// Nothing, while they are frozen.
+    Nothing,
+}
+
+impl Selects {
+    /// What it is to select in a state.
+    #[must_use]
+    pub fn of(state: State) -> Self {
+        match state {
+            State::Frozen => Self::Nothing,
+            State::Running | State::Stopped => Self::Replicas,
+        }
+    }
+}

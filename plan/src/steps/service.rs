@@ -1,0 +1,36 @@
+//! The Service of a workload.
+
+use catamaran_crds::State;
+
+use crate::{
+    draft::{Context, Draft},
+    facts::{Selects, ServiceFacts},
+    objects::normalized,
+    plan::{Action, Problem, Reason},
+};
+
+/// Makes the Service, corrects it or deletes it. While the workload is frozen it selects nothing.
+pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
+    let wanted = &context.goal.service_ports;
+    let apply = |uid: Option<String>| Action::ApplyService { uid, ports: wanted.clone() };
+    match &context.facts.service {
+        ServiceFacts::Absent if wanted.is_empty() => {}
+        ServiceFacts::Absent => draft.step(apply(None), Reason::ServiceMissing),
+        ServiceFacts::Foreign if wanted.is_empty() => {}
+        ServiceFacts::Foreign => {
+            draft.problems.push(Problem::NameTaken { kind: "Service", name: context.goal.name.clone() });
+        }
+        ServiceFacts::Owned { uid, .. } if wanted.is_empty() => {
+            draft.step(Action::DeleteService { uid: uid.clone() }, Reason::ServiceUnwanted);
+        }
+        ServiceFacts::Owned { uid, ports, selects } => {
+            let equal = ports.len() == wanted.len()
+                && ports.iter().zip(wanted).all(|(is, wanted)| normalized(is) == normalized(wanted))
+                && *selects == Some(Selects::of(context.goal.state));
+            let why = if context.goal.state == State::Frozen { Reason::Freeze } else { Reason::ServiceDiffers };
+            if !equal {
+                draft.step(apply(Some(uid.clone())), why);
+            }
+        }
+    }
+}

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn set(deleted: bool) -> Answer {
-        let deletion_timestamp = deleted.then(|| Time(Timestamp::UNIX_EPOCH));
+        let deletion_timestamp = deleted.then_some(Time(Timestamp::UNIX_EPOCH));
         Ok(Some(PartialObjectMeta {
             metadata: ObjectMeta { deletion_timestamp, ..ObjectMeta::default() },
             ..PartialObjectMeta::default()

@@ -195,14 +195,14 @@ fn readable(
             Err(error) => {
                 tracing::warn!(name, %error, "a WorkloadClass cannot be read");
                 unreadable.insert(name, error.error.to_string());
-                Err(WorkloadClass { metadata: error.metadata, spec: WorkloadClassSpec::default() })
+                Err(Box::new(WorkloadClass { metadata: error.metadata, spec: WorkloadClassSpec::default() }))
             }
         }
     };
     match event {
         Event::Apply(guard) => Some(match read(guard) {
             Ok(class) => Event::Apply(class),
-            Err(gone) => Event::Delete(gone),
+            Err(gone) => Event::Delete(*gone),
         }),
         Event::InitApply(guard) => read(guard).ok().map(Event::InitApply),
         Event::Delete(guard) => {

@@ -143,7 +143,7 @@ mod tests {
         let url: BaseUrl = "http://prometheus:9090/p".parse().expect("a base URL");
         let token = SecretString::from("s3cr3t\n");
         let query = InstantQuery { url: &url, query: "sum(up) + 1", ca: None, bearer_token: Some(&token) };
-        let client = Clients::new(Arc::default()).trusting(None, false).ok().expect("a client");
+        let client = Clients::new(Arc::default()).trusting(None, false).unwrap_or_else(|_| panic!("a client"));
         let sent = request(&client, &query).expect("a request");
         assert_eq!(sent.url().as_str(), "http://prometheus:9090/p/api/v1/query");
         let body = sent.body().and_then(reqwest::Body::as_bytes);

@@ -127,7 +127,7 @@ mod tests {
                 r#"{"resultType":"scalar","result":[1,"-Inf"]}"#,
                 Err("the value is -inf, which nothing can be computed with"),
             ),
-            (r#"{"resultType":"scalar","result":[1,"1e300"]}"#, Err("the value 1e300 is too large to compute with")),
+            (r#"{"resultType":"scalar","result":[1,"1e300"]}"#, Ok(i64::MAX)),
             (r#"{"resultType":"scalar","result":[1,"many"]}"#, Err("\"many\" is no value of Prometheus")),
             (r#"{"resultType":"tensor","result":[]}"#, Err("the server answered 200 OK, not as Prometheus does")),
             ("null", Err("the server answered 200 OK, not as Prometheus does")),

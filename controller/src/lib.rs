@@ -9,6 +9,7 @@
 //! - [`logs`]: how logs are written, as the command line says
 //! - [`signals`]: when to stop
 //! - [`openmetrics`]: how metrics are answered
+//! - [`watch`]: what the API server has, as it changes, and how old that is
 
 pub mod client;
 pub mod lease;
@@ -18,4 +19,5 @@ pub mod openmetrics;
 pub mod signals;
 pub mod supervise;
 pub mod uptime;
+pub mod watch;
 pub mod workers;

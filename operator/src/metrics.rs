@@ -5,6 +5,7 @@ pub mod lease;
 #[cfg(target_os = "linux")]
 mod process;
 mod scaling;
+pub mod watches;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -44,6 +44,9 @@ const REPORTED_AFTER: Duration = Duration::from_secs(1);
 /// Those that fail for so long are reported as a workload that does not go on by itself.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
+/// How soon it is looked again whether what is known is fresh.
+const UNTIL_FRESH: Duration = Duration::from_secs(1);
+
 /// The longest pause that a server may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
@@ -108,6 +111,10 @@ impl Context {
 
     /// Forgets a workload that is gone, and lets go what it left behind.
     pub async fn gone(&self, key: &WorkloadKey) {
+        if self.stores.stale().is_some() {
+            self.queue.wake_after(key.clone(), UNTIL_FRESH);
+            return;
+        }
         self.stores.written.forget(key);
         self.stores.last_good.forget(key);
         self.autoscaler.forget(key);
@@ -178,6 +185,9 @@ async fn pass(
     key: &WorkloadKey,
     started: Instant,
 ) -> Result<Again, Failure> {
+    if context.stores.stale().is_some() {
+        return Ok(Again::After(UNTIL_FRESH));
+    }
     if stored.meta().deletion_timestamp.is_some() {
         // The garbage collector takes the children, or leaves them, as whoever deleted it asked.
         let_go(&context.stores, &context.writer, key).await?;
@@ -193,6 +203,11 @@ async fn pass(
         Ok(_) => context.stores.resolve(&workload),
         Err(error) => Err(Invalid::Unreadable(error.error.to_string())),
     };
+    // A view of before what the status is about would undo what was done since. Unless it is the truth: a status may be restored
+    // together with its object, from a backup of another one.
+    if status.observed_generation > workload.metadata.generation && context.writer.is_behind(&workload).await? {
+        return Ok(Again::After(UNTIL_FRESH));
+    }
     let now = Timestamp::now();
     let stand_in = match &resolved {
         Ok(_) => None,

@@ -24,11 +24,11 @@ use crate::{
     findings::{Findings, Noted},
     http::{self, Probes},
     intake::{self, Intake, metrics::IntakeMetrics, settings::Timing, store::UsageStore, token_review::TokenReviewer},
-    metrics::{Metrics, accounting::AccountingCollector, lease::LeaseCollector},
+    metrics::{Metrics, accounting::AccountingCollector, lease::LeaseCollector, watches::WatchCollector},
     reconcile::Context,
     settings::Settings,
     sources::Sources,
-    stores::{self, Queue, Source, Stores, WorkloadKey},
+    stores::{self, Queue, SignOfLife, Source, Stores, WorkloadKey},
 };
 
 /// How long one pass may take; what it leaves is planned anew. Below [`http::STUCK_AFTER`], so that passes that all hang, say at a
@@ -139,6 +139,7 @@ impl Operator {
         // Its ledger begins before the first listing: what is listed then and began later is counted from its start.
         let accounts = Accounts::new(Arc::new(stores.clone()), jiff::Timestamp::now());
         metrics.collect(Box::new(AccountingCollector(accounts.clone())));
+        metrics.collect(Box::new(WatchCollector(stores.clone())));
         let findings = Findings::new(stores.pods.clone(), queue.clone());
         let checks = Checks::default();
         Ok(Self {
@@ -172,8 +173,13 @@ impl Operator {
             identity: self.identity.as_str().into(),
         };
         let stores = self.stores.clone();
-        self.checks.add("stores", move || {
-            if stores.listed() { Ok(()) } else { Err("waiting for the first listing of all kinds".to_owned()) }
+        self.checks.add("stores", move || match stores.stale() {
+            _ if !stores.listed() => Err("waiting for the first listing of all kinds".to_owned()),
+            Some(SignOfLife { kind, age, .. }) => Err(format!(
+                "what is known of {kind} is not fresh (last heard of {} s ago), so nothing is written",
+                age.as_secs()
+            )),
+            None => Ok(()),
         });
         let listener = listen(self.settings.listen).await?;
         tasks.spawn("health and metrics", http::serve(listener, probes));
@@ -233,8 +239,16 @@ impl Operator {
         }
         tracing::info!(identity = self.identity, "leading");
         self.metrics.leads(true);
-        self.autoscaler.lead();
-        let work = reconcile_all(context, self.settings.workers, self.stop.clone());
+        let work = async {
+            // What a standby knows may be older than what was written before it led.
+            tokio::select! {
+                () = self.stores.catch_up() => {}
+                () = self.stop.cancelled() => return,
+            }
+            tracing::info!("all kinds are as new as the lease");
+            self.autoscaler.lead();
+            reconcile_all(context, self.settings.workers, self.stop.clone()).await;
+        };
         tokio::select! {
             // Biased: once the lease is lost nothing more is written.
             biased;

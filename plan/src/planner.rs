@@ -9,7 +9,7 @@ use crate::{
     goal::{Goal, Invalid},
     plan::{Plan, Problem},
     status::{self, Progress},
-    steps::{counts, freeze, history, in_place, service, sets, target},
+    steps::{counts, freeze, history, in_place, service, sets, target, unseen},
 };
 
 /// The passes of a plan that goes towards its target: the order of the steps is theirs.
@@ -37,6 +37,9 @@ const FREEZE: &[Pass] =
 /// Plans the next writes for a workload. Total and deterministic.
 #[must_use]
 pub fn plan(goal: &Goal, facts: &Facts, scaled: Option<&Scaled>) -> Plan {
+    if unseen::may_have_machines(goal, facts) {
+        return unseen::leave_alone(goal, facts);
+    }
     let context = target::context(goal, facts, scaled);
     let passes = if freeze::holds(&context) { FREEZE } else { ROLLOUT };
     let mut draft = Draft::default();

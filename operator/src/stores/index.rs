@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
 };
 
 use catamaran_controller::workers::Key;
@@ -43,7 +43,7 @@ impl WorkloadKey {
     }
 }
 
-/// The children of one kind, by workload and name.
+/// The children of one kind, by workload and uid: one whose label is changed leaves the workload that it was of.
 ///
 /// The operator's own writes are entered from the API server's answers, and an older version never replaces a newer one: a plan
 /// is not made on a view that lacks what the last one wrote (KEP-5647).
@@ -53,12 +53,17 @@ pub struct Index<T> {
 }
 
 struct Entries<T> {
-    children: HashMap<WorkloadKey, HashMap<String, Entry<T>>>,
+    children: HashMap<Arc<WorkloadKey>, HashMap<Uid, Entry<T>>>,
+    /// Whose each child is.
+    homes: HashMap<Uid, Arc<WorkloadKey>>,
     /// Counts listings, to drop what a new listing no longer has.
     listing: u64,
     /// The newest version that the watch has shown, of any object.
     seen: u64,
 }
+
+/// The uid of an object, in memory once.
+type Uid = Arc<str>;
 
 struct Entry<T> {
     version: u64,
@@ -67,12 +72,20 @@ struct Entry<T> {
     value: Arc<T>,
 }
 
+/// What became of an object that was entered.
+enum Put {
+    /// It was known in this version or a newer one.
+    Known,
+    /// It is new, or another version.
+    News,
+    /// It was another workload's before.
+    Moved(Arc<WorkloadKey>),
+}
+
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self {
-            entries: RwLock::new(Entries { children: HashMap::new(), listing: 0, seen: 0 }),
-            ready: watch::Sender::new(false),
-        }
+        let entries = Entries { children: HashMap::new(), homes: HashMap::new(), listing: 0, seen: 0 };
+        Self { entries: RwLock::new(entries), ready: watch::Sender::new(false) }
     }
 }
 
@@ -86,57 +99,59 @@ impl WorkloadKey {
 }
 
 impl<T> Index<T> {
-    /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workload that it belongs to,
-    /// when this is news.
-    pub fn apply(&self, meta: &ObjectMeta, value: T) -> Option<WorkloadKey> {
-        let key = WorkloadKey::of(meta)?;
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+    /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workloads that it is news for: the
+    /// one that it belongs to, and the one that it belonged to.
+    pub fn apply(&self, meta: &ObjectMeta, value: T) -> Vec<WorkloadKey> {
+        let Some(key) = WorkloadKey::of(meta) else { return self.remove(meta).into_iter().collect() };
+        let mut entries = self.write();
         entries.seen = entries.seen.max(version(meta));
-        // Not news: what was written here itself and comes back by the watch.
-        entries.put(&key, meta, value).then_some(key)
+        match entries.put(&key, meta, value) {
+            // What was written here itself and comes back by the watch.
+            Put::Known => Vec::new(),
+            Put::News => vec![key],
+            Put::Moved(from) => vec![key, from.as_ref().clone()],
+        }
     }
 
     /// Enters the API server's answer to a write of ours. Where the watch is further already, it has shown the object, and an
     /// object that is not here was deleted since.
     pub fn enter(&self, meta: &ObjectMeta, value: T) {
         let Some(key) = WorkloadKey::of(meta) else { return };
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let name = meta.name.as_deref().unwrap_or_default();
-        let known = entries.children.get(&key).is_some_and(|slot| slot.contains_key(name));
-        if known || version(meta) > entries.seen {
+        let mut entries = self.write();
+        if entries.homes.contains_key(uid(meta)) || version(meta) > entries.seen {
             entries.put(&key, meta, value);
         }
     }
 
-    /// Drops an object.
+    /// Drops an object. Returns the workload that it belonged to.
     pub fn remove(&self, meta: &ObjectMeta) -> Option<WorkloadKey> {
-        let (key, name) = (WorkloadKey::of(meta)?, meta.name.clone()?);
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.write();
         entries.seen = entries.seen.max(version(meta));
-        if let Some(slot) = entries.children.get_mut(&key) {
-            slot.remove(&name);
-            if slot.is_empty() {
-                entries.children.remove(&key);
-            }
-        }
-        Some(key)
+        let home = entries.take(uid(meta)).map(|home| home.as_ref().clone());
+        home.or_else(|| WorkloadKey::of(meta))
     }
 
     /// A new listing begins.
     pub(super) fn begin_listing(&self) {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner).listing += 1;
+        self.write().listing += 1;
     }
 
     /// A listing is complete: what it did not have is gone. Returns the workloads that lost a child.
     pub(super) fn end_listing(&self) -> Vec<WorkloadKey> {
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        let listing = entries.listing;
+        let mut entries = self.write();
+        let Entries { children, homes, listing, .. } = &mut *entries;
         let mut lost = Vec::new();
-        entries.children.retain(|key, slot| {
+        children.retain(|key, slot| {
             let before = slot.len();
-            slot.retain(|_, entry| entry.listing == listing);
+            slot.retain(|uid, entry| {
+                let stays = entry.listing == *listing;
+                if !stays {
+                    homes.remove(uid);
+                }
+                stays
+            });
             if slot.len() < before {
-                lost.push(key.clone());
+                lost.push(key.as_ref().clone());
             }
             !slot.is_empty()
         });
@@ -147,7 +162,9 @@ impl<T> Index<T> {
 
     /// Forgets everything, when the kind is no longer served.
     pub(super) fn clear(&self) {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner).children.clear();
+        let mut entries = self.write();
+        entries.children.clear();
+        entries.homes.clear();
     }
 
     /// The children of a workload, of whoever owns them.
@@ -164,7 +181,13 @@ impl<T> Index<T> {
     /// The workloads that have children.
     #[must_use]
     pub fn keys(&self) -> Vec<WorkloadKey> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).children.keys().cloned().collect()
+        self.entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .children
+            .keys()
+            .map(|key| key.as_ref().clone())
+            .collect()
     }
 
     /// Shows the children of each workload where they are. The index is locked meanwhile, so `see` has to be quick.
@@ -175,12 +198,12 @@ impl<T> Index<T> {
         }
     }
 
-    /// An object as it is known.
+    /// An object as it is known, whoever it belonged to.
     #[must_use]
     pub fn find(&self, meta: &ObjectMeta) -> Option<Arc<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let slot = entries.children.get(&WorkloadKey::of(meta)?)?;
-        slot.get(meta.name.as_deref()?).map(|entry| entry.value.clone())
+        let slot = entries.children.get(entries.homes.get(uid(meta))?)?;
+        slot.get(uid(meta)).map(|entry| entry.value.clone())
     }
 
     /// Waits for the first complete listing.
@@ -188,25 +211,55 @@ impl<T> Index<T> {
         // The sender lives as long as self.
         let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
     }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Entries<T>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<T> Entries<T> {
-    /// True when this is a newer version than the one known, if any.
-    fn put(&mut self, key: &WorkloadKey, meta: &ObjectMeta, value: T) -> bool {
+    /// Enters an object, unless it is known in this version or a newer one.
+    fn put(&mut self, key: &WorkloadKey, meta: &ObjectMeta, value: T) -> Put {
         let (version, listing) = (version(meta), self.listing);
-        let slot = self.children.entry(key.clone()).or_default();
-        let name = meta.name.clone().unwrap_or_default();
-        match slot.get_mut(&name) {
-            Some(known) if known.version >= version => {
-                known.listing = listing;
-                false
-            }
-            Some(_) | None => {
-                slot.insert(name, Entry { version, listing, value: Arc::new(value) });
-                true
+        let home = self.homes.get(uid(meta)).cloned();
+        if let Some(known) = home.as_ref().and_then(|home| self.children.get_mut(home)?.get_mut(uid(meta)))
+            && known.version >= version
+        {
+            known.listing = listing;
+            return Put::Known;
+        }
+        let moved = home.filter(|home| home.as_ref() != key);
+        if moved.is_some() {
+            self.take(uid(meta));
+        }
+        let key = match self.children.get_key_value(key) {
+            Some((key, _)) => key.clone(),
+            None => Arc::new(key.clone()),
+        };
+        let uid = match self.homes.get_key_value(uid(meta)) {
+            Some((uid, _)) => uid.clone(),
+            None => Uid::from(uid(meta)),
+        };
+        self.homes.insert(uid.clone(), key.clone());
+        self.children.entry(key).or_default().insert(uid, Entry { version, listing, value: Arc::new(value) });
+        moved.map_or(Put::News, Put::Moved)
+    }
+
+    /// Takes an object out. Returns whose it was.
+    fn take(&mut self, uid: &str) -> Option<Arc<WorkloadKey>> {
+        let home = self.homes.remove(uid)?;
+        if let Some(slot) = self.children.get_mut(&home) {
+            slot.remove(uid);
+            if slot.is_empty() {
+                self.children.remove(&home);
             }
         }
+        Some(home)
     }
+}
+
+fn uid(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
 }
 
 /// The resourceVersion: numbers that grow, comparable since KEP-5504.
@@ -222,6 +275,7 @@ mod tests {
         ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some("shop".to_owned()),
+            uid: Some(format!("uid of {name}")),
             labels: Some([(WORKLOAD_LABEL.to_owned(), "web".to_owned())].into()),
             resource_version: Some(version.to_string()),
             ..ObjectMeta::default()
@@ -229,19 +283,63 @@ mod tests {
     }
 
     fn children(index: &Index<u32>) -> Vec<u32> {
-        let key = WorkloadKey { namespace: "shop".to_owned(), name: "web".to_owned() };
-        let mut children: Vec<u32> = index.children(&key).iter().map(|child| **child).collect();
+        children_of(index, "web")
+    }
+
+    fn children_of(index: &Index<u32>, workload: &str) -> Vec<u32> {
+        let mut children: Vec<u32> = index.children(&key(workload)).iter().map(|child| **child).collect();
         children.sort_unstable();
         children
+    }
+
+    fn key(workload: &str) -> WorkloadKey {
+        WorkloadKey { namespace: "shop".to_owned(), name: workload.to_owned() }
+    }
+
+    /// `kubectl label pod X catamaran.dev/workload=debug --overwrite`, as one quarantines a pod.
+    fn relabelled(name: &str, version: u32, workload: Option<&str>) -> ObjectMeta {
+        let labels = workload.map(|workload| [(WORKLOAD_LABEL.to_owned(), workload.to_owned())].into());
+        ObjectMeta { labels, ..meta(name, version) }
+    }
+
+    #[test]
+    fn a_child_whose_label_changes_leaves_no_ghost() {
+        let index = Index::default();
+        index.apply(&meta("a", 1), 1);
+        index.apply(&meta("b", 2), 2);
+        let woken = index.apply(&relabelled("a", 3, Some("debug")), 3);
+        assert_eq!(woken, [key("debug"), key("web")], "both have to plan");
+        assert_eq!((children(&index), children_of(&index, "debug")), (vec![2], vec![3]));
+        assert!(index.apply(&meta("a", 1), 1).is_empty(), "an older version brings it back to nobody");
+        assert_eq!((children(&index), children_of(&index, "debug")), (vec![2], vec![3]));
+        assert_eq!(index.remove(&relabelled("a", 4, Some("debug"))), Some(key("debug")));
+        assert!(children_of(&index, "debug").is_empty());
+        assert_eq!(index.keys(), [key("web")]);
+        // Without the label it is nobody's; should the watch show that, and not a deletion.
+        assert_eq!(index.apply(&relabelled("b", 5, None), 5), [key("web")]);
+        assert!(index.keys().is_empty());
+    }
+
+    #[test]
+    fn a_child_that_is_relabelled_between_two_listings_leaves_no_ghost() {
+        let index = Index::default();
+        index.apply(&meta("a", 1), 1);
+        index.begin_listing();
+        assert_eq!(index.apply(&relabelled("a", 3, Some("debug")), 3), [key("debug"), key("web")]);
+        assert!(index.end_listing().is_empty());
+        assert_eq!((children(&index), children_of(&index, "debug")), (vec![], vec![3]));
+        index.begin_listing();
+        assert_eq!(index.end_listing(), [key("debug")]);
+        assert!(index.find(&meta("a", 3)).is_none());
     }
 
     #[test]
     fn an_older_version_replaces_nothing() {
         let index = Index::default();
         index.enter(&meta("a", 5), 5);
-        assert_eq!(index.apply(&meta("a", 4), 4), None);
-        assert_eq!(index.apply(&meta("a", 5), 5), None, "our own write comes back");
-        assert!(index.apply(&meta("a", 6), 6).is_some());
+        assert!(index.apply(&meta("a", 4), 4).is_empty());
+        assert!(index.apply(&meta("a", 5), 5).is_empty(), "our own write comes back");
+        assert_eq!(index.apply(&meta("a", 6), 6), [key("web")]);
         assert_eq!(children(&index), [6]);
     }
 

@@ -3,6 +3,7 @@
 mod convert;
 mod crashes;
 mod endpoints;
+mod freshness;
 mod index;
 mod last_good;
 mod out_of_memory;
@@ -35,6 +36,7 @@ pub(crate) use convert::controller;
 pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
 pub use endpoints::SliceEntry;
+pub use freshness::{Lives, SignOfLife};
 pub use index::{Index, WorkloadKey};
 pub use last_good::{LastGood, StandIn};
 pub use out_of_memory::{LimitsBefore, OomKilled};
@@ -75,8 +77,10 @@ pub struct Stores {
     pub slices: Arc<Index<SliceEntry>>,
     /// Guests that ended by themselves.
     pub crashes: Arc<Crashes>,
-    /// Whether KubeVirt's kinds are served; `None` until that is known.
-    pub kubevirt: Receiver<Option<KubeVirt>>,
+    /// Whether KubeVirt's kinds are served, as was last seen; `None` until that is known.
+    kubevirt: Receiver<Option<KubeVirt>>,
+    /// How old each of these may be.
+    pub lives: Arc<Lives>,
     /// Whether pods can be resized; `None` until that is known.
     pub resize: Receiver<Option<ResizeApi>>,
     /// Everything has been listed once.
@@ -132,7 +136,7 @@ impl Stores {
     /// Whether KubeVirt's kinds are served, as far as known.
     #[must_use]
     pub fn kubevirt(&self) -> KubeVirt {
-        self.kubevirt.borrow().unwrap_or(KubeVirt::Absent)
+        self.lives.judged(self.kubevirt.borrow().unwrap_or(KubeVirt::Unknown))
     }
 }
 

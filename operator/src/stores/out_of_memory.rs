@@ -174,7 +174,7 @@ mod tests {
                 "status": status,
             }))
             .expect("a pod");
-            let woken = self.pods.enter_at(&pod, second(now)).is_some();
+            let woken = !self.pods.enter_at(&pod, second(now)).is_empty();
             (woken, self.pods.index.find(&pod.metadata).expect("the pod"))
         }
 

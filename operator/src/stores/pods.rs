@@ -278,15 +278,16 @@ impl Pods {
         self.refused.get(uid).map(|refused| refused.clone())
     }
 
-    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service or put back, the pod's quota is another one, it began to
-    /// run and is to be held, or it was killed for want of memory.
-    pub(super) fn enter(&self, object: &core::Pod) -> Option<WorkloadKey> {
+    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service or put back, the
+    /// pod's quota is another one, it began to run and is to be held, or it was killed for want of memory. With it the workload that the
+    /// pod was taken from, if it was.
+    pub(super) fn enter(&self, object: &core::Pod) -> Vec<WorkloadKey> {
         self.enter_at(object, Timestamp::now())
     }
 
-    pub(super) fn enter_at(&self, object: &core::Pod, now: Timestamp) -> Option<WorkloadKey> {
+    pub(super) fn enter_at(&self, object: &core::Pod, now: Timestamp) -> Vec<WorkloadKey> {
         let mut entry = PodEntry::from(object);
-        let workload = WorkloadKey::of(&object.metadata)?;
+        let Some(workload) = WorkloadKey::of(&object.metadata) else { return Vec::new() };
         let place = Place { uid: entry.uid.clone(), node: entry.node.clone(), workload: workload.clone() };
         self.places.insert(key(&object.metadata), place);
         let before = self.index.find(&object.metadata);
@@ -302,7 +303,7 @@ impl Pods {
             }
         }
         let news = self.index.apply(&object.metadata, entry);
-        news.filter(|_| concerns)
+        if concerns || news.len() > 1 { news } else { Vec::new() }
     }
 
     /// Drops a pod.
@@ -400,7 +401,7 @@ mod tests {
         let enter = |version: &str, limit: &str, status: Value| {
             let mut pod = pod(status, limit);
             pod.metadata.resource_version = Some(version.to_owned());
-            pods.enter(&pod).is_some()
+            !pods.enter(&pod).is_empty()
         };
         assert!(enter("5", "1", json!({})), "a new pod may be of an older template");
         assert!(!enter("6", "1", json!({"phase": "Running"})), "nothing about the quota");

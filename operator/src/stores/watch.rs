@@ -1,10 +1,13 @@
 //! One task a kind: list, watch, enter what comes into its store, and wake the workloads that it concerns.
 //!
-//! Each watch has its own backoff, so that one kind that fails cannot hold up the others.
+//! Each watch has its own pauses, so that one kind that fails cannot hold up the others.
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
-use catamaran_controller::supervise::Tasks;
+use catamaran_controller::{
+    supervise::Tasks,
+    watch::{Event, Life, watch},
+};
 use catamaran_crds::{
     WorkloadClass, WorkloadClassSpec,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
@@ -25,14 +28,10 @@ use k8s_openapi::{
 use kube::{
     Api, Resource, ResourceExt,
     core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        reflector::{self, store::Writer},
-        watcher::{self, Event, watcher},
-    },
+    runtime::reflector::{self, store::Writer},
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::watch::{Sender, channel};
 
 use super::{
     Crashes, Index, Queue, SliceEntry, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, crashes::Ended,
@@ -42,15 +41,15 @@ use super::{
 /// How long an absent kind is left alone before it is looked for again.
 const ABSENT_PAUSE: Duration = Duration::from_secs(3);
 
-/// The longest pause of a watch that fails.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The selector of what carries our label.
+const OURS: Option<&str> = Some(WORKLOAD_LABEL);
 
 /// Starts all watches.
 pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
     let (workloads, workloads_writer) = reflector::store();
     let (classes, classes_writer) = reflector::store();
-    let (kubevirt_writer, kubevirt) = watch::channel(None);
-    let (resize_writer, resize) = watch::channel(None);
+    let (kubevirt_writer, kubevirt) = channel(None);
+    let (resize_writer, resize) = channel(None);
     let stores = Stores {
         workloads,
         written: Arc::default(),
@@ -65,24 +64,25 @@ pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
         slices: Arc::default(),
         crashes: Arc::default(),
         kubevirt,
+        lives: Arc::default(),
         resize,
         listed: Arc::default(),
     };
-    let queue = || source.queue.clone();
+    let (lives, queue) = (&stores.lives, || source.queue.clone());
     tasks.spawn_once("look for pods/resize", resize::find_out(source.client.clone(), resize_writer));
-    tasks.spawn(
-        "watch of ElasticWorkloads",
-        watch_workloads(source.api(), workloads_writer, stores.written.clone(), queue()),
-    );
-    let classes = Api::all(source.client.clone());
+    let workloads = events(source.api(), None, &lives.workloads);
+    let workloads = watch_workloads(workloads, workloads_writer, stores.written.clone(), queue());
+    tasks.spawn("watch of ElasticWorkloads", workloads);
+    let classes = events(Api::all(source.client.clone()), None, &lives.classes);
     tasks.spawn("watch of WorkloadClasses", watch_classes(classes, classes_writer, stores.clone(), queue()));
-    let sets = watch_children(source.api::<ReplicaSet>(), stores.replica_sets.clone(), queue());
-    tasks.spawn("watch of ReplicaSets", sets);
-    let services = watch_children(source.api::<Service>(), stores.services.clone(), queue());
-    tasks.spawn("watch of Services", services);
-    let slices = watch_slices(source.api(), stores.slices.clone(), queue());
-    tasks.spawn("watch of EndpointSlices", slices);
-    tasks.spawn("watch of Pods", watch_pods(source.api(), stores.clone(), queue()));
+    let sets = events(source.api::<ReplicaSet>(), OURS, &lives.replica_sets);
+    tasks.spawn("watch of ReplicaSets", watch_children(sets, stores.replica_sets.clone(), queue()));
+    let services = events(source.api::<Service>(), OURS, &lives.services);
+    tasks.spawn("watch of Services", watch_children(services, stores.services.clone(), queue()));
+    let slices = events(source.api(), OURS, &lives.slices);
+    tasks.spawn("watch of EndpointSlices", watch_slices(slices, stores.slices.clone(), queue()));
+    let pods = events(source.api(), OURS, &lives.pods);
+    tasks.spawn("watch of Pods", watch_pods(pods, stores.clone(), queue()));
     let kubevirt = watch_kubevirt(source.api(), source.api(), stores.clone(), queue(), kubevirt_writer);
     tasks.spawn("watches of KubeVirt's kinds", kubevirt);
     stores
@@ -100,29 +100,22 @@ impl Source {
     }
 }
 
-/// A watch that starts again after errors, with a pause that grows and is reset by success.
-fn events<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Event<K>> + Send
+/// A watch whose errors are in the log. It starts again by itself.
+fn events<K>(api: Api<K>, selector: Option<&str>, life: &Life) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    watcher(api, config)
-        .default_backoff()
+    watch(api, selector, life.clone())
         .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is started again"))
         .filter_map(|event| std::future::ready(event.ok()))
 }
 
-/// Only what carries our label.
-fn ours() -> watcher::Config {
-    watcher::Config::default().labels(WORKLOAD_LABEL)
-}
-
 async fn watch_workloads(
-    api: Api<StoredWorkload>,
+    stream: impl Stream<Item = Event<StoredWorkload>>,
     mut writer: Writer<StoredWorkload>,
     written: Arc<Written>,
     queue: Queue,
 ) {
-    let stream = events(api, watcher::Config::default());
     let mut stream = std::pin::pin!(stream);
     while let Some(mut event) = stream.next().await {
         if let Event::Apply(workload) | Event::InitApply(workload) = &mut event {
@@ -153,12 +146,11 @@ async fn watch_workloads(
 
 /// A class that cannot be read concerns the workloads that name it, and nobody else.
 async fn watch_classes(
-    api: Api<DeserializeGuard<WorkloadClass>>,
+    stream: impl Stream<Item = Event<DeserializeGuard<WorkloadClass>>>,
     mut writer: Writer<WorkloadClass>,
     stores: Stores,
     queue: Queue,
 ) {
-    let stream = events(api, watcher::Config::default());
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         let concerned = match &event {
@@ -217,12 +209,11 @@ fn readable(
     }
 }
 
-async fn watch_children<K, T>(api: Api<K>, index: Arc<Index<T>>, queue: Queue)
+async fn watch_children<K, T>(stream: impl Stream<Item = Event<K>>, index: Arc<Index<T>>, queue: Queue)
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource,
     T: Clone + for<'a> From<&'a K> + Send + Sync + 'static,
 {
-    let stream = events(api, ours());
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         enter(&index, &event, &queue);
@@ -230,15 +221,16 @@ where
 }
 
 /// Watches the EndpointSlices of our Services, whose labels they carry. Only launcher pods that go wake a workload.
-async fn watch_slices(api: Api<EndpointSlice>, index: Arc<Index<SliceEntry>>, queue: Queue) {
-    let stream = events(api, ours());
+async fn watch_slices(stream: impl Stream<Item = Event<EndpointSlice>>, index: Arc<Index<SliceEntry>>, queue: Queue) {
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         match &event {
             Event::Apply(slice) | Event::InitApply(slice) => {
                 let before = index.find(&slice.metadata).unwrap_or_default();
                 let news = index.apply(&slice.metadata, SliceEntry::from(slice));
-                queue.wake_all(news.filter(|_| !before.is_empty()));
+                if !before.is_empty() {
+                    queue.wake_all(news);
+                }
             }
             Event::Delete(slice) => queue.wake_all(index.remove(&slice.metadata)),
             Event::Init => index.begin_listing(),
@@ -248,9 +240,8 @@ async fn watch_slices(api: Api<EndpointSlice>, index: Arc<Index<SliceEntry>>, qu
 }
 
 /// Watches pods. Their replica sets tell when they change; only marks and quotas wake a workload.
-async fn watch_pods(api: Api<Pod>, stores: Stores, queue: Queue) {
+async fn watch_pods(stream: impl Stream<Item = Event<Pod>>, stores: Stores, queue: Queue) {
     let pods = &stores.pods;
-    let stream = events(api, ours());
     let mut stream = std::pin::pin!(stream);
     let mut listing = HashSet::new();
     while let Some(event) = stream.next().await {
@@ -287,21 +278,29 @@ where
     }
 }
 
-/// Watches KubeVirt's kinds, and waits for them while they are not served.
+/// Watches KubeVirt's kinds, and waits for them while they are not served. What cannot be learned of them keeps nobody else from starting.
 async fn watch_kubevirt(
     sets: Api<VirtualMachineInstanceReplicaSet>,
     instances: Api<VirtualMachineInstance>,
     stores: Stores,
     queue: Queue,
-    state: watch::Sender<Option<KubeVirt>>,
+    state: Sender<Option<KubeVirt>>,
 ) {
+    let set = |to: KubeVirt| {
+        if state.borrow().as_ref() != Some(&to) {
+            tracing::info!(kubevirt = ?to, "whether KubeVirt's kinds are served");
+            state.send_replace(Some(to));
+            let workloads = stores.workloads.state();
+            queue.wake_all(workloads.iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
+        }
+    };
+    let lives = stores.lives.kubevirt();
     loop {
-        let mut pause = ABSENT_PAUSE;
-        let mut sets_listed = false;
-        let mut instances_listed = false;
-        let mut set_events = std::pin::pin!(watcher(sets.clone(), ours()));
-        let mut instance_events = std::pin::pin!(watcher(instances.clone(), ours()));
-        let error = loop {
+        let asked = lives.map(Life::asked);
+        let (mut sets_listed, mut instances_listed) = (false, false);
+        let mut set_events = std::pin::pin!(watch(sets.clone(), OURS, stores.lives.machine_sets.clone()));
+        let mut instance_events = std::pin::pin!(watch(instances.clone(), OURS, stores.lives.instances.clone()));
+        loop {
             let outcome = tokio::select! {
                 Some(event) = set_events.next() => event.map(|event| {
                     sets_listed |= matches!(event, Event::InitDone);
@@ -317,34 +316,25 @@ async fn watch_kubevirt(
                 }),
             };
             match outcome {
-                Ok(()) if sets_listed && instances_listed && *state.borrow() != Some(KubeVirt::Installed) => {
-                    tracing::info!("KubeVirt is installed");
-                    state.send_replace(Some(KubeVirt::Installed));
-                    queue.wake_all(
-                        stores.workloads.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())),
-                    );
-                }
+                Ok(()) if sets_listed && instances_listed => set(KubeVirt::Installed),
                 Ok(()) => {}
-                Err(error) if is_absent(&error) => break None,
-                Err(error) if pause >= LONGEST_PAUSE => break Some(error),
+                Err(error) if error.is_absent() => break,
                 Err(error) => {
-                    // The watcher goes on from where it was; only a failure that stays starts it anew.
-                    tracing::warn!(%error, "the watch of KubeVirt's kinds failed");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    pause += Duration::from_secs(1);
+                    tracing::warn!(%error, "the watch of KubeVirt's kinds failed and is started again");
+                    if state.borrow().is_none() {
+                        set(KubeVirt::Unknown);
+                    }
                 }
             }
-        };
-        if let Some(error) = error {
-            tracing::warn!(%error, "the watch of KubeVirt's kinds is started anew");
-        } else if *state.borrow() != Some(KubeVirt::Absent) {
-            tracing::info!("KubeVirt is not installed; virtual machines wait for it");
-            stores.machine_sets.clear();
-            stores.instances.clear();
-            state.send_replace(Some(KubeVirt::Absent));
-            queue.wake_all(stores.workloads.state().iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
         }
-        tokio::time::sleep(pause).await;
+        stores.machine_sets.clear();
+        stores.instances.clear();
+        for (life, asked) in lives.into_iter().zip(asked) {
+            life.sign();
+            life.answer(asked);
+        }
+        set(KubeVirt::Absent);
+        tokio::time::sleep(ABSENT_PAUSE).await;
     }
 }
 
@@ -381,19 +371,6 @@ fn note_launcher_end(crashes: &Crashes, event: &Event<Pod>) -> Option<WorkloadKe
             crashes.launcher(&instance, end, Timestamp::now())
         }
         Event::Init | Event::InitDone => None,
-    }
-}
-
-/// The API server does not know the kind: 404 for the path itself.
-fn is_absent(error: &watcher::Error) -> bool {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
-        watcher::Error::WatchError(status) => status.code == 404,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => false,
     }
 }
 
@@ -434,10 +411,10 @@ mod tests {
         assert!(why("odd").is_some_and(|why| why.contains("many")), "{:?}", why("odd"));
         enter(Event::Apply(class("odd", json!({"pids": 5}))));
         assert_eq!((names(), why("odd")), (vec!["newer".to_owned(), "odd".to_owned()], None), "corrected");
-        enter(Event::Apply(class("newer", json!([]))));
+        enter(Event::Apply(class("newer", json!("large"))));
         assert_eq!(names(), ["odd"], "what it was is not what it is");
         assert!(why("newer").is_some());
-        enter(Event::Delete(class("newer", json!([]))));
+        enter(Event::Delete(class("newer", json!("large"))));
         assert_eq!(why("newer"), None);
     }
 }

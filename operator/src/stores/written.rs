@@ -58,6 +58,13 @@ impl Written {
         workload.status.clone().unwrap_or_default()
     }
 
+    /// The newest version of a workload that is known: as it was shown, or as our last write made it.
+    #[must_use]
+    pub fn newest_version(&self, key: &WorkloadKey, workload: &impl Resource) -> u64 {
+        let written = self.lock().get(key).map_or(0, |last| last.version);
+        written.max(version(workload.meta()))
+    }
+
     /// A workload is gone.
     pub fn forget(&self, key: &WorkloadKey) {
         self.lock().remove(key);
@@ -96,6 +103,8 @@ mod tests {
         assert_eq!((shown("8", 0), newest(&stored)), (true, 0), "nothing was written");
         written.wrote(&key, 10, status(1));
         assert_eq!(newest(&stored), 1, "the store is behind");
+        assert_eq!(written.newest_version(&key, &stored), 10);
+        assert_eq!(written.newest_version(&key, &workload("11", 0)), 11);
         assert_eq!((shown("9", 0), newest(&workload("9", 0))), (true, 1), "somebody else's write before ours");
         assert_eq!((shown("10", 1), newest(&workload("10", 1))), (false, 1), "the echo");
         assert_eq!((shown("11", 2), newest(&workload("11", 2))), (true, 2), "somebody else's write since");

@@ -58,6 +58,8 @@ pub enum KubeVirt {
     Installed,
     /// They are not (yet).
     Absent,
+    /// The API server does not say, or what it said is too old: what runs on KubeVirt is left alone.
+    Unknown,
 }
 
 /// Whether this cluster resizes pods in place, memory limits downwards included: Kubernetes 1.34 and later.

@@ -16,6 +16,8 @@ pub enum Problem {
     Invalid(Invalid),
     /// A virtual machine without KubeVirt.
     KubeVirtNotInstalled,
+    /// The API server does not say what KubeVirt's kinds are like now.
+    KubeVirtUnknown,
     /// An object that is not ours has the name.
     NameTaken {
         /// Its kind.
@@ -78,6 +80,7 @@ impl Problem {
         match self {
             Self::Invalid(invalid) => invalid.reason(),
             Self::KubeVirtNotInstalled => "KubeVirtNotInstalled",
+            Self::KubeVirtUnknown => "KubeVirtUnknown",
             Self::NameTaken { .. } => "NameTaken",
             Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
             Self::RolledBack { .. } => "RolledBack",
@@ -95,6 +98,9 @@ impl Problem {
             Self::Invalid(invalid) => invalid.to_string(),
             Self::KubeVirtNotInstalled => {
                 "spec.virtualMachine needs KubeVirt, whose kinds this cluster does not serve; install KubeVirt (this goes on by itself then), or use spec.container".to_owned()
+            }
+            Self::KubeVirtUnknown => {
+                "the API server does not list KubeVirt's kinds at present, so nothing is changed here; what runs goes on, and so does this when they can be listed; the operator's log has the answer".to_owned()
             }
             Self::NameTaken { kind, name } => format!(
                 "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"

@@ -174,6 +174,8 @@ pub enum Wait {
     Paused,
     /// KubeVirt has to be installed.
     KubeVirt,
+    /// The API server has to list KubeVirt's kinds.
+    KubeVirtListed,
 }
 
 impl Wait {
@@ -189,7 +191,8 @@ impl Wait {
             | Self::Available { .. }
             | Self::Frozen { .. }
             | Self::Paused
-            | Self::KubeVirt => None,
+            | Self::KubeVirt
+            | Self::KubeVirtListed => None,
         }
     }
 }
@@ -267,6 +270,7 @@ impl fmt::Display for Wait {
             Self::Frozen { replicas } => write!(f, "{replicas} replicas have yet to be frozen"),
             Self::Paused => f.write_str("the rollout is paused"),
             Self::KubeVirt => f.write_str("KubeVirt is not installed"),
+            Self::KubeVirtListed => f.write_str("the API server does not list KubeVirt's kinds"),
         }
     }
 }

@@ -10,4 +10,5 @@ mod replica_sets;
 pub(crate) mod service;
 pub(crate) mod sets;
 pub(crate) mod target;
+pub(crate) mod unseen;
 mod victims;

@@ -15,3 +15,4 @@ mod simulator;
 mod stories;
 mod story;
 mod tables;
+mod unseen;

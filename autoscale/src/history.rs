@@ -180,6 +180,25 @@ impl History {
         events.store(Event { change, at: decision.at }, rules.longest_period());
     }
 
+    /// Takes over the changes of the count that another process noted.
+    pub fn adopt(&mut self, noted: &Self) {
+        for (mine, theirs) in [(&mut self.ups, &noted.ups), (&mut self.downs, &noted.downs)] {
+            let new: Vec<Event> = theirs.0.iter().filter(|event| !mine.0.contains(event)).copied().collect();
+            mine.0.extend(new);
+        }
+    }
+
+    /// Notes a change of the count that is found in the cluster, and was written by a process that ended before it noted it. When it
+    /// was is not known; so late that no rate can be used twice.
+    pub fn found(&mut self, policy: &Policy, from: i32, to: i32, now: Timestamp) {
+        let Some(behavior) = &policy.behavior else { return };
+        let (events, rules) = if to > from { (&mut self.ups, &behavior.up) } else { (&mut self.downs, &behavior.down) };
+        let change = to.saturating_sub(from).saturating_abs();
+        if change > 0 {
+            events.store(Event { change, at: now }, rules.longest_period());
+        }
+    }
+
     /// The highest recommendation of a window.
     pub(super) fn highest(&self, cutoff: Cutoff) -> Option<i32> {
         first(&self.highs, cutoff)

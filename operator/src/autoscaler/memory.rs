@@ -5,12 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_autoscale::{Bounds, Decision, History, Policy, policy::Settings};
+use catamaran_autoscale::{
+    Bounds, Decision, History, Policy,
+    policy::{Mode, Settings},
+};
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{
     Scaled,
     facts::{Members, SetFacts},
     goal::{quota::Quota, scaling},
+    status::scaling::noted_count,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -147,17 +151,32 @@ impl Memory {
         })
     }
 
-    /// Finds the count that is asked for, and the history, in the cluster.
-    pub(super) fn start(&mut self, workload: &ElasticWorkload, sets: &[SetFacts], policy: &Policy, now: Timestamp) {
+    /// Finds the count that is asked for, and the history, in the cluster. `leads`: whether this process writes from now on; then a
+    /// change of the count whose writer ended before it noted it is found as well, so that no rate is used twice.
+    pub(super) fn start(
+        &mut self,
+        workload: &ElasticWorkload,
+        sets: &[SetFacts],
+        policy: &Policy,
+        leads: bool,
+        now: Timestamp,
+    ) {
         let count = present_count(workload, sets, policy);
+        let begins = leads && self.count.is_none();
         self.count = Some(count);
-        if self.history.is_empty() {
-            let status = workload.status.as_ref();
-            let stored = status.and_then(|status| status.scaling.as_ref()).and_then(|scaling| scaling.history.read());
-            self.history = match stored {
-                Some(stored) => History::restored(stored, count, now),
-                None => History::new(count, now),
-            };
+        let status = workload.status.as_ref();
+        let stored: Option<History> =
+            status.and_then(|status| status.scaling.as_ref()).and_then(|scaling| scaling.history.read());
+        match (self.history.is_empty(), stored) {
+            (true, Some(stored)) => self.history = History::restored(stored, count, now),
+            (true, None) => self.history = History::new(count, now),
+            // That of a standby is warm, and knows nothing of what the leader wrote.
+            (false, Some(stored)) if begins => self.history.adopt(&stored),
+            (false, _) => {}
+        }
+        let noted = status.and_then(noted_count);
+        if let Some(from) = noted.filter(|_| begins && policy.mode == Mode::Auto) {
+            self.history.found(policy, from, count, now);
         }
     }
 
@@ -220,7 +239,9 @@ fn present_count(workload: &ElasticWorkload, sets: &[SetFacts], policy: &Policy)
 
 #[cfg(test)]
 mod tests {
-    use catamaran_autoscale::{decide, history::Recommendation, policy::Mode};
+    use catamaran_autoscale::{decide, history::Recommendation};
+    use catamaran_crds::{ElasticWorkloadStatus, ScalingStatus, StoredHistory};
+    use catamaran_plan::facts::{KubeVirt, PodQuota, PodSet, ResizeApi, ServiceFacts, SetFacts};
     use serde_json::json;
 
     use super::*;
@@ -254,6 +275,70 @@ mod tests {
             scaled_to_zero: false,
         };
         decide(policy, &observed, &memory.history, now)
+    }
+
+    /// The set notes the count, the status does not: its writer was killed in between.
+    #[test]
+    fn a_scale_whose_status_was_lost_still_uses_up_its_rate() {
+        let mut first = memory();
+        let policy = first.policy.clone().expect("a policy");
+        let noted = |count: u32, history: &History| {
+            let set = SetFacts {
+                name: "web-1".to_owned(),
+                uid: "set".to_owned(),
+                resource_version: "1".to_owned(),
+                revision: "1".to_owned(),
+                number: 1,
+                replicas: count,
+                desired_replicas: Some(count),
+                template_hash: None,
+                quota: PodQuota::default(),
+                probed: false,
+                deleting: false,
+                failure: None,
+                changed_by: None,
+                members: Members::Pods(PodSet::default()),
+            };
+            let scaling =
+                ScalingStatus { desired_replicas: 4, history: StoredHistory::of(history), ..ScalingStatus::default() };
+            let status = ElasticWorkloadStatus {
+                desired_replicas: 4,
+                scaling: Some(scaling),
+                ..ElasticWorkloadStatus::default()
+            };
+            Facts {
+                now: at(10),
+                kubevirt: KubeVirt::Absent,
+                sets: vec![set],
+                foreign_sets: Vec::new(),
+                service: ServiceFacts::Absent,
+                status,
+                scaling: None,
+                resize: ResizeApi::Served,
+                usage_due: None,
+                enforcement: Vec::new(),
+                out_of_memory: Vec::new(),
+            }
+        };
+        let stored = History::from_lists([], [(2, at(0))], []);
+        let workload = ElasticWorkload::default();
+        first.start(&workload, &noted(8, &stored), &policy, true, at(10));
+        let mut expected = History::restored(stored.clone(), 8, at(10));
+        expected.found(&policy, 4, 8, at(10));
+        assert_eq!((first.count, &first.history), (Some(8), &expected));
+        assert_ne!(expected, History::restored(stored.clone(), 8, at(10)), "the four are counted");
+
+        let mut standby = memory();
+        standby.start(&workload, &noted(4, &History::default()), &policy, false, at(5));
+        let warm = standby.history.clone();
+        standby.start(&workload, &noted(4, &stored), &policy, false, at(10));
+        assert_eq!(standby.history, warm, "it follows, and finds nothing");
+        standby.count = None;
+        standby.start(&workload, &noted(4, &stored), &policy, true, at(10));
+        let mut expected = warm;
+        expected.adopt(&stored);
+        assert_eq!(standby.history, expected, "it leads, and knows what the leader wrote");
+        assert_ne!(standby.history.len(), 0);
     }
 
     /// While the count is written, decisions go on: a high that was recommended meanwhile keeps the window open.

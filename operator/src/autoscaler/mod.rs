@@ -259,7 +259,7 @@ impl Shared {
         let leads = self.leads.load(Ordering::Acquire);
         if memory.count.is_none() || policy.mode != Mode::Auto || !leads {
             let (sets, _) = crate::observe::replica_sets(&self.stores, workload);
-            memory.start(workload, &sets, policy, now);
+            memory.start(workload, &sets, policy, leads, now);
         }
         let mut entries = self.stores.pods.index.children(key);
         for entry in &mut entries {

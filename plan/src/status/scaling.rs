@@ -117,14 +117,20 @@ fn status(
         }
     });
     let before = previous.scaling.as_ref();
+    let lost = noted_count(previous).filter(|noted| decision.mode == Mode::Auto && *noted != decision.from);
     let scale_time = match write {
         Write::Done => Some(time(now)),
+        Write::None | Write::Failed(_) if lost.is_some() => Some(time(now)),
         Write::None | Write::Failed(_) => before.and_then(|before| before.last_scale_time.clone()),
+    };
+    let last_decision = match (write, lost) {
+        (Write::None, Some(from)) => found(decision, from),
+        (Write::None | Write::Done | Write::Failed(_), _) => told(decision),
     };
     let scaling = ScalingStatus {
         desired_replicas: decision.to,
         last_scale_time: scale_time,
-        last_decision: Some(told(decision)),
+        last_decision: Some(last_decision),
         history: StoredHistory::of(history),
     };
     (Some(scaling), conditions.collect())
@@ -143,6 +149,21 @@ fn word(status: bool) -> &'static str {
 
 fn find(status: &ElasticWorkloadStatus, kind: ConditionType) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind.name())
+}
+
+/// The count that scaling noted last in a status, where it is the workload's: in mode Auto.
+#[must_use]
+pub fn noted_count(status: &ElasticWorkloadStatus) -> Option<i32> {
+    let noted = status.scaling.as_ref()?.desired_replicas;
+    (noted == status.desired_replicas).then_some(noted)
+}
+
+/// A change of the count that was written and not noted: its status was lost, as when the operator is killed between the two.
+fn found(decision: &Decision, from: i32) -> DecisionStatus {
+    let to = decision.from;
+    let message =
+        format!("went from {from} to {to} replicas: found on the replica set, its reasons were lost with the status");
+    DecisionStatus { from, to, reason: "FoundOnSet".to_owned(), message, ..told(decision) }
 }
 
 fn told(decision: &Decision) -> DecisionStatus {

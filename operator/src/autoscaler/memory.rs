@@ -241,7 +241,7 @@ fn present_count(workload: &ElasticWorkload, sets: &[SetFacts], policy: &Policy)
 mod tests {
     use catamaran_autoscale::{decide, history::Recommendation};
     use catamaran_crds::{ElasticWorkloadStatus, ScalingStatus, StoredHistory};
-    use catamaran_plan::facts::{KubeVirt, PodQuota, PodSet, ResizeApi, ServiceFacts, SetFacts};
+    use catamaran_plan::facts::{PodSet, TemplateQuota};
     use serde_json::json;
 
     use super::*;
@@ -292,7 +292,7 @@ mod tests {
                 replicas: count,
                 desired_replicas: Some(count),
                 template_hash: None,
-                quota: PodQuota::default(),
+                quota: TemplateQuota::default(),
                 probed: false,
                 deleting: false,
                 failure: None,
@@ -306,35 +306,25 @@ mod tests {
                 scaling: Some(scaling),
                 ..ElasticWorkloadStatus::default()
             };
-            Facts {
-                now: at(10),
-                kubevirt: KubeVirt::Absent,
-                sets: vec![set],
-                foreign_sets: Vec::new(),
-                service: ServiceFacts::Absent,
-                status,
-                scaling: None,
-                resize: ResizeApi::Served,
-                usage_due: None,
-                enforcement: Vec::new(),
-                out_of_memory: Vec::new(),
-            }
+            (ElasticWorkload { status: Some(status), ..ElasticWorkload::default() }, vec![set])
         };
         let stored = History::from_lists([], [(2, at(0))], []);
-        let workload = ElasticWorkload::default();
-        first.start(&workload, &noted(8, &stored), &policy, true, at(10));
+        let start = |memory: &mut Memory, (workload, sets): (ElasticWorkload, Vec<SetFacts>), leads, now| {
+            memory.start(&workload, &sets, &policy, leads, now);
+        };
+        start(&mut first, noted(8, &stored), true, at(10));
         let mut expected = History::restored(stored.clone(), 8, at(10));
         expected.found(&policy, 4, 8, at(10));
         assert_eq!((first.count, &first.history), (Some(8), &expected));
         assert_ne!(expected, History::restored(stored.clone(), 8, at(10)), "the four are counted");
 
         let mut standby = memory();
-        standby.start(&workload, &noted(4, &History::default()), &policy, false, at(5));
+        start(&mut standby, noted(4, &History::default()), false, at(5));
         let warm = standby.history.clone();
-        standby.start(&workload, &noted(4, &stored), &policy, false, at(10));
+        start(&mut standby, noted(4, &stored), false, at(10));
         assert_eq!(standby.history, warm, "it follows, and finds nothing");
         standby.count = None;
-        standby.start(&workload, &noted(4, &stored), &policy, true, at(10));
+        start(&mut standby, noted(4, &stored), true, at(10));
         let mut expected = warm;
         expected.adopt(&stored);
         assert_eq!(standby.history, expected, "it leads, and knows what the leader wrote");

@@ -248,6 +248,10 @@ impl Writer {
             Action::MarkPod { name, uid, marked } => {
                 self.annotate_pod(&desired.namespace, name, &objects::pod_patch(uid, *marked)).await?;
             }
+            Action::LeaveService { pod, uid, since } => {
+                let patch = objects::service_label_patch(&desired.name, uid, *since);
+                self.annotate_pod(&desired.namespace, pod, &patch).await?;
+            }
             Action::AnnotatePod { name, uid, annotation } => {
                 let patch = objects::node_quota_patch(uid, annotation.as_deref());
                 self.annotate_pod(&desired.namespace, name, &patch).await?;
@@ -313,7 +317,7 @@ impl Writer {
         of_a_pod(name, answer.map(|_| ()))
     }
 
-    /// Changes annotations of a pod.
+    /// Changes annotations or labels of a pod.
     ///
     /// # Errors
     /// See [`Failure`]. A pod that is gone, or is another one by now, is none.

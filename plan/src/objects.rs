@@ -8,9 +8,10 @@ use catamaran_crds::{
     names::{
         CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, FROZEN_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
         NO_REVISION, NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, REVISION_LABEL, REVISION_NUMBER_ANNOTATION,
-        TEMPLATE_HASH_ANNOTATION, VICTIM_COST,
+        TEMPLATE_HASH_ANNOTATION, VICTIM_COST, WORKLOAD_LABEL, leaving_label,
     },
 };
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, ReplicaSetSpec},
@@ -204,6 +205,13 @@ pub fn resize_patch(uid: &str, container: &str, quota: Quota) -> Value {
 #[must_use]
 pub fn pod_patch(uid: &str, marked: bool) -> Value {
     json!({ "metadata": { "uid": uid, "annotations": { POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) } } })
+}
+
+/// A merge patch that takes a launcher pod out of the Service of its workload, since a time, or puts it back.
+#[must_use]
+pub fn service_label_patch(workload: &str, uid: &str, since: Option<Timestamp>) -> Value {
+    let label = since.map_or_else(|| workload.to_owned(), |since| leaving_label(workload, since.as_second()));
+    json!({ "metadata": { "uid": uid, "labels": { WORKLOAD_LABEL: label } } })
 }
 
 /// What the Service of a workload selects: its replicas of both hulls, and none of them while it is frozen.

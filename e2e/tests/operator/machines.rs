@@ -1,7 +1,7 @@
 //! Virtual machines: rollouts, changes of the hull, chosen victims, and guests that die.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,10 +19,14 @@ use catamaran_e2e::{
 };
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
-    Api, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
+    Api, Client, ResourceExt,
+    api::ListParams,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde_json::json;
 
@@ -415,4 +419,66 @@ async fn a_probe_begins_when_it_says() -> Result<()> {
     let delay = probe.and_then(|probe| probe.initial_delay_seconds);
     ensure!(delay == Some(3), "{delay:?}");
     ground.quiet().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_leave_their_service_before_they_go() -> Result<()> {
+    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+    ground.apply(&web_machines("registry.test/disk:1", 3, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    eventually("all are in the Service", WITHIN, || async { Ok((served(&ground).await?.len() == 3).then_some(())) })
+        .await?;
+    // Whoever goes, by whatever: scale-in, another revision, another hull.
+    let watching = tokio::spawn(still_served(ground.client.clone(), 5));
+    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 2}})).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.apply(&web_machines("registry.test/disk:2", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    eventually("both are in the Service", WITHIN, || async { Ok((served(&ground).await?.len() == 2).then_some(())) })
+        .await?;
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let still_served = tokio::time::timeout(WITHIN, watching).await???;
+    ensure!(still_served.is_empty(), "deleted while in an EndpointSlice: {still_served:?}");
+    ground.quiet().await
+}
+
+/// The launcher pods in the EndpointSlices of the Service.
+async fn served(ground: &Ground) -> Result<BTreeSet<String>> {
+    let slices: Api<EndpointSlice> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let slices = slices.list(&ListParams::default().labels("kubernetes.io/service-name=web")).await?;
+    Ok(slices.iter().flat_map(launchers).collect())
+}
+
+fn launchers(slice: &EndpointSlice) -> Vec<String> {
+    let targets = slice.endpoints.iter().filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone());
+    targets.filter(|name| name.starts_with("virt-launcher-")).collect()
+}
+
+/// Watches until so many guests have been deleted; those whose launcher pod was in an EndpointSlice then.
+async fn still_served(client: Client, guests: usize) -> Result<Vec<String>> {
+    let config = watcher::Config::default().labels("kubernetes.io/service-name=web");
+    let mut slices = std::pin::pin!(watcher(Api::<EndpointSlice>::namespaced(client.clone(), NAMESPACE), config));
+    let instances = Api::<VirtualMachineInstance>::namespaced(client, NAMESPACE);
+    let mut instances = std::pin::pin!(watcher(instances, watcher::Config::default()));
+    let (mut served, mut deleted, mut wrong) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+    while deleted.len() < guests {
+        // What came first is looked at first, if both are there.
+        tokio::select! {
+            biased;
+            Some(event) = slices.next() => match event? {
+                Event::Apply(slice) | Event::InitApply(slice) => drop(served.insert(slice.name_any(), launchers(&slice))),
+                Event::Delete(slice) => drop(served.remove(&slice.name_any())),
+                Event::Init | Event::InitDone => {}
+            },
+            Some(event) = instances.next() => {
+                let (Event::Apply(instance) | Event::InitApply(instance)) = event? else { continue };
+                if instance.metadata.deletion_timestamp.is_some() && deleted.insert(instance.name_any()) {
+                    let prefix = format!("virt-launcher-{}-", instance.name_any());
+                    wrong.extend(served.values().flatten().filter(|name| name.starts_with(&prefix)).cloned());
+                }
+            },
+        }
+    }
+    Ok(wrong)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use catamaran_crds::{Hull, ServicePort};
+use jiff::Timestamp;
 
 use crate::{
     facts::{CrashLoop, FrozenNote, SetFacts},
@@ -33,6 +34,15 @@ pub enum Action {
         uid: String,
         /// Whether it is marked.
         marked: bool,
+    },
+    /// Take a launcher pod out of its Service before its guest goes, or put it back.
+    LeaveService {
+        /// Its name.
+        pod: String,
+        /// Its uid, the precondition.
+        uid: String,
+        /// Since when it is out; `None` puts it back.
+        since: Option<Timestamp>,
     },
     /// Pause a VirtualMachineInstance that runs, or let it go on.
     PauseInstance {
@@ -89,6 +99,7 @@ impl Action {
             Self::DeleteSet(_)
             | Self::DeleteInstance { .. }
             | Self::MarkPod { .. }
+            | Self::LeaveService { .. }
             | Self::PauseInstance { .. }
             | Self::AnnotatePod { .. }
             | Self::ResizePod { .. }
@@ -249,6 +260,8 @@ impl fmt::Display for Action {
             Self::PauseInstance { name, paused: true } => write!(f, "pause VirtualMachineInstance {name}"),
             Self::PauseInstance { name, paused: false } => write!(f, "let VirtualMachineInstance {name} go on"),
             Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
+            Self::LeaveService { pod, uid: _, since: Some(_) } => write!(f, "take Pod {pod} out of the Service"),
+            Self::LeaveService { pod, uid: _, since: None } => write!(f, "put Pod {pod} back into the Service"),
             Self::MarkPod { name, uid: _, marked: false } => write!(f, "take the mark off Pod {name}"),
             Self::AnnotatePod { name, uid: _, annotation: Some(annotation) } => {
                 write!(f, "tell the node agent of Pod {name}: {annotation}")

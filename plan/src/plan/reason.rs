@@ -51,6 +51,8 @@ pub enum Reason {
     },
     /// This pod is not to go any more.
     Spared,
+    /// Its guest is to go, and gets no more requests first.
+    Leaves,
     /// Guests end soon after their start.
     CrashLoop {
         /// Rounds of it.
@@ -141,6 +143,13 @@ pub enum Wait {
         /// Until when that is waited for.
         until: Timestamp,
     },
+    /// EndpointSlices and kube-proxies have to drop the victims.
+    OutOfService {
+        /// The name of the set.
+        set: String,
+        /// Until when it is waited for.
+        until: Timestamp,
+    },
     /// The usage of replicas has to come in before the least busy can be chosen.
     Usage {
         /// The name of the set.
@@ -182,7 +191,10 @@ impl Wait {
     /// When it is over at the latest, whatever happens.
     pub(crate) fn until(&self) -> Option<Timestamp> {
         match self {
-            Self::CrashLoop { until, .. } | Self::MarksSeen { until, .. } | Self::Usage { until, .. } => Some(*until),
+            Self::CrashLoop { until, .. }
+            | Self::MarksSeen { until, .. }
+            | Self::OutOfService { until, .. }
+            | Self::Usage { until, .. } => Some(*until),
             Self::PauseSeen(_)
             | Self::DeletionsSeen(_)
             | Self::SetDeleted { .. }
@@ -231,6 +243,7 @@ impl fmt::Display for Reason {
                 (Stage::Ready(_), victims) => chosen(*victims),
             }),
             Self::Marked { victims } => f.write_str(chosen(*victims)),
+            Self::Leaves => f.write_str("its guest is to go, and gets no more requests before it does"),
             Self::Spared => f.write_str("it is not to go any more"),
             Self::CrashLoop { rounds } => {
                 write!(f, "guests end soon after their start (round {rounds}); replacing them is slowed down")
@@ -260,6 +273,9 @@ impl fmt::Display for Wait {
             Self::DeletionsSeen(set) => write!(f, "virt-controller has to see the deletions in {}", set.name),
             Self::CrashLoop { set, until } => write!(f, "replacements in {} are held back until {until}", set.name),
             Self::MarksSeen { set, until: _ } => write!(f, "the marks on the victims in {} have to be seen", set.name),
+            Self::OutOfService { set, until } => {
+                write!(f, "the Service has to drop the victims in {set}; waited for until {until}")
+            }
             Self::Usage { set, until } => {
                 write!(f, "node agents have to tell the usage of the replicas in {set}; waited for until {until}")
             }

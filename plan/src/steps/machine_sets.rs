@@ -10,11 +10,11 @@ use jiff::Timestamp;
 
 use crate::{
     draft::{Context, Draft},
-    facts::{Instance, InstanceSet, SetFacts, Stage},
+    facts::{Instance, InstanceSet, Selects, ServiceFacts, SetFacts, Stage},
     plan::{Action, Move, Next, Problem, Reason, SetReference, SetUpdate, Wait},
     steps::{
         crash_loop::{self, Verdict},
-        freeze, victims,
+        depart, freeze, victims,
     },
 };
 
@@ -39,16 +39,9 @@ pub(crate) fn scale(
     if !update.is_empty() {
         draft.step(Action::UpdateSet(Box::new(update)), why);
     }
-    if let Phase::Delete(chosen) = &phase {
-        for victim in chosen {
-            draft.step(
-                Action::DeleteInstance { name: victim.name.clone(), uid: victim.uid.clone() },
-                Reason::Victim { stage: victim.stage, victims: context.goal.victims },
-            );
-        }
-    }
+    let until = scaling.depart(draft, &phase);
     scaling.report_crashes(draft);
-    if let Some(wait) = scaling.wait(&phase) {
+    if let Some(wait) = scaling.wait(&phase, until) {
         draft.wait(wait);
     }
 }
@@ -98,6 +91,23 @@ impl<'a> Scaling<'a> {
         Phase::Lower
     }
 
+    /// Lets the chosen go, out of the Service first. Until when that is waited for.
+    fn depart(&self, draft: &mut Draft, phase: &Phase<'_>) -> Option<Timestamp> {
+        match phase {
+            Phase::None => draft.steps.extend(depart::stay(self.instances, &[])),
+            Phase::Delete(chosen) if !chosen.is_empty() => {
+                let selects = &self.context.facts.service;
+                let has_service = matches!(selects, ServiceFacts::Owned { selects: Some(Selects::Replicas), .. });
+                let victims = self.context.goal.victims;
+                let departure = depart::depart(self.instances, chosen, victims, has_service, self.context.now());
+                draft.steps.extend(departure.steps);
+                return departure.until;
+            }
+            Phase::Pause | Phase::AwaitUsage(_) | Phase::Delete(_) | Phase::Lower => {}
+        }
+        None
+    }
+
     /// Until when the choice may be put off: while usage that it depends on is on its way.
     fn usage_due(&self) -> Option<Timestamp> {
         let until = self.context.facts.usage_due?;
@@ -108,7 +118,9 @@ impl<'a> Scaling<'a> {
     /// The instances to go: those that are least far first, ready ones as the workload's `victims` says.
     fn choose(&self, count: u32) -> Vec<&'a Instance> {
         let live: Vec<&Instance> = self.instances.live().collect();
-        let mut chosen = victims::in_order(self.context.goal.victims, &live, Instance::candidate, rank);
+        let mut chosen = victims::in_order(self.context.goal.victims, &live, Instance::candidate, |instance| {
+            (!depart::is_leaving(instance), rank(instance))
+        });
         chosen.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         chosen
     }
@@ -192,7 +204,7 @@ impl<'a> Scaling<'a> {
         }
     }
 
-    fn wait(&self, phase: &Phase<'_>) -> Option<Wait> {
+    fn wait(&self, phase: &Phase<'_>, departed: Option<Timestamp>) -> Option<Wait> {
         let set = SetReference::of(self.set);
         let missing = self.instances.live_count() < self.wanted;
         if let Some(state) = self.verdict.state.filter(|state| missing && self.context.now() < state.until) {
@@ -202,7 +214,10 @@ impl<'a> Scaling<'a> {
             Phase::None | Phase::Lower => None,
             Phase::Pause => Some(Wait::PauseSeen(set)),
             Phase::AwaitUsage(until) => Some(Wait::Usage { set: set.name, until: *until }),
-            Phase::Delete(_) => Some(Wait::DeletionsSeen(set)),
+            Phase::Delete(_) => Some(match departed {
+                Some(until) => Wait::OutOfService { set: set.name, until },
+                None => Wait::DeletionsSeen(set),
+            }),
         }
     }
 }

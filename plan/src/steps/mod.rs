@@ -2,6 +2,7 @@
 
 pub mod counts;
 pub mod crash_loop;
+mod depart;
 pub(crate) mod freeze;
 pub(crate) mod history;
 pub(crate) mod in_place;

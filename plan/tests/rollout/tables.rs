@@ -3,7 +3,10 @@
 use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
     Facts, Problem,
-    facts::{Instance, InstanceSet, KubeVirt, Members, Pause, ResizeApi, ServiceFacts, SetFacts, Stage, TemplateQuota},
+    facts::{
+        Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, ResizeApi, Selects, ServiceFacts, SetFacts, Stage,
+        TemplateQuota,
+    },
     plan,
     status::{Progress, conditions},
 };
@@ -28,6 +31,10 @@ fn at(name: &str, stage: Stage) -> Instance {
 
 /// What is planned for one set of virtual machines, in words.
 fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
+    planned_with(ServiceFacts::Absent, replicas, set, wanted)
+}
+
+fn planned_with(service: ServiceFacts, replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
     let scenario = Scenario::new(vec![Wish { hull: Hull::VirtualMachine, replicas: wanted, ..Wish::default() }], &[]);
     let desired = &scenario.desired[0];
     let observed = Facts {
@@ -50,7 +57,7 @@ fn planned(replicas: u32, set: InstanceSet, wanted: u32) -> Vec<String> {
             members: Members::Instances(set),
         }],
         foreign_sets: Vec::new(),
-        service: ServiceFacts::Absent,
+        service,
         status: ElasticWorkloadStatus::default(),
         watched_since: jiff::Timestamp::MIN,
         resize: ResizeApi::Served,
@@ -116,6 +123,62 @@ fn each_state_of_a_scale_in() {
     for (state, replicas, set, wanted, expected) in table {
         assert_eq!(planned(replicas, set, wanted), expected, "{state}");
     }
+}
+
+#[test]
+fn ready_victims_leave_the_service_before_they_go() {
+    let with = |name: &str, leaving: Option<i64>, served: bool| Instance {
+        launchers: vec![Launcher {
+            name: format!("virt-launcher-{name}"),
+            uid: format!("pod-{name}"),
+            annotation: None,
+            leaving: leaving.map(time),
+            served,
+        }],
+        ..ready(name)
+    };
+    let b = || with("b", None, true);
+    let table: Vec<(&str, Instance, u32, Vec<&str>)> = vec![
+        ("it is in the Service", with("a", None, true), 1, vec!["take Pod virt-launcher-a out of the Service"]),
+        ("EndpointSlices have it still", with("a", Some(-9), true), 1, vec![]),
+        ("they never drop it", with("a", Some(-10), true), 1, vec!["delete VMI a"]),
+        ("they dropped it just now", with("a", Some(-1), false), 1, vec![]),
+        ("the kube-proxies had time to follow", with("a", Some(-2), false), 1, vec!["delete VMI a"]),
+        ("it was chosen before, and stays chosen", with("z", Some(-1), false), 1, vec![]),
+        (
+            "it was ready no longer",
+            Instance { stage: Stage::Started, ..with("a", None, true) },
+            1,
+            vec!["delete VMI a"],
+        ),
+        (
+            "the scale-in is called off",
+            with("a", Some(-1), true),
+            2,
+            vec!["put Pod virt-launcher-a back into the Service", "VMIReplicaSet web-set: unpause"],
+        ),
+    ];
+    for (state, first, wanted, expected) in table {
+        let paused = InstanceSet { paused: true, pause_seen: true, counted: 2, ..InstanceSet::default() };
+        let set = InstanceSet { instances: vec![first, b()], ..paused };
+        let (uid, ports) = ("uid".to_owned(), Vec::new());
+        let service = ServiceFacts::Owned { uid, ports, selects: Some(Selects::Replicas) };
+        let mut steps = planned_with(service, 2, set, wanted);
+        steps.retain(|step| !step.contains("the Service with") && step != "delete the Service");
+        steps.sort();
+        let mut expected = expected;
+        expected.sort_unstable();
+        assert_eq!(steps, expected, "{state}");
+    }
+    // Without a Service nobody has to be waited for.
+    let set = InstanceSet {
+        paused: true,
+        pause_seen: true,
+        counted: 2,
+        instances: vec![with("a", None, false), b()],
+        ..InstanceSet::default()
+    };
+    assert_eq!(planned(2, set, 1), ["delete VMI a"]);
 }
 
 #[test]

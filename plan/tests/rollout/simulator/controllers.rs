@@ -34,7 +34,14 @@ impl World {
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
             let quota = PodQuota::from(set.object.quota.clone());
-            set.replicas.push(Replica { id: self.next_id, created: now, ready: None, quota, paused: false });
+            set.replicas.push(Replica {
+                id: self.next_id,
+                created: now,
+                ready: None,
+                quota,
+                paused: false,
+                leaving: None,
+            });
             self.next_id += 1;
         }
         while set.replicas.len() > asked {

@@ -66,6 +66,8 @@ pub struct Replica {
     pub quota: PodQuota,
     /// A guest that KubeVirt has paused.
     pub paused: bool,
+    /// Since when its pod is out of the Service.
+    pub leaving: Option<i64>,
 }
 
 /// A replica set and what it has.

@@ -42,6 +42,7 @@ pub enum Write {
     DeleteSet { uid: u32 },
     DeleteInstance { id: u32 },
     Pause { id: u32, paused: bool },
+    Leave { id: u32, since: Option<i64> },
     Annotate { id: u32, annotation: Option<String> },
     Resize { id: u32, container: String, quota: Quota },
     Service(bool),
@@ -217,6 +218,7 @@ impl World {
             Action::DeleteSet(set) => Write::DeleteSet { uid: number(&set.uid) },
             Action::DeleteInstance { name: _, uid } => Write::DeleteInstance { id: number(uid) },
             Action::PauseInstance { name, paused } => Write::Pause { id: number(name), paused: *paused },
+            Action::LeaveService { pod: _, uid, since } => Write::Leave { id: number(uid), since: since.map(seconds) },
             Action::AnnotatePod { name: _, uid, annotation } => {
                 Write::Annotate { id: number(uid), annotation: annotation.clone() }
             }
@@ -295,6 +297,11 @@ impl World {
             Write::Pause { id, paused } => {
                 if let Some(replica) = self.replica(*id) {
                     replica.paused = *paused;
+                }
+            }
+            Write::Leave { id, since } => {
+                if let Some(replica) = self.replica(*id) {
+                    replica.leaving = *since;
                 }
             }
             Write::Annotate { id, annotation } => {
@@ -380,7 +387,7 @@ fn instance(replica: &Replica) -> Instance {
             name: format!("virt-launcher-{:03}", replica.id),
             uid: format!("pod-{}", replica.id),
             annotation: replica.quota.annotation.clone(),
-            leaving: None,
+            leaving: replica.leaving.map(time),
             served: false,
         }],
     }

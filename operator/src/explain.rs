@@ -197,7 +197,7 @@ mod tests {
             foreign_sets: Vec::new(),
             service: ServiceFacts::Absent,
             status: catamaran_crds::ElasticWorkloadStatus::default(),
-            watched_since: now(),
+            watched_since: Timestamp::MIN,
             usage_due: None,
             enforcement: Vec::new(),
             out_of_memory: Vec::new(),

@@ -9,6 +9,7 @@ mod overload;
 mod panics;
 mod proxy;
 mod silent;
+mod stale;
 mod strange;
 mod support;
 mod takeover;

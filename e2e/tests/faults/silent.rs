@@ -12,6 +12,26 @@ use crate::support::{Ground, OTHER, ROLLOUT, SHOP, lasting, web};
 const TAKEOVER: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_whose_connections_fell_silent_takes_over() -> Result<()> {
+    let mut ground = Ground::start(json!({})).await?;
+    let mut leader = ground.lead("operator-a").await?;
+    let mut standby = ground.join("operator-b").await?;
+    let recorder = ground.record(SHOP, "web").await?;
+    ground.rolled(SHOP, &web(1, 3), ROLLOUT).await?;
+    let silence = standby.proxy.set(Rule::new(Match::all(), Fault::SilenceOpen));
+    ground.rolled(SHOP, &web(2, 3), ROLLOUT).await?;
+    leader.operator.kill()?;
+    let takeover = ground.leads("operator-b", TAKEOVER).await?;
+    // It has missed the second image, and sees the third.
+    let rolled = ground.rolled(SHOP, &web(3, 3), TAKEOVER).await?;
+    println!("{} silent connections; leads after {takeover:?}, rolled out {rolled:?} later", silence.hits());
+    ensure!(silence.hits() > 0);
+    standby.runs()?;
+    ground.finish(&recorder).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_whose_watch_fell_silent_sees_again() -> Result<()> {
     let mut ground = Ground::start(json!({})).await?;
     let mut leader = ground.lead("operator-a").await?;

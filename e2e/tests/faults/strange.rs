@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use catamaran_e2e::{
-    faults::{Answer, Match, Rule},
-    workloads::{patch, wait_for},
+    faults::{Answer, Match, Proxy, Rule},
+    workloads::{self, patch, wait_for},
 };
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{
+    api::core::v1::Pod, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -62,6 +64,72 @@ spec: {quota: {cpu: {request: 50m}, memory: {request: 32Mi}}}
     ensure!(ground.uids(SHOP, "web").await? == before.0, "the workload of the class is as it was");
     ensure!(ground.uids(OTHER, "web").await? != before.1, "the other was rolled out");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_start_while_kubevirt_cannot_be_listed() -> Result<()> {
+    let mut ground = Ground::start(json!({})).await?;
+    ground.start_kubevirt().await?;
+    let proxy = Proxy::start(&ground.control_plane).await?;
+    let kubevirt = Match::all().resource("virtualmachineinstances").resource("virtualmachineinstancereplicasets");
+    let rule = proxy.set(Rule::new(kubevirt, Answer::internal_error("conversion webhook for kubevirt.io failed")));
+    let mut leader = ground.join_by("operator-a", proxy).await?;
+    ground.leads("operator-a", Duration::from_secs(30)).await?;
+    let recorder = ground.record(OTHER, "web").await?;
+    ground.rolled(OTHER, &web(1, 2), ROLLOUT).await?;
+    ensure!(rule.hits() > 0, "it asked for them");
+    let machines = web(1, 1).replace("  container:", "  virtualMachine:");
+    let machines = machines.replace("    ports: [{name: http, containerPort: 80}]\n", "");
+    ground.apply(SHOP, &machines).await?;
+    ground.rolled(OTHER, &web(2, 2), ROLLOUT).await?;
+    let health = leader.health();
+    leader.proxy.clear(&rule);
+    let cleared = Instant::now();
+    ground.current(SHOP, "web", Duration::from_secs(90)).await?;
+    println!("virtual machines run {:?} after KubeVirt could be listed", cleared.elapsed());
+    health.was_well().await?;
+    leader.runs()?;
+    ground.finish(&recorder).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_relabelled_is_replaced_and_left_alone() -> Result<()> {
+    let mut ground = Ground::start(json!({})).await?;
+    let mut leader = ground.lead("operator-a").await?;
+    ground.rolled(SHOP, &web(1, 3), ROLLOUT).await?;
+    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), SHOP);
+    let first = workloads::staying_pods(&ground.client, SHOP, "web").await?.pop().context("a pod")?;
+    // As one does to look at a pod in peace.
+    let label = ["label", "pod", &first.name_any(), "catamaran.dev/workload=debug", "--overwrite"];
+    ground.control_plane.run_kubectl(SHOP, &label).await?;
+    let three = |workload: &catamaran_crds::ElasticWorkload| {
+        workload.status.as_ref().is_some_and(|status| status.replicas == 3 && status.available_replicas == 3)
+    };
+    catamaran_e2e::wait::eventually("there are three others", ROLLOUT, || async {
+        let pods = workloads::staying_pods(&ground.client, SHOP, "web").await?;
+        Ok((pods.len() == 3 && pods.iter().all(workloads::pod_is_ready)).then_some(()))
+    })
+    .await?;
+    wait_for(&ground.client, SHOP, "web", "has three replicas", SOON, three).await?;
+    ground.quiet().await?;
+    let before = pods.get(&first.name_any()).await?;
+    // What is done to each pod, and what is done to sets.
+    patch(&ground.client, SHOP, "web", &json!({"spec": {"quota": {"cpu": {"limit": "600m"}}}})).await?;
+    ground.current(SHOP, "web", ROLLOUT).await?;
+    ground.rolled(SHOP, &web(2, 3), ROLLOUT).await?;
+    let rolled = ground.current(SHOP, "web", ROLLOUT).await?;
+    let status = rolled.status.unwrap_or_default();
+    ensure!(status.replicas == 3 && status.updated_replicas == 3, "{status:?}");
+    let debugged = pods.get(&first.name_any()).await?;
+    ensure!(debugged.uid() == first.uid() && debugged.metadata.deletion_timestamp.is_none(), "it runs on");
+    ensure!(debugged.spec == before.spec && debugged.annotations() == before.annotations(), "it is left alone");
+    // No ghost keeps the workload from going to none.
+    patch(&ground.client, SHOP, "web", &json!({"spec": {"state": "Stopped"}})).await?;
+    let stopped = ground.current(SHOP, "web", ROLLOUT).await?;
+    ensure!(stopped.status.unwrap_or_default().replicas == 0);
+    leader.runs()?;
+    ground.quiet().await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,10 @@
-//! What sampling costs: 200 pods' files, read at 1 Hz by the sampler and by plain loops over the same files, and the whole agent.
+//! What sampling costs: 200 pods' files, read at 1 Hz by the sampler and by plain loops over the same files, and the
+//! whole agent.
 //!
 //!     cargo run --release -p catamaran-agent --example sample_cost [-- PODS SECONDS]
 //!
-//! Each runs in a process of its own. The files are in a temporary folder: what the kernel computes when it is asked for a
-//! cgroup's file comes on top for all of them alike, and makes the differences smaller.
+//! Each runs in a process of its own. The files are in a temporary folder: what the kernel computes when it is asked
+//! for a cgroup's file comes on top for all of them alike, and makes the differences smaller.
 
 use std::{
     fs::{self, File},

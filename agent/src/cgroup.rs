@@ -1,7 +1,7 @@
 //! Folders and files of the cgroup tree.
 //!
-//! Everything is opened relative to a folder that is open already, one component at a time and never through a symbolic link;
-//! names of files are constants. So no text from outside can lead out of the tree.
+//! Everything is opened relative to a folder that is open already, one component at a time and never through a symbolic
+//! link; names of files are constants. So no text from outside can lead out of the tree.
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
@@ -136,8 +136,8 @@ impl CgroupFiles for Folder {
     }
 
     fn write(&self, file: &'static str, text: &str) -> io::Result<()> {
-        // Without O_NONBLOCK a write to memory.high returns once memory was reclaimed, which may take seconds. Kernels that do
-        // not know it there (before 6.16) pass over it.
+        // Without O_NONBLOCK a write to memory.high returns once memory was reclaimed, which may take seconds. Kernels
+        // that do not know it there (before 6.16) pass over it.
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = fs::openat(&self.0, file, flags, Mode::empty())?;
         let written = rustix::io::write(&opened, text.as_bytes())?;

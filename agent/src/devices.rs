@@ -32,7 +32,8 @@ impl Device {
 /// The devices in a folder such as /sys/block. What cannot be read is left out.
 #[must_use]
 pub fn list(sys_block: &Path) -> Vec<Device> {
-    // Entries are symbolic links into /sys/devices, so they are opened by path; the path is ours, the names are the kernel's.
+    // Entries are symbolic links into /sys/devices, so they are opened by path; the path is ours, the names are the
+    // kernel's.
     let Ok(entries) = std::fs::read_dir(sys_block) else { return Vec::new() };
     let mut devices: Vec<_> = entries
         .filter_map(|entry| {

@@ -1,9 +1,10 @@
 //! The texts of the kernel's files, read into numbers.
 //!
-//! Source: Documentation/admin-guide/cgroup-v2.rst and accounting/psi.rst of the kernel. Lines and keys that are not known are
-//! passed over, as newer kernels add some; a number that is none counts as absent.
+//! Source: Documentation/admin-guide/cgroup-v2.rst and accounting/psi.rst of the kernel. Lines and keys that are not
+//! known are passed over, as newer kernels add some; a number that is none counts as absent.
 //!
-//! A node has thousands of these each second, so they are looked at byte by byte: the searches of `str` are made for long texts.
+//! A node has thousands of these each second, so they are looked at byte by byte: the searches of `str` are made for
+//! long texts.
 
 /// cpu.stat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +83,8 @@ pub fn single(text: &str) -> Option<u64> {
     number(text.trim_ascii())
 }
 
-/// The value of one key in a file of `key value` lines, such as `inactive_file` in memory.stat or `oom_kill` in memory.events.
+/// The value of one key in a file of `key value` lines, such as `inactive_file` in memory.stat or `oom_kill` in
+/// memory.events.
 #[must_use]
 pub fn value(text: &str, key: &str) -> Option<u64> {
     pairs(text).find(|(found, _)| *found == key.as_bytes()).and_then(|(_, value)| digits(value))

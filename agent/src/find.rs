@@ -36,8 +36,8 @@ impl Finder {
         self.bases.len()
     }
 
-    /// Looks for kubelets' folders if none is known, or `missing` says that a pod was not found in those that are; not more
-    /// often than every ten seconds. `now` is the time of a steady clock.
+    /// Looks for kubelets' folders if none is known, or `missing` says that a pod was not found in those that are; not
+    /// more often than every ten seconds. `now` is the time of a steady clock.
     ///
     /// # Errors
     /// When the root cannot be read.
@@ -80,8 +80,9 @@ pub fn container(pod: &Folder, id: &ContainerId) -> io::Result<Option<Folder>> {
     Ok(None)
 }
 
-/// The cgroup below a container's that holds its CPU limit, where the runtime put it there: crun's. What throttles the container is
-/// in that one, and so are the counters of it; everything else works as well on the container's cgroup, as children inherit it.
+/// The cgroup below a container's that holds its CPU limit, where the runtime put it there: crun's. What throttles the
+/// container is in that one, and so are the counters of it; everything else works as well on the container's cgroup, as
+/// children inherit it.
 ///
 /// # Errors
 /// When it cannot be opened or read.

@@ -1,8 +1,8 @@
 //! One cgroup, held to what it should say.
 //!
-//! What was found before the agent's first write, and what the agent wrote last, are noted at the cgroup itself, in an extended
-//! attribute. So an agent that starts again, or another one, knows what to set back and what the runtime wrote in the meantime;
-//! and the note goes with the cgroup.
+//! What was found before the agent's first write, and what the agent wrote last, are noted at the cgroup itself, in an
+//! extended attribute. So an agent that starts again, or another one, knows what to set back and what the runtime wrote
+//! in the meantime; and the note goes with the cgroup.
 
 use std::{collections::BTreeMap, fmt::Write as _, io};
 

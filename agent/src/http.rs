@@ -75,8 +75,8 @@ async fn healthz(State(probes): State<Probes>) -> (StatusCode, String) {
     }
 }
 
-/// Ready once the node's pods are known and their cgroups can be read. Whether the operator is there does not matter: without it
-/// quotas are enforced all the same.
+/// Ready once the node's pods are known and their cgroups can be read. Whether the operator is there does not matter:
+/// without it quotas are enforced all the same.
 async fn readyz(State(probes): State<Probes>) -> (StatusCode, String) {
     let unready = |reason: String| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
     match probes.sampling() {

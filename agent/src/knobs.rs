@@ -1,7 +1,7 @@
 //! From a quota to what each file of a container's cgroup should say.
 //!
-//! Only files that neither the kubelet nor the runtime keeps for itself: cpu.max and memory.max are theirs, and so are the
-//! cgroups of pods and QoS classes, but for cpu.max.burst, which nobody else writes: see [`burst_above`].
+//! Only files that neither the kubelet nor the runtime keeps for itself: cpu.max and memory.max are theirs, and so are
+//! the cgroups of pods and QoS classes, but for cpu.max.burst, which nobody else writes: see [`burst_above`].
 
 use std::{collections::BTreeMap, fmt};
 
@@ -68,7 +68,8 @@ pub struct Wanted {
 pub struct Facts<'a> {
     /// cpu.max of the container, where there is one.
     pub cpu_max: Option<CpuMax>,
-    /// The CPU limit that its pod asks for, in millicores: before a resize reaches the kernel it is another than cpu.max.
+    /// The CPU limit that its pod asks for, in millicores: before a resize reaches the kernel it is another than
+    /// cpu.max.
     pub cpu_limit_millicores: Option<u64>,
     /// The disks of the node.
     pub devices: &'a [Device],
@@ -225,19 +226,21 @@ impl Slot {
         }
     }
 
-    /// Whether the runtime sets it at a resize: then what it wrote last is what there was before us, else what was found first.
+    /// Whether the runtime sets it at a resize: then what it wrote last is what there was before us, else what was
+    /// found first.
     #[must_use]
     pub fn follows_the_runtime(self) -> bool {
         match self {
-            // The kubelet writes memory.high with MemoryQoS (on by default from Kubernetes 1.37), and memory.swap.max with swap.
+            // The kubelet writes memory.high with MemoryQoS (on by default from Kubernetes 1.37), and memory.swap.max
+            // with swap.
             Self::CpuWeight | Self::MemoryHigh | Self::MemorySwapMax => true,
             Self::CpuBurst | Self::PidsMax | Self::Io(..) | Self::Freeze => false,
         }
     }
 }
 
-/// What a container is held to by its pod's quota. Every container is frozen with its pod; the rest is for the one that the
-/// quota names.
+/// What a container is held to by its pod's quota. Every container is frozen with its pod; the rest is for the one that
+/// the quota names.
 #[must_use]
 pub fn wanted(quota: &NodeQuota, container: &str, facts: &Facts<'_>) -> Wanted {
     let NodeQuota {
@@ -289,12 +292,14 @@ pub fn wanted(quota: &NodeQuota, container: &str, facts: &Facts<'_>) -> Wanted {
 /// How much burst the kernel takes now.
 struct Burst {
     usec: u64,
-    /// More is asked for than the limit that the pod asks for. Otherwise what is missing comes with the kubelet's next cpu.max.
+    /// More is asked for than the limit that the pod asks for. Otherwise what is missing comes with the kubelet's next
+    /// cpu.max.
     above_limit: bool,
 }
 
-/// The burst that the kernel takes: not above the quota in cpu.max. And not above what the pod asks for, either, because a
-/// burst above a *new* limit keeps the kubelet from setting it: lowered here, a resize goes through within a second.
+/// The burst that the kernel takes: not above the quota in cpu.max. And not above what the pod asks for, either,
+/// because a burst above a *new* limit keeps the kubelet from setting it: lowered here, a resize goes through within a
+/// second.
 fn burst(asked: u64, facts: &Facts<'_>) -> Result<Burst, &'static str> {
     let cpu_max = facts.cpu_max.ok_or("the container has no cpu.max")?;
     let quota = cpu_max.quota_usec.ok_or("without a CPU limit there is no burst")?;
@@ -303,9 +308,9 @@ fn burst(asked: u64, facts: &Facts<'_>) -> Result<Burst, &'static str> {
     Ok(Burst { usec: asked.min(quota).min(limit), above_limit: asked > limit })
 }
 
-/// cpu.max.burst of a cgroup above the one whose burst it is, such as the pod's own. The kubelet gives the pod the sum of its
-/// containers' limits as its cpu.max, and without a burst there it would stop the container at the limit that the container's burst
-/// lets it pass.
+/// cpu.max.burst of a cgroup above the one whose burst it is, such as the pod's own. The kubelet gives the pod the sum
+/// of its containers' limits as its cpu.max, and without a burst there it would stop the container at the limit that
+/// the container's burst lets it pass.
 #[must_use]
 pub fn burst_above(below: Option<Limit>, cpu_max: Option<CpuMax>) -> Option<u64> {
     match (below?, cpu_max?.quota_usec?) {

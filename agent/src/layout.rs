@@ -1,8 +1,8 @@
 //! How kubelets and runtimes name cgroups.
 //!
-//! A kubelet has one folder for all pods, `kubepods`, with one folder for each QoS class but Guaranteed, and in them one for
-//! each pod. It may lie anywhere (kubelet's `cgroupRoot`, kind). Every name that is built here is one component of a path: texts
-//! from the API become part of it only after a check.
+//! A kubelet has one folder for all pods, `kubepods`, with one folder for each QoS class but Guaranteed, and in them
+//! one for each pod. It may lie anywhere (kubelet's `cgroupRoot`, kind). Every name that is built here is one component
+//! of a path: texts from the API become part of it only after a check.
 
 /// One component of a path: no slash, not `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,7 +69,8 @@ fn identifier(text: &str, more: impl Fn(u8) -> bool) -> bool {
 pub enum Base {
     /// The cgroupfs driver: `kubepods`.
     Cgroupfs,
-    /// The systemd driver: `STEM.slice`, where the stem is `kubepods` or, under a kubelet's own root, `kubelet-kubepods`.
+    /// The systemd driver: `STEM.slice`, where the stem is `kubepods` or, under a kubelet's own root,
+    /// `kubelet-kubepods`.
     Systemd {
         /// The name without `.slice`.
         stem: Name,
@@ -125,14 +126,15 @@ impl Base {
     }
 }
 
-/// What crun calls the cgroup that it makes below a container's scope, under the systemd driver, and moves the processes to.
+/// What crun calls the cgroup that it makes below a container's scope, under the systemd driver, and moves the
+/// processes to.
 #[must_use]
 pub fn inner() -> Option<Name> {
     Name::new("container")
 }
 
-/// What a container's folder may be called within its pod's. Other children of it (KubeVirt's `housekeeping`) are part of it and
-/// are never looked for.
+/// What a container's folder may be called within its pod's. Other children of it (KubeVirt's `housekeeping`) are part
+/// of it and are never looked for.
 #[must_use]
 pub fn containers(id: &ContainerId) -> Vec<Name> {
     let id = id.as_str();

@@ -1,7 +1,7 @@
 //! The node agent of Catamaran.
 //!
-//! Every second it reads what the containers of its node use, streams it to every replica of the operator, and holds pods that
-//! have a quota annotation to it. It watches the pods of its own node and writes nothing to the API server.
+//! Every second it reads what the containers of its node use, streams it to every replica of the operator, and holds
+//! pods that have a quota annotation to it. It watches the pods of its own node and writes nothing to the API server.
 //!
 //! What is computed is apart from what touches files:
 //!

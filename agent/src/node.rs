@@ -69,8 +69,8 @@ pub fn boot_id() -> io::Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_ascii().to_owned())
 }
 
-/// Lets this process open as many files as it may: eleven are kept for a pod with one container, and runtimes start processes
-/// with a soft limit of 1024. The limit then.
+/// Lets this process open as many files as it may: eleven are kept for a pod with one container, and runtimes start
+/// processes with a soft limit of 1024. The limit then.
 pub fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     // No capability is needed up to the hard limit.

@@ -198,7 +198,8 @@ impl Pods {
         pods.insert(pod.uid.as_str().into(), Arc::new(pod));
     }
 
-    /// Waits until a pod with a quota is another one: its quota or its CPU limit was edited, or a container of it was started.
+    /// Waits until a pod with a quota is another one: its quota or its CPU limit was edited, or a container of it was
+    /// started.
     pub async fn edited(&self) {
         self.0.edited.notified().await;
     }

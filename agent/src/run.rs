@@ -138,8 +138,8 @@ impl States {
     }
 }
 
-/// Until the node has cgroup v2. A node that has not is told on /readyz, by a metric, in the log, and to the operator for each pod
-/// with a quota; the process stays.
+/// Until the node has cgroup v2. A node that has not is told on /readyz, by a metric, in the log, and to the operator
+/// for each pod with a quota; the process stays.
 async fn until_cgroups(settings: &Settings, probes: &Probes, pods: &Pods, reporter: &Reporter) {
     let mut told = None;
     loop {
@@ -187,8 +187,8 @@ async fn sample(
         let late = due.elapsed() > EVERY / 2;
         let (all, quotas) = (pods.all(), states.get());
         let (count, started) = (all.len(), Instant::now());
-        // Not on another thread: the kernel makes these texts in milliseconds, to be woken would cost as much as many a read, and a
-        // process of one thread reads without counting who else has the file.
+        // Not on another thread: the kernel makes these texts in milliseconds, to be woken would cost as much as many a
+        // read, and a process of one thread reads without counting who else has the file.
         let sampled = sampler.sample(&all, &quotas, node::monotonic(), node::unix_usec());
         probes.metrics.sampled(count, &sampled, started.elapsed(), late);
         let now = Instant::now();

@@ -92,8 +92,8 @@ impl Sampler {
         Self { finder: Finder::new(cgroup_root), pods: HashMap::new(), buffer: Buffer::default() }
     }
 
-    /// Reads all containers of `pods`; `quotas` by uid go along. `now` is the time of the node's steady clock, `unix_usec` that
-    /// of its wall clock.
+    /// Reads all containers of `pods`; `quotas` by uid go along. `now` is the time of the node's steady clock,
+    /// `unix_usec` that of its wall clock.
     pub fn sample(
         &mut self,
         pods: &[Arc<Pod>],
@@ -136,7 +136,8 @@ impl Sampler {
         if known.is_some_and(|known| known.complete && Arc::ptr_eq(&known.pod, pod)) {
             return;
         }
-        // One that never ran has used nothing. Of one whose containers ended, the pod's own cgroup has what they used at last.
+        // One that never ran has used nothing. Of one whose containers ended, the pod's own cgroup has what they used
+        // at last.
         if pod.containers.is_empty() && known.is_none() {
             return;
         }

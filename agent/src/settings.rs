@@ -29,7 +29,8 @@ pub struct Settings {
     /// The certificate authorities of the intake (PEM), read for each connection.
     #[arg(long, env = "CATAMARAN_USAGE_CA", default_value = "/etc/catamaran/usage-ca/ca.crt")]
     pub usage_ca: PathBuf,
-    /// The token for the intake: of a ServiceAccount, bound to this pod, with the intake's audience. Read for each stream.
+    /// The token for the intake: of a ServiceAccount, bound to this pod, with the intake's audience. Read for each
+    /// stream.
     #[arg(long, env = "CATAMARAN_USAGE_TOKEN", default_value = "/var/run/secrets/catamaran/token")]
     pub usage_token: PathBuf,
     /// Where /healthz, /readyz and /metrics are served.

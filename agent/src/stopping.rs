@@ -1,7 +1,8 @@
-//! Whether an agent that is asked to stop goes for good: with its DaemonSet, as at an uninstall, or to be replaced by another one.
+//! Whether an agent that is asked to stop goes for good: with its DaemonSet, as at an uninstall, or to be replaced by
+//! another one.
 //!
-//! An update of the DaemonSet must not thaw a frozen workload or lift a quota, not for a second; an uninstall must leave nothing
-//! behind. So the agent asks for its DaemonSet when it is asked to stop.
+//! An update of the DaemonSet must not thaw a frozen workload or lift a quota, not for a second; an uninstall must
+//! leave nothing behind. So the agent asks for its DaemonSet when it is asked to stop.
 
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ pub enum Stopping {
     ForGood,
     /// The DaemonSet stays: another agent follows.
     ToBeReplaced,
-    /// It cannot be said. Taken as if another agent followed: to thaw what is frozen is worse than to leave a limit behind.
+    /// It cannot be said. Taken as if another agent followed: to thaw what is frozen is worse than to leave a limit
+    /// behind.
     Unknown,
 }
 

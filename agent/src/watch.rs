@@ -22,8 +22,8 @@ use crate::{
 /// Pods of one answer when they are listed: what is decoded at once bounds the memory of the process.
 const PAGE: u32 = 50;
 
-/// Keeps `pods` as the API server has them, until it is dropped. `listed` becomes true when they are complete for the first
-/// time. While the API server cannot be reached, the pods known so far are sampled and held on.
+/// Keeps `pods` as the API server has them, until it is dropped. `listed` becomes true when they are complete for the
+/// first time. While the API server cannot be reached, the pods known so far are sampled and held on.
 pub async fn keep(client: Client, node: String, pods: Pods, listed: watch::Sender<bool>, metrics: Metrics) {
     let api: Api<PodObject> = Api::all_with(client, &ApiResource::erase::<v1::Pod>(&()));
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}")).page_size(PAGE);

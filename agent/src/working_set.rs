@@ -1,14 +1,14 @@
 //! The working set: memory.current less `inactive_file`, without a look into memory.stat each second.
 //!
-//! memory.stat is the one costly file: the kernel sums about forty counters over all CPUs for it. What is reclaimed easily
-//! changes slowly, unless the container reads or writes files at a rate that shows in memory.current.
+//! memory.stat is the one costly file: the kernel sums about forty counters over all CPUs for it. What is reclaimed
+//! easily changes slowly, unless the container reads or writes files at a rate that shows in memory.current.
 
 use std::time::Duration;
 
 /// memory.stat is read at least so often while memory.current moves.
 const OLDEST: Duration = Duration::from_secs(10);
-/// And so often while memory.current stays the same to the byte: then nothing was cached or reclaimed, and no more than the kernel's
-/// opinion of what is inactive can have changed.
+/// And so often while memory.current stays the same to the byte: then nothing was cached or reclaimed, and no more than
+/// the kernel's opinion of what is inactive can have changed.
 const OLDEST_AT_REST: Duration = Duration::from_secs(60);
 /// It is not read more often than this.
 const YOUNGEST: Duration = Duration::from_secs(2);

@@ -1,4 +1,5 @@
-//! The whole agent: an API server that lists and watches, a folder that looks like a node, and the operator's real intake.
+//! The whole agent: an API server that lists and watches, a folder that looks like a node, and the operator's real
+//! intake.
 
 use std::{
     fs,

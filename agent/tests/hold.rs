@@ -382,8 +382,8 @@ fn any_event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// After every step the kernel has what is asked; what nobody asks for is as it was found, unless somebody else changed it
-    /// while the agent did not hold it.
+    /// After every step the kernel has what is asked; what nobody asks for is as it was found, unless somebody else
+    /// changed it while the agent did not hold it.
     #[test]
     fn the_kernel_has_what_is_asked(events in prop::collection::vec(any_event(), 1..30)) {
         let kernel = Kernel::new();
@@ -409,7 +409,8 @@ proptest! {
                         }
                     } else {
                         let (slot, value) = (Slot::parse(file).expect("a slot"), Limit::parse(text).expect("a value"));
-                        // What is written while it is held is put back, and counts as the runtime's own where it sets it.
+                        // What is written while it is held is put back, and counts as the runtime's own where it sets
+                        // it.
                         let own_since = held.get(&slot).is_none_or(|held| slot.follows_the_runtime() && *held != value);
                         if own_since {
                             own.0.insert(file, value);

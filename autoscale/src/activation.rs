@@ -1,20 +1,23 @@
 //! When a workload may have no replicas at all, and when it is woken.
 //!
-//! A metric that tells of demand without any replica (Object, External, Prometheus) may have an `activation`: a threshold of its
-//! own, beside the target. As in KEDA it is strict: a value above it is demand, one at it is not. It is compared with the value
-//! itself, not with its share of a replica. Once one metric of a workload has one, those without have 0.
+//! A metric that tells of demand without any replica (Object, External, Prometheus) may have an `activation`: a
+//! threshold of its own, beside the target. As in KEDA it is strict: a value above it is demand, one at it is not. It
+//! is compared with the value itself, not with its share of a replica. Once one metric of a workload has one, those
+//! without have 0.
 //!
 //! While `minReplicas` is 0:
-//! - Demand on any of them: at least one replica is recommended. From zero it is there at once; neither a window nor a rate delays it.
-//! - No demand on all of them: zero is recommended, whatever the target and the metrics of pods say. The downscale window
-//!   delays it, so a short silence removes nothing.
-//! - One of them has no value and none of the others has demand: nobody knows. Nothing is recommended beyond what the other
-//!   metrics ask for, and since a metric failed, nothing is removed.
+//! - Demand on any of them: at least one replica is recommended. From zero it is there at once; neither a window nor a
+//!   rate delays it.
+//! - No demand on all of them: zero is recommended, whatever the target and the metrics of pods say. The downscale
+//!   window delays it, so a short silence removes nothing.
+//! - One of them has no value and none of the others has demand: nobody knows. Nothing is recommended beyond what the
+//!   other metrics ask for, and since a metric failed, nothing is removed.
 //!
 //! Without any `activation` it is as for the HPA: a value of zero recommends zero.
 //!
 //! Metrics of pods have no value without pods. When there are none but those, only schedules can wake the workload:
-//! - With a schedule that asks for replicas, zero is recommended whenever `minReplicas` is 0, that is while none of them is active.
+//! - With a schedule that asks for replicas, zero is recommended whenever `minReplicas` is 0, that is while none of
+//!   them is active.
 //! - Without one, at least one replica is kept, except while a schedule sets `maxReplicas` to 0.
 
 use super::{decision::MetricReport, policy::Metric};

@@ -1,8 +1,9 @@
 //! From exact sums to counts: the one place where a number is made to fit.
 //!
-//! The HPA leaves that to Go: sums wrap around, and a conversion of a float beyond the range of the integer is the machine's (on amd64
-//! the smallest integer). So a vast load can become a count below zero, and `minReplicas`. Here what does not fit is the nearest number
-//! that does: a vast load asks for the most. `docs/migrate-from-hpa.md` lists what comes out differently.
+//! The HPA leaves that to Go: sums wrap around, and a conversion of a float beyond the range of the integer is the
+//! machine's (on amd64 the smallest integer). So a vast load can become a count below zero, and `minReplicas`. Here
+//! what does not fit is the nearest number that does: a vast load asks for the most. `docs/migrate-from-hpa.md` lists
+//! what comes out differently.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,7 +1,7 @@
 //! How fast the count may change: rate policies, and the rules from before there were any.
 //!
-//! Source: `calculateScaleUpLimitWithScalingRules`, `calculateScaleDownLimitWithBehaviors` and `calculateScaleUpLimit` in
-//! `horizontal.go`; the defaults are those of `SetDefaults_HorizontalPodAutoscalerBehavior`.
+//! Source: `calculateScaleUpLimitWithScalingRules`, `calculateScaleDownLimitWithBehaviors` and `calculateScaleUpLimit`
+//! in `horizontal.go`; the defaults are those of `SetDefaults_HorizontalPodAutoscalerBehavior`.
 
 use jiff::Timestamp;
 
@@ -20,8 +20,8 @@ pub struct Behavior {
 }
 
 impl Behavior {
-    /// What the API server makes of an empty `behavior`: up by 4 or 100 % in 15 s without a window; down by 100 % in 15 s, with the
-    /// window of the settings.
+    /// What the API server makes of an empty `behavior`: up by 4 or 100 % in 15 s without a window; down by 100 % in 15
+    /// s, with the window of the settings.
     #[must_use]
     pub fn with_defaults(downscale_stabilization: u32) -> Self {
         let rate = |kind, value| Rate { kind, value, period: 15 };
@@ -112,8 +112,8 @@ pub enum LimitedBy {
     Double,
 }
 
-/// How far up or down the rules let the count go from `current`. It may lie on the other side of `current` when much has happened
-/// in the period; the caller sees to that.
+/// How far up or down the rules let the count go from `current`. It may lie on the other side of `current` when much
+/// has happened in the period; the caller sees to that.
 pub(super) fn limit(rules: &Rules, direction: Direction, current: i32, history: &History, now: Timestamp) -> Limit {
     let allowed = |rate: &Rate| {
         let happened = |events: &Events| events.within(rate.period, now);
@@ -138,7 +138,8 @@ pub(super) fn limit(rules: &Rules, direction: Direction, current: i32, history: 
     chosen.unwrap_or_else(|| without_policies(rules.select, direction, current))
 }
 
-/// The HPA starts from the integer that any policy would beat. With an empty list of policies that integer is the limit.
+/// The HPA starts from the integer that any policy would beat. With an empty list of policies that integer is the
+/// limit.
 fn without_policies(select: Select, direction: Direction, current: i32) -> Limit {
     let replicas = match (select, direction) {
         (Select::Disabled, Direction::Up | Direction::Down) => current,

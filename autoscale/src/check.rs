@@ -1,5 +1,5 @@
-//! What a policy may not say. The API refuses most of it by its schema; a policy made from an object that got past it, or from a
-//! file, is checked here before anything is decided with it.
+//! What a policy may not say. The API refuses most of it by its schema; a policy made from an object that got past it,
+//! or from a file, is checked here before anything is decided with it.
 //!
 //! Source of the limits: `pkg/apis/autoscaling/validation` for what `autoscaling/v2` has too.
 

@@ -1,8 +1,8 @@
 //! The decision: how many replicas a workload should have now.
 //!
 //! Source: `reconcileAutoscaler`, `computeReplicasForMetrics`, `normalizeDesiredReplicas` and
-//! `normalizeDesiredReplicasWithBehaviors` in `horizontal.go`. The order of the steps is the HPA's; what goes beyond it is put
-//! between them and does nothing where it is not asked for.
+//! `normalizeDesiredReplicasWithBehaviors` in `horizontal.go`. The order of the steps is the HPA's; what goes beyond it
+//! is put between them and does nothing where it is not asked for.
 
 use std::borrow::Cow;
 
@@ -31,9 +31,11 @@ pub struct Observed<'a> {
     pub bounds: &'a Bounds,
     /// All pods of the workload.
     pub pods: &'a [&'a Pod],
-    /// What the sources answer, in the order of the policy's metrics. A metric beyond the end of the list has no answer.
+    /// What the sources answer, in the order of the policy's metrics. A metric beyond the end of the list has no
+    /// answer.
     pub samples: &'a [Result<Samples, NoSamples>],
-    /// When each of them was taken. One of which that is not known (or beyond the end of the list) is taken for a new one.
+    /// When each of them was taken. One of which that is not known (or beyond the end of the list) is taken for a new
+    /// one.
     pub taken: &'a [Option<Timestamp>],
     /// Whether the condition ScaledToZero is True.
     pub scaled_to_zero: bool,
@@ -226,7 +228,8 @@ impl Run<'_> {
         report
     }
 
-    /// Whether only schedules could wake the workload, and none asks for replicas now. What its pods use does not matter then.
+    /// Whether only schedules could wake the workload, and none asks for replicas now. What its pods use does not
+    /// matter then.
     fn is_asleep(&self) -> bool {
         self.policy.settings.from_zero == FromZero::Always
             && self.min == 0

@@ -1,14 +1,15 @@
 //! What happens when no metric answers any more.
 //!
-//! Until `after` seconds have passed since the last answer, the count is held. Then the fallback count takes the place of the
-//! recommendation: it is stabilized, limited and bounded like one, but not remembered as one. `CurrentReplicasIfHigher` never
-//! removes a replica and `CurrentReplicasIfLower` never adds one; `Static` may do both, since that is what was asked for.
+//! Until `after` seconds have passed since the last answer, the count is held. Then the fallback count takes the place
+//! of the recommendation: it is stabilized, limited and bounded like one, but not remembered as one.
+//! `CurrentReplicasIfHigher` never removes a replica and `CurrentReplicasIfLower` never adds one; `Static` may do both,
+//! since that is what was asked for.
 //!
-//! When a metric answers again, the count of that moment is noted as a recommendation, as after a start: nothing is removed before
-//! the metrics have been seen for a whole window.
+//! When a metric answers again, the count of that moment is noted as a recommendation, as after a start: nothing is
+//! removed before the metrics have been seen for a whole window.
 //!
-//! One metric that answers is enough for the fallback not to apply. Then the rules of the HPA for failed metrics do: more
-//! replicas may be asked for, fewer not. The names are those of KEDA.
+//! One metric that answers is enough for the fallback not to apply. Then the rules of the HPA for failed metrics do:
+//! more replicas may be asked for, fewer not. The names are those of KEDA.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,9 +1,11 @@
-//! What a decision has to remember of those before it: recommendations, scale events, and since when no metric has answered.
+//! What a decision has to remember of those before it: recommendations, scale events, and since when no metric has
+//! answered.
 //!
-//! The HPA keeps every recommendation of its window (`stabilizeRecommendation`, `stabilizeRecommendationWithBehaviors`) and asks
-//! for the highest or lowest of those younger than a cutoff. The same answers come from far fewer: a recommendation that a later
-//! one equals or exceeds can never again be the highest. What is left is ordered by time and by value, so the answer is the first
-//! one after the cutoff. With one decision a second, a constant load keeps one entry, not three hundred.
+//! The HPA keeps every recommendation of its window (`stabilizeRecommendation`, `stabilizeRecommendationWithBehaviors`)
+//! and asks for the highest or lowest of those younger than a cutoff. The same answers come from far fewer: a
+//! recommendation that a later one equals or exceeds can never again be the highest. What is left is ordered by time
+//! and by value, so the answer is the first one after the cutoff. With one decision a second, a constant load keeps one
+//! entry, not three hundred.
 
 use std::collections::VecDeque;
 
@@ -19,8 +21,8 @@ use super::{
 
 /// The memory of one workload's autoscaling.
 ///
-/// It is serialized into the status with every decision that changes it anyway; [`History::restored`] makes up for the decisions
-/// after that.
+/// It is serialized into the status with every decision that changes it anyway; [`History::restored`] makes up for the
+/// decisions after that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
@@ -46,9 +48,9 @@ pub struct History {
 
 /// A sample of a metric whose proposal is a ratio times the count, and what it came to when it was first looked at.
 ///
-/// A value of something outside does not fall when replicas are added, only when it is measured again. The HPA looks at each
-/// sample about once, as it decides as often as it measures; a decision is made here whenever any metric has news, and a ratio
-/// that is applied twice would multiply the count twice.
+/// A value of something outside does not fall when replicas are added, only when it is measured again. The HPA looks at
+/// each sample about once, as it decides as often as it measures; a decision is made here whenever any metric has news,
+/// and a ratio that is applied twice would multiply the count twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Used {
     pub(super) metric: String,
@@ -86,8 +88,8 @@ impl Cutoff {
 }
 
 impl History {
-    /// That of a workload seen for the first time: the count it has is noted as a recommendation, so that nothing is removed before
-    /// a whole window has been seen.
+    /// That of a workload seen for the first time: the count it has is noted as a recommendation, so that nothing is
+    /// removed before a whole window has been seen.
     #[must_use]
     pub fn new(current: i32, now: Timestamp) -> Self {
         let mut history = Self::default();
@@ -110,8 +112,8 @@ impl History {
         history
     }
 
-    /// The one stored before a restart. What was recommended since it was stored is not known; the count that the workload has
-    /// stands for it.
+    /// The one stored before a restart. What was recommended since it was stored is not known; the count that the
+    /// workload has stands for it.
     #[must_use]
     pub fn restored(stored: Self, current: i32, now: Timestamp) -> Self {
         let mut history = stored;
@@ -137,8 +139,8 @@ impl History {
         self.len() == 0
     }
 
-    /// Moves everything in time, for a clock that was set. Without it, an hour forward would end every window at once, and an hour
-    /// back would keep every window open for that hour.
+    /// Moves everything in time, for a clock that was set. Without it, an hour forward would end every window at once,
+    /// and an hour back would keep every window open for that hour.
     pub fn shift(&mut self, by: SignedDuration) {
         let times = self.highs.iter_mut().chain(&mut self.lows).map(|entry| &mut entry.at);
         let events = self.ups.0.iter_mut().chain(&mut self.downs.0).map(|event| &mut event.at);
@@ -188,8 +190,8 @@ impl History {
         }
     }
 
-    /// Notes a change of the count that is found in the cluster, and was written by a process that ended before it noted it. When it
-    /// was is not known; so late that no rate can be used twice.
+    /// Notes a change of the count that is found in the cluster, and was written by a process that ended before it
+    /// noted it. When it was is not known; so late that no rate can be used twice.
     pub fn found(&mut self, policy: &Policy, from: i32, to: i32, now: Timestamp) {
         let Some(behavior) = &policy.behavior else { return };
         let (events, rules) = if to > from { (&mut self.ups, &behavior.up) } else { (&mut self.downs, &behavior.down) };
@@ -268,9 +270,9 @@ impl Events {
         self.0.iter().filter(|event| event.at > cutoff).fold(0, |sum, event| sum.saturating_add(event.change))
     }
 
-    /// Adds an event, in place of one that no policy of its direction looks at any more: so there are never more than a period
-    /// has had. As in the HPA (`storeScaleEvent`) it is one that goes, although the policies of the other direction may have a
-    /// longer period and still look at it.
+    /// Adds an event, in place of one that no policy of its direction looks at any more: so there are never more than a
+    /// period has had. As in the HPA (`storeScaleEvent`) it is one that goes, although the policies of the other
+    /// direction may have a longer period and still look at it.
     fn store(&mut self, event: Event, longest_period: u32) {
         let cutoff = seconds_before(event.at, longest_period);
         match self.0.iter_mut().rev().find(|old| old.at < cutoff) {

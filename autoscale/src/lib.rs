@@ -7,14 +7,15 @@
 //!    ^---------------- decided(), written() ------------------+
 //! ```
 //!
-//! "The HPA" is Kubernetes v1.36.3, `pkg/controller/podautoscaler`. Where this module knows its rules, it follows them to the last
-//! digit, but for numbers that are too large, which saturate here and wrap around there; each file names the functions it follows. Beyond it are schedules
-//! ([`schedule`]), a fallback for lost metrics ([`fallback`]), thresholds for zero ([`activation`]), metrics of pressure, throttling
-//! and Prometheus ([`policy::Metric`]), modes ([`policy::Mode`]), and the choice of what goes on a scale-in ([`victims`]).
+//! "The HPA" is Kubernetes v1.36.3, `pkg/controller/podautoscaler`. Where this module knows its rules, it follows them
+//! to the last digit, but for numbers that are too large, which saturate here and wrap around there; each file names
+//! the functions it follows. Beyond it are schedules ([`schedule`]), a fallback for lost metrics ([`fallback`]),
+//! thresholds for zero ([`activation`]), metrics of pressure, throttling and Prometheus ([`policy::Metric`]), modes
+//! ([`policy::Mode`]), and the choice of what goes on a scale-in ([`victims`]).
 //!
-//! One rule stands above those: data that is missing or stale is no reason to remove a replica. A metric without a value holds
-//! the count, or lets the others raise it; a pod without a sample counts, as for the HPA, with the usage that speaks against the
-//! change. A source that has only stale data says that it has none.
+//! One rule stands above those: data that is missing or stale is no reason to remove a replica. A metric without a
+//! value holds the count, or lets the others raise it; a pod without a sample counts, as for the HPA, with the usage
+//! that speaks against the change. A source that has only stale data says that it has none.
 
 pub mod activation;
 mod arithmetic;

@@ -82,7 +82,8 @@ impl Run<'_> {
         let (from, max) = (self.decision.from, self.observed.bounds.max);
         let limit = |rules, direction| behavior::limit(rules, direction, from, self.history, self.now);
         if wanted > from {
-            // What has come in the period may exceed the limit already; then nothing more comes, but nothing goes either.
+            // What has come in the period may exceed the limit already; then nothing more comes, but nothing goes
+            // either.
             let limit = limit(&behavior.up, Direction::Up);
             self.limited_up(wanted, Limit { replicas: limit.replicas.max(from), ..limit }, max)
         } else if wanted < from {

@@ -1,6 +1,7 @@
 //! The pods of a workload, as far as a decision looks at them, and how the HPA sorts them.
 //!
-//! Source: `groupPods` and `calculateRequests` in `replica_calculator.go`, `PodRequests` in `k8s.io/component-helpers/resource`.
+//! Source: `groupPods` and `calculateRequests` in `replica_calculator.go`, `PodRequests` in
+//! `k8s.io/component-helpers/resource`.
 
 use jiff::Timestamp;
 
@@ -133,8 +134,8 @@ impl Pod {
         self.phase == Phase::Running && self.ready.is_some_and(|ready| ready.status == ConditionStatus::True)
     }
 
-    /// How it counts, given when its sample was taken, if there is one. Only for cpu does it matter how long the pod has been up:
-    /// a start burns cpu that says nothing about the load.
+    /// How it counts, given when its sample was taken, if there is one. Only for cpu does it matter how long the pod
+    /// has been up: a start burns cpu that says nothing about the load.
     pub(super) fn group(&self, sample: Option<Taken>, cpu: bool, settings: &Settings, now: Timestamp) -> Group {
         if self.deleted || self.phase == Phase::Failed {
             return Group::Ignored;
@@ -161,7 +162,8 @@ impl Pod {
         }
     }
 
-    /// What the pod asks for, in thousandths, as Utilization counts it; `None` where a container that counts has no such request.
+    /// What the pod asks for, in thousandths, as Utilization counts it; `None` where a container that counts has no
+    /// such request.
     #[must_use]
     pub fn requested(&self, resource: &Resource) -> Option<i64> {
         self.request(resource, None).ok()
@@ -201,7 +203,8 @@ impl Pod {
         self.needed(container, resource)
     }
 
-    /// The request of the pod as a whole; for a resource that it does not name, what its containers need at most at a time.
+    /// The request of the pod as a whole; for a resource that it does not name, what its containers need at most at a
+    /// time.
     fn request_as_a_whole(&self, resource: &Resource) -> Result<i128, MetricError> {
         let of = |container: &Container| container.requests.of(resource);
         let add = |sum: Option<i128>, more: Option<i128>| match (sum, more) {

@@ -1,4 +1,5 @@
-//! What is asked of the autoscaling of one workload: bounds, metrics, behaviour and what goes beyond them, ready to decide with.
+//! What is asked of the autoscaling of one workload: bounds, metrics, behaviour and what goes beyond them, ready to
+//! decide with.
 
 use std::fmt;
 
@@ -19,8 +20,8 @@ pub struct Policy {
     pub metrics: Vec<Metric>,
     /// How far a metric may be off its target before the count changes.
     pub tolerance: Tolerance,
-    /// Stabilization and rates. `None` are the rules from before there was `behavior`: the downscale stabilization of the
-    /// settings, and up to double the count or 4 at a time.
+    /// Stabilization and rates. `None` are the rules from before there was `behavior`: the downscale stabilization of
+    /// the settings, and up to double the count or 4 at a time.
     pub behavior: Option<Behavior>,
     /// Times at which the bounds are others.
     pub schedules: Vec<Schedule>,
@@ -45,9 +46,11 @@ pub enum Mode {
 /// What kube-controller-manager has as flags and feature gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `--horizontal-pod-autoscaler-cpu-initialization-period`: how long after its start the cpu of a pod may be that of the start.
+    /// `--horizontal-pod-autoscaler-cpu-initialization-period`: how long after its start the cpu of a pod may be that
+    /// of the start.
     pub cpu_initialization_period: SignedDuration,
-    /// `--horizontal-pod-autoscaler-initial-readiness-delay`: a pod that turned unready later than this after its start was ready.
+    /// `--horizontal-pod-autoscaler-initial-readiness-delay`: a pod that turned unready later than this after its start
+    /// was ready.
     pub initial_readiness_delay: SignedDuration,
     /// `--horizontal-pod-autoscaler-downscale-stabilization`, in seconds, where no `behavior` says otherwise.
     pub downscale_stabilization: u32,
@@ -75,7 +78,8 @@ impl Default for Settings {
 pub enum FromZero {
     /// Nothing: somebody has switched it off (the HPA without the feature gate HPAScaleToZero).
     Never,
-    /// It goes on if it was the autoscaler that removed the last replica, as the condition ScaledToZero says (the HPA with the gate).
+    /// It goes on if it was the autoscaler that removed the last replica, as the condition ScaledToZero says (the HPA
+    /// with the gate).
     IfScaledThere,
     /// It goes on. A workload of Catamaran is switched off by `state: Stopped`, not by its count.
     Always,

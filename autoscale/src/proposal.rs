@@ -1,7 +1,7 @@
 //! How many replicas one metric asks for.
 //!
-//! Source: `replica_calculator.go` and `metrics/utilization.go`. Pressure and Throttling are decided like a Pods metric whose
-//! values are percentages; Prometheus like an Object metric.
+//! Source: `replica_calculator.go` and `metrics/utilization.go`. Pressure and Throttling are decided like a Pods metric
+//! whose values are percentages; Prometheus like an Object metric.
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,13 @@
-//! Kubernetes quantities (`250m`, `512Mi`, `1e3`) as whole numbers and as floats. The one reader of them in this project.
+//! Kubernetes quantities (`250m`, `512Mi`, `1e3`) as whole numbers and as floats. The one reader of them in this
+//! project.
 //!
-//! Source: `k8s.io/apimachinery/pkg/api/resource` (`ParseQuantity`, `MilliValue`, `Value`, `AsApproximateFloat64`). What it takes is
-//! taken here and what it refuses is refused: a JSON number included, and blanks around the text, which its `UnmarshalJSON` trims.
-//! As there, a value finer than the unit is rounded away from zero, so that nothing above 0 becomes 0.
+//! Source: `k8s.io/apimachinery/pkg/api/resource` (`ParseQuantity`, `MilliValue`, `Value`, `AsApproximateFloat64`).
+//! What it takes is taken here and what it refuses is refused: a JSON number included, and blanks around the text,
+//! which its `UnmarshalJSON` trims. As there, a value finer than the unit is rounded away from zero, so that nothing
+//! above 0 becomes 0.
 //!
-//! One deliberate difference: where Go's result wraps around or becomes 0 since it does not fit, the nearest number that fits is
-//! taken (docs/migrate-from-hpa.md lists the differences).
+//! One deliberate difference: where Go's result wraps around or becomes 0 since it does not fit, the nearest number
+//! that fits is taken (docs/migrate-from-hpa.md lists the differences).
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 

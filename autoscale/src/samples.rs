@@ -1,7 +1,7 @@
 //! What a metrics source answers: the input of a decision that comes from outside the cluster's objects.
 //!
-//! Values are in thousandths (milli): of a core for cpu, of a byte for memory, of the unit for every other metric. That is what
-//! autoscaling/v2 computes with (`resource.Quantity.MilliValue`), so a decision is the same to the last digit.
+//! Values are in thousandths (milli): of a core for cpu, of a byte for memory, of the unit for every other metric. That
+//! is what autoscaling/v2 computes with (`resource.Quantity.MilliValue`), so a decision is the same to the last digit.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ pub const MOST_BYTES: i64 = 1 << 52;
 pub enum Samples {
     /// For Resource and ContainerResource metrics: by pod name.
     Resource(BTreeMap<String, ResourceSample>),
-    /// For Pods metrics: by pod name. For Pressure and Throttling as well: the value is the share of the window in which the pod
-    /// stalled or was throttled, in thousandths of a percent (100,000 is all of it).
+    /// For Pods metrics: by pod name. For Pressure and Throttling as well: the value is the share of the window in
+    /// which the pod stalled or was throttled, in thousandths of a percent (100,000 is all of it).
     Pods(BTreeMap<String, PodSample>),
     /// For Object metrics: the value of the object, in thousandths. For Prometheus as well: the answer to the query.
     Value(i64),

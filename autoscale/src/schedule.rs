@@ -1,22 +1,26 @@
 //! Schedules: times at which `minReplicas` and `maxReplicas` are others.
 //!
-//! A schedule moves the bounds and is no metric, so that a tolerance cannot swallow it and demand above the minimum still counts.
+//! A schedule moves the bounds and is no metric, so that a tolerance cannot swallow it and demand above the minimum
+//! still counts.
 //!
-//! - It is active while the clock on the wall of its zone shows a time from one of `start` until the next one of `end`. Where both are the
-//!   same time, the start counts; the two may not always be the same.
-//! - While it is active, its `minReplicas` and `maxReplicas` stand in place of those of the workload; what it leaves out stays.
+//! - It is active while the clock on the wall of its zone shows a time from one of `start` until the next one of `end`.
+//!   Where both are the same time, the start counts; the two may not always be the same.
+//! - While it is active, its `minReplicas` and `maxReplicas` stand in place of those of the workload; what it leaves
+//!   out stays.
 //! - Of several active schedules the highest `minReplicas` and the lowest `maxReplicas` count.
-//! - A minimum above the maximum is lowered to it: a maximum is a promise about cost, and keeps it. One that no maximum of the policy
-//!   reaches is refused.
+//! - A minimum above the maximum is lowered to it: a maximum is a promise about cost, and keeps it. One that no maximum
+//!   of the policy reaches is refused.
 //! - Moved bounds apply at once: neither a window nor a rate policy delays them.
 //!
-//! `start` and `end` are cron expressions of five fields: minute, hour, day of month, month, day of week. Lists (`1,3`), ranges
-//! (`MON-FRI`), steps (`*/5`) and names of days and months are known; as in Vixie cron, a day matches when either of the two day
-//! fields does, if both are given. They are read in the schedule's time zone, a name of the IANA database, which is built in.
+//! `start` and `end` are cron expressions of five fields: minute, hour, day of month, month, day of week. Lists
+//! (`1,3`), ranges (`MON-FRI`), steps (`*/5`) and names of days and months are known; as in Vixie cron, a day matches
+//! when either of the two day fields does, if both are given. They are read in the schedule's time zone, a name of the
+//! IANA database, which is built in.
 //!
-//! Where clocks change, only what they show counts. A time that is skipped is passed at the moment of the change: a window that lies
-//! in the skipped hour is empty, and one that ends there ends with it. An hour that comes twice is in the window both times. A clock
-//! that is set back by more than an hour (Antarctic stations do it) lengthens no window by more than that hour.
+//! Where clocks change, only what they show counts. A time that is skipped is passed at the moment of the change: a
+//! window that lies in the skipped hour is empty, and one that ends there ends with it. An hour that comes twice is in
+//! the window both times. A clock that is set back by more than an hour (Antarctic stations do it) lengthens no window
+//! by more than that hour.
 
 use std::sync::{Arc, LazyLock};
 
@@ -181,7 +185,8 @@ impl Schedule {
 
     /// Whether it is active, and until when that is certain.
     fn state(&self, now: Timestamp) -> Result<(bool, Timestamp), InvalidSchedule> {
-        /// More changes of the clock than lie between two times of one cron expression. With more, an early end is no wrong one.
+        /// More changes of the clock than lie between two times of one cron expression. With more, an early end is no
+        /// wrong one.
         const MOST_LOOKS: usize = 32;
         let active = self.is_active(now)?;
         let mut until = now;
@@ -272,7 +277,8 @@ fn cron(name: &str, field: &'static str, text: &str) -> Result<Cron, InvalidSche
         text: text.to_owned(),
         why: error.to_string(),
     })?;
-    // `0/30` is taken as Kubernetes' CronJobs take it: from 0 on, every 30. Within eight years there is a 29 February, on any day of the week within forty.
+    // `0/30` is taken as Kubernetes' CronJobs take it: from 0 on, every 30. Within eight years there is a 29 February,
+    // on any day of the week within forty.
     let origin = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
     if cron.find_next_occurrence(&origin, false).is_err() {
         return Err(InvalidSchedule::Never { name: name.to_owned(), field, text: text.to_owned() });
@@ -304,7 +310,8 @@ impl Bounds {
         Self { min: min.min(max), max, min_by: None, max_by: None, until: None, unknown: None }
     }
 
-    /// The bounds at a time: those of the workload, as its schedules move them. They need not be computed again before `until`.
+    /// The bounds at a time: those of the workload, as its schedules move them. They need not be computed again before
+    /// `until`.
     #[must_use]
     pub fn at(min: i32, max: i32, schedules: &[Schedule], now: Timestamp) -> Self {
         let mut bounds = Self { min, max, min_by: None, max_by: None, until: None, unknown: None };

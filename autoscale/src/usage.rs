@@ -1,10 +1,10 @@
 //! Proposals from metrics of pods: Resource, ContainerResource, Pods, Pressure, Throttling.
 //!
-//! Pods without a sample and pods that are not yet at work are first left out. If that asks for a change, they are put back in
-//! with the usage that speaks against the change; the change is made only as far as it stands up to that.
+//! Pods without a sample and pods that are not yet at work are first left out. If that asks for a change, they are put
+//! back in with the usage that speaks against the change; the change is made only as far as it stands up to that.
 //!
-//! Source: `GetResourceReplicas` and `calcPlainMetricReplicas` in `replica_calculator.go`, `metrics/utilization.go`, and
-//! `metrics/client.go` for how the usage of containers becomes that of a pod.
+//! Source: `GetResourceReplicas` and `calcPlainMetricReplicas` in `replica_calculator.go`, `metrics/utilization.go`,
+//! and `metrics/client.go` for how the usage of containers becomes that of a pod.
 
 use std::collections::BTreeMap;
 
@@ -230,7 +230,8 @@ impl Context<'_> {
             return Ok(self.replicas);
         }
         let wanted = ceil_i32(second * tally.entries_with(back) as f64);
-        // More pods are counted than the target has replicas, or fewer: that alone is no reason to move against the usage.
+        // More pods are counted than the target has replicas, or fewer: that alone is no reason to move against the
+        // usage.
         let against = (second < 1.0 && wanted > self.replicas) || (second > 1.0 && wanted < self.replicas);
         Ok(if against { self.replicas } else { wanted })
     }

@@ -1,8 +1,8 @@
 //! From `autoscaling/v2` as a user writes it to what a decision works with, with the API server's defaults.
 //!
-//! Source: `SetDefaults_HorizontalPodAutoscaler` in `pkg/apis/autoscaling/v2/defaults.go`. What the API server would refuse
-//! (negative periods, unknown policies) is refused here. A metric that it accepts but the HPA cannot compute becomes
-//! [`Metric::Invalid`], which fails at every decision as it does there.
+//! Source: `SetDefaults_HorizontalPodAutoscaler` in `pkg/apis/autoscaling/v2/defaults.go`. What the API server would
+//! refuse (negative periods, unknown policies) is refused here. A metric that it accepts but the HPA cannot compute
+//! becomes [`Metric::Invalid`], which fails at every decision as it does there.
 
 use k8s_openapi::{
     api::autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscalerBehavior, MetricSpec, MetricTarget},

@@ -1,8 +1,8 @@
 //! Proposals from one value: Object, External, Prometheus.
 //!
 //! Source: `GetObjectMetricReplicas`, `GetObjectPerPodMetricReplicas`, `GetExternalMetricReplicas`,
-//! `GetExternalPerPodMetricReplicas` and `getUsageRatioReplicaCount` in `replica_calculator.go`. They differ in what they do when
-//! numbers get too large; these do not.
+//! `GetExternalPerPodMetricReplicas` and `getUsageRatioReplicaCount` in `replica_calculator.go`. They differ in what
+//! they do when numbers get too large; these do not.
 
 use super::{
     arithmetic::{ceil_i32, ceil_i64, count, fit_i64, ratio},

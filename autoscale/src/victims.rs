@@ -1,6 +1,7 @@
 //! Which replicas go when there are to be fewer.
 //!
-//! Whatever the choice, replicas that are not ready go first, the newest of them first: nothing is lost with them. Then:
+//! Whatever the choice, replicas that are not ready go first, the newest of them first: nothing is lost with them.
+//! Then:
 //!
 //! | `victims` | who goes first | and among equals |
 //! |---|---|---|
@@ -9,8 +10,8 @@
 //! | `Default` | the most recently ready, as a ReplicaSet has it | the newest |
 //!
 //! Unknown usage is the highest so that a sample that was lost never costs a busy replica. With no usage known at all,
-//! `LeastBusy` is `Newest`. Only right after the operator's start is the choice put off for a while, until agents have told it what
-//! it does not know yet. The name decides last, so the same replicas always give the same order.
+//! `LeastBusy` is `Newest`. Only right after the operator's start is the choice put off for a while, until agents have
+//! told it what it does not know yet. The name decides last, so the same replicas always give the same order.
 
 use std::cmp::Reverse;
 

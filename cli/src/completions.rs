@@ -51,7 +51,8 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Answers kubectl, which asks the executable `kubectl_complete-catamaran`: a candidate a line, then `:4`, for no files.
+/// Answers kubectl, which asks the executable `kubectl_complete-catamaran`: a candidate a line, then `:4`, for no
+/// files.
 ///
 /// # Errors
 /// When standard output cannot be written.

@@ -11,7 +11,8 @@ use crate::{
     output::print,
 };
 
-/// The operator is asked, since it alone has usage, history and what it is about to write. The text is the one of its log and of Events.
+/// The operator is asked, since it alone has usage, history and what it is about to write. The text is the one of its
+/// log and of Events.
 #[derive(Args)]
 pub struct Arguments {
     /// The ElasticWorkload

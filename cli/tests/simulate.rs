@@ -143,7 +143,8 @@ fn a_longer_start_leaves_more_demand_unserved() {
         let result = folder.json(&["-f", "web.yaml", "-t", "trace.csv", "--startup", startup]);
         result["workloads"][0]["summary"]["unservedCoreSeconds"].as_f64().expect("a figure")
     };
-    // Three replicas serve 3 of 3.05 cores, two serve 2: from the decision on, a second of start costs a core-second or so.
+    // Three replicas serve 3 of 3.05 cores, two serve 2: from the decision on, a second of start costs a core-second or
+    // so.
     let (none, long) = (unserved("0s"), unserved("40s"));
     assert!(none > 0.0 && long > none + 30.0, "{none} {long}");
 }
@@ -154,7 +155,8 @@ fn a_queue_wakes_workers_and_lets_them_go() {
     let trace = "time,demand,metric:queue_messages_ready\n0,0,0\n600,0.5,4\n900,2,90\n1200,0,0\n1800,0,0\n";
     let folder = Folder::new(&[("queue.yaml", &manifest), ("trace.csv", trace)]);
     let counts = replicas(&folder.json(&["-f", "queue.yaml", "-t", "trace.csv"]));
-    // After the window of the start it sleeps, at 4 messages too; 90 ask for three, and two minutes after the last they go.
+    // After the window of the start it sleeps, at 4 messages too; 90 ask for three, and two minutes after the last they
+    // go.
     assert_eq!((counts[0], counts[59], counts[61], counts[89]), (1, 0, 0, 0));
     assert_eq!((counts[90], counts[95], counts[120], counts[130], counts[131]), (3, 3, 3, 3, 0), "{counts:?}");
 }

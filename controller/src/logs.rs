@@ -27,8 +27,8 @@ pub enum LogFormat {
 }
 
 impl LogSettings {
-    /// Starts logging. `quieter` is a filter for crates that say too much; the level that was asked for comes after it. A level
-    /// that is none is told in the log, and is no reason not to start.
+    /// Starts logging. `quieter` is a filter for crates that say too much; the level that was asked for comes after it.
+    /// A level that is none is told in the log, and is no reason not to start.
     pub fn start(&self, quieter: Option<&str>) {
         let Self { format, level } = self;
         let all = [quieter, Some(level)].into_iter().flatten().collect::<Vec<_>>().join(",");

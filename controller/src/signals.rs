@@ -5,7 +5,8 @@ use std::io;
 use tokio::signal::unix::{self, SignalKind};
 use tokio_util::sync::CancellationToken;
 
-/// SIGTERM (Kubernetes) and SIGINT (a terminal) stop the process gracefully: the token is cancelled by the first of them.
+/// SIGTERM (Kubernetes) and SIGINT (a terminal) stop the process gracefully: the token is cancelled by the first of
+/// them.
 ///
 /// # Errors
 /// When signals cannot be received.

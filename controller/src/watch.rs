@@ -1,9 +1,10 @@
 //! Watches that cannot hang, and that say how old what they brought is.
 //!
-//! kube's `watcher` keeps bookmarks to itself, and so what is the only sign of life of a kind that does not change. Here each page,
-//! event and bookmark is one ([`Life`]). A stream that is silent for longer than bookmarks are apart is given up by the client, and
-//! everything is listed anew on a fresh connection: a watch that starts and never brings anything is not taken for a quiet one.
-//! Who takes over asks for a listing that begins after that moment ([`Life::ask`]).
+//! kube's `watcher` keeps bookmarks to itself, and so what is the only sign of life of a kind that does not change.
+//! Here each page, event and bookmark is one ([`Life`]). A stream that is silent for longer than bookmarks are apart is
+//! given up by the client, and everything is listed anew on a fresh connection: a watch that starts and never brings
+//! anything is not taken for a quiet one. Who takes over asks for a listing that begins after that moment
+//! ([`Life::ask`]).
 
 use std::{sync::Arc, time::Duration, vec};
 
@@ -72,7 +73,8 @@ impl Life {
         self.0.last.send_replace(Instant::now());
     }
 
-    /// Asks for a listing that begins after this call. Returns its number. Until it is [answered](Self::answered) nothing is fresh.
+    /// Asks for a listing that begins after this call. Returns its number. Until it is [answered](Self::answered)
+    /// nothing is fresh.
     pub fn ask(&self) -> u64 {
         let mut number = 0;
         self.0.asked.send_modify(|asked| {
@@ -94,7 +96,8 @@ impl Life {
         let _ = self.0.answered.subscribe().wait_for(|answered| *answered >= number).await;
     }
 
-    /// Listings that were asked for are answered, as far as this number: [`watch`] says so, and whoever finds that there is no such kind.
+    /// Listings that were asked for are answered, as far as this number: [`watch`] says so, and whoever finds that
+    /// there is no such kind.
     pub fn answer(&self, number: u64) {
         self.0.answered.send_modify(|answered| *answered = number.max(*answered));
     }
@@ -140,8 +143,8 @@ impl Error {
     }
 }
 
-/// Watches what has the label `selector`, or everything. The client has to be one of [`client`]: it bounds each step. The stream does
-/// not end; after an error it pauses before it goes on, for longer each time.
+/// Watches what has the label `selector`, or everything. The client has to be one of [`client`]: it bounds each step.
+/// The stream does not end; after an error it pauses before it goes on, for longer each time.
 pub fn watch<K>(
     api: Api<K>,
     selector: Option<&str>,

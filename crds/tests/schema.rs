@@ -1,4 +1,5 @@
-//! What the schema promises to people: every field is explained, every rule says what to do, and no count is ever defaulted.
+//! What the schema promises to people: every field is explained, every rule says what to do, and no count is ever
+//! defaulted.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 
@@ -92,7 +93,8 @@ fn every_rule_says_what_to_do() {
     assert!(seen > 20, "{seen} rules");
 }
 
-/// The rule on names, the constant and what they are for agree: replicas of a workload with the longest name have DNS labels.
+/// The rule on names, the constant and what they are for agree: replicas of a workload with the longest name have DNS
+/// labels.
 #[test]
 fn the_longest_name_leaves_room_for_the_names_of_replicas() {
     use catamaran_crds::names::MAX_NAME_LENGTH;

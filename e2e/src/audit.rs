@@ -34,7 +34,8 @@ impl Mark {
     pub const START: Self = Self(0);
 }
 
-/// A request that wanted to change something: create, update, patch, delete or deletecollection. Refused ones are here too, see `code`.
+/// A request that wanted to change something: create, update, patch, delete or deletecollection. Refused ones are here
+/// too, see `code`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// When the API server received the request.
@@ -67,7 +68,8 @@ impl Write {
         (200..300).contains(&self.code) && !self.dry_run
     }
 
-    /// Whether it is a heartbeat of the ground itself: a Lease of a node or of the API server. It goes on while nothing happens.
+    /// Whether it is a heartbeat of the ground itself: a Lease of a node or of the API server. It goes on while nothing
+    /// happens.
     pub fn is_heartbeat(&self) -> bool {
         self.resource == "leases"
             && (self.namespace == "kube-node-lease" && self.user == KWOK_USER
@@ -135,7 +137,8 @@ impl Audit {
         Ok(writes)
     }
 
-    /// Checks that nothing was written in a span of time, heartbeats of the ground and what `allow` accepts aside. Waits first until the span is over.
+    /// Checks that nothing was written in a span of time, heartbeats of the ground and what `allow` accepts aside.
+    /// Waits first until the span is over.
     ///
     /// Errors: there were writes; the message lists them.
     pub async fn assert_quiet(&self, from: Timestamp, to: Timestamp, allow: impl Fn(&Write) -> bool) -> Result<()> {

@@ -1,4 +1,5 @@
-//! The product in a cluster: a control plane with one real node and its own DNS, on which the chart runs operator and agent as pods. Nothing of the product runs outside.
+//! The product in a cluster: a control plane with one real node and its own DNS, on which the chart runs operator and
+//! agent as pods. Nothing of the product runs outside.
 
 use std::time::Duration;
 
@@ -84,7 +85,8 @@ impl Cluster {
         self.control_plane.helm()?.install(RELEASE, &chart(), SYSTEM, values).await
     }
 
-    /// Waits until pods of the newest templates alone are there and ready, one operator leads, and the agent streams to each of them.
+    /// Waits until pods of the newest templates alone are there and ready, one operator leads, and the agent streams to
+    /// each of them.
     ///
     /// # Errors
     /// When that takes too long; the message tells the state of the pods and the ends of their logs.

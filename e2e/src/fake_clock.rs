@@ -1,5 +1,5 @@
-//! A wall clock of a process that can be set, by libfaketime. Its steady clock goes on as it is, as when an administrator or NTP sets
-//! the time of a machine.
+//! A wall clock of a process that can be set, by libfaketime. Its steady clock goes on as it is, as when an
+//! administrator or NTP sets the time of a machine.
 
 use std::{fs, process::Command};
 

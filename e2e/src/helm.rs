@@ -52,7 +52,8 @@ impl Helm {
         self.run(["uninstall", release].map(OsStr::new), &["--namespace", namespace, "--wait"], None).await
     }
 
-    /// The manifests that an installation would apply (YAML documents), CRDs included. The capabilities are those of this API server.
+    /// The manifests that an installation would apply (YAML documents), CRDs included. The capabilities are those of
+    /// this API server.
     pub async fn template(&self, release: &str, chart: &Path, namespace: &str, values: &Value) -> Result<String> {
         let chart = chart.as_os_str();
         self.run(

@@ -1,4 +1,5 @@
-//! What happened to a workload's replicas, event by event, in the order of etcd: for invariants that hold at every moment.
+//! What happened to a workload's replicas, event by event, in the order of etcd: for invariants that hold at every
+//! moment.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -191,8 +192,9 @@ impl Drop for Recorder {
 }
 
 impl History {
-    /// The bounds of the rollout at every event: nothing takes an available replica away below the lower bound, and nothing
-    /// adds a replica above the upper one. (A change of the count itself moves the bounds; it has then to come closer.)
+    /// The bounds of the rollout at every event: nothing takes an available replica away below the lower bound, and
+    /// nothing adds a replica above the upper one. (A change of the count itself moves the bounds; it has then to come
+    /// closer.)
     ///
     /// # Errors
     /// The first event that broke a bound, with the events before it.

@@ -99,8 +99,8 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 }
 
 impl Installation {
-    /// Installs the chart with Helm and takes over what its Deployment would run. The pods of that Deployment are simulated
-    /// like any other here (nothing runs in them), so it is scaled to none.
+    /// Installs the chart with Helm and takes over what its Deployment would run. The pods of that Deployment are
+    /// simulated like any other here (nothing runs in them), so it is scaled to none.
     ///
     /// # Errors
     /// When Helm or the API server refuses it.
@@ -166,7 +166,8 @@ impl Installation {
         self.spawn_at(control_plane, name, None)
     }
 
-    /// Starts an operator process in the place of one that ended: agents find it at the same address. Waits until it is ready.
+    /// Starts an operator process in the place of one that ended: agents find it at the same address. Waits until it is
+    /// ready.
     ///
     /// # Errors
     /// As [`Self::start`].

@@ -1,4 +1,5 @@
-//! The ground for tests: a real control plane without containers, simulated nodes, a stand-in for KubeVirt, and what tests need to look at them.
+//! The ground for tests: a real control plane without containers, simulated nodes, a stand-in for KubeVirt, and what
+//! tests need to look at them.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {

@@ -82,7 +82,8 @@ impl NodeTemplate {
             vec![json!({"type": "InternalIP", "address": address}), json!({"type": "Hostname", "address": name})];
         let (mut annotations, mut endpoints) = (json!({}), json!({}));
         if let Some(port) = kubelet {
-            // The only address that leads somewhere; the internal one, which pods' statuses show, is to differ between nodes.
+            // The only address that leads somewhere; the internal one, which pods' statuses show, is to differ between
+            // nodes.
             addresses.push(json!({"type": "ExternalIP", "address": "127.0.0.1"}));
             endpoints = json!({"kubeletEndpoint": {"Port": port}});
             let path = format!("/metrics/nodes/{name}/metrics/resource");
@@ -126,8 +127,10 @@ impl ControlPlane {
 
     /// The node is lost, as by a power cut: its heartbeats and everything on it stop, nothing on it reports any more.
     ///
-    /// The controller manager would see that after its grace period (25 s here); the condition that it would then write is written at once.
-    /// Its pods become not ready now, are evicted after [`crate::control_plane::Builder::eviction_after`], and stay `Terminating` until the node is deleted or comes back.
+    /// The controller manager would see that after its grace period (25 s here); the condition that it would then write
+    /// is written at once. Its pods become not ready now, are evicted after
+    /// [`crate::control_plane::Builder::eviction_after`], and stay `Terminating` until the node is deleted or comes
+    /// back.
     pub async fn fail_node(&self, name: &str) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
         let unmanaged = json!({"metadata": {"labels": {SIMULATED: null}}});
@@ -161,7 +164,8 @@ impl ControlPlane {
         self.node_ready(name, READY_WITHIN).await
     }
 
-    /// Deletes the Node object, as a cloud does when the machine is gone. Its pods are garbage-collected by the controller manager 40 to 80 s later.
+    /// Deletes the Node object, as a cloud does when the machine is gone. Its pods are garbage-collected by the
+    /// controller manager 40 to 80 s later.
     pub async fn delete_node(&self, name: &str) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
         nodes.delete(name, &DeleteParams::default()).await.with_context(|| format!("cannot delete the node {name}"))?;

@@ -1,5 +1,5 @@
-//! `kubectl catamaran` on a cluster whose operators run as pods. The API server cannot reach the pods of a guest, so the plugin asks by way of `kubectl port-forward`, as a user
-//! without the right on the proxy does.
+//! `kubectl catamaran` on a cluster whose operators run as pods. The API server cannot reach the pods of a guest, so
+//! the plugin asks by way of `kubectl port-forward`, as a user without the right on the proxy does.
 
 use std::{
     env,

@@ -1,7 +1,8 @@
 //! Child processes that cannot outlive this one.
 //!
-//! The kernel ends them (`PR_SET_PDEATHSIG`) when this process goes, also by SIGKILL. The setting follows the *thread* that made the child, so every child is made by
-//! one thread that lives as long as the process; `setpriv` (util-linux) makes it, because this project forbids `unsafe`.
+//! The kernel ends them (`PR_SET_PDEATHSIG`) when this process goes, also by SIGKILL. The setting follows the *thread*
+//! that made the child, so every child is made by one thread that lives as long as the process; `setpriv` (util-linux)
+//! makes it, because this project forbids `unsafe`.
 
 use std::{
     fs::File,
@@ -27,7 +28,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its output in the file `log` (appended to), no input, in a process group of its own, so that Ctrl-C in a terminal reaches only this process.
+    /// Starts `command` with its output in the file `log` (appended to), no input, in a process group of its own, so
+    /// that Ctrl-C in a terminal reaches only this process.
     pub fn spawn(name: &str, command: &Command, log: &Path) -> Result<Self> {
         let output = File::options()
             .create(true)
@@ -113,7 +115,8 @@ impl Drop for Process {
     }
 }
 
-/// The same command, started so that it ends with this process. Only program, arguments, environment and working directory are taken over.
+/// The same command, started so that it ends with this process. Only program, arguments, environment and working
+/// directory are taken over.
 pub(crate) fn bound(command: &Command) -> Command {
     let mut bound = Command::new("setpriv");
     bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());

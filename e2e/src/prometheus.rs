@@ -43,7 +43,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts it, with its data and log in the folder of a control plane; builds it first if it is nowhere (about 2 minutes).
+    /// Starts it, with its data and log in the folder of a control plane; builds it first if it is nowhere (about 2
+    /// minutes).
     ///
     /// # Errors
     /// When it does not start.

@@ -21,7 +21,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 /// How long a client may take for its part of the handshake.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a server shows and asks for: a certificate and its key, and, if clients need a certificate, its authority; all in PEM.
+/// What a server shows and asks for: a certificate and its key, and, if clients need a certificate, its authority; all
+/// in PEM.
 ///
 /// # Errors
 /// When one of them cannot be read.

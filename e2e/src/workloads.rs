@@ -18,7 +18,8 @@ use crate::wait::eventually;
 /// How long tests wait for a rollout.
 pub const WITHIN: Duration = Duration::from_secs(60);
 
-/// Applies the documents of a YAML text by server-side apply with strict validation, as `kubectl apply --server-side` does.
+/// Applies the documents of a YAML text by server-side apply with strict validation, as `kubectl apply --server-side`
+/// does.
 ///
 /// # Errors
 /// What the API server answers.

@@ -118,8 +118,8 @@ async fn rights(control_plane: &ControlPlane, account: &str, namespace: &str) ->
     Ok(expand_rules(&rules))
 }
 
-/// Waits until the operator's account has exactly these rights beyond those that every account has. The API server learns of new
-/// roles by a watch, so the first answers may be old.
+/// Waits until the operator's account has exactly these rights beyond those that every account has. The API server
+/// learns of new roles by a watch, so the first answers may be old.
 async fn has_exactly(control_plane: &ControlPlane, namespace: &str, wanted: &[Rights]) -> Result<()> {
     account_has_exactly(control_plane, "catamaran", namespace, wanted).await
 }
@@ -276,8 +276,9 @@ async fn the_operator_has_its_rights_and_no_more() -> Result<()> {
     has_exactly(&control_plane, SYSTEM, &[]).await
 }
 
-/// With the admission plugin that OpenShift turns on, a blocking owner reference needs a right on the owner's finalizers.
-/// Helm makes the certificate of the intake once; the agents' account reads pods and its own DaemonSet, and does nothing else.
+/// With the admission plugin that OpenShift turns on, a blocking owner reference needs a right on the owner's
+/// finalizers. Helm makes the certificate of the intake once; the agents' account reads pods and its own DaemonSet, and
+/// does nothing else.
 #[tokio::test]
 async fn agents_read_pods_and_the_certificate_stays() -> Result<()> {
     let control_plane = ControlPlane::builder().scheduler(false).start().await?;
@@ -357,7 +358,8 @@ async fn owner_references_pass_permission_enforcement() -> Result<()> {
         }},
     });
     let (sets, set) = (&sets, &set);
-    // The plugin looks up kinds in a list that it refreshes now and then, so a new kind is unknown to it for up to 30 s.
+    // The plugin looks up kinds in a list that it refreshes now and then, so a new kind is unknown to it for up to 30
+    // s.
     eventually("a ReplicaSet with an owner", 2 * WITHIN, || async move {
         let parameters = PatchParams::apply("catamaran");
         Ok(Some(sets.patch("web-1", &parameters, &Patch::Apply(set)).await?))
@@ -397,7 +399,8 @@ async fn people_get_their_rights_by_aggregation() -> Result<()> {
     Ok(())
 }
 
-/// What `kubectl catamaran explain`, `top` and `bill` ask for, and nothing else: the operator's port, and the classes with their prices, which a RoleBinding to `view` does not show.
+/// What `kubectl catamaran explain`, `top` and `bill` ask for, and nothing else: the operator's port, and the classes
+/// with their prices, which a RoleBinding to `view` does not show.
 #[tokio::test]
 async fn users_of_the_plugin_reach_the_operator_and_the_prices() -> Result<()> {
     let control_plane = ControlPlane::builder().scheduler(false).start().await?;

@@ -1,7 +1,8 @@
 //! The autoscaler against the HPA controller of Kubernetes itself: random cases, and not one that the two decide
 //! differently but for the differences on purpose, which are named.
 //!
-//! `CATAMARAN_HPA_CASES` sets how many cases, `CATAMARAN_HPA_SEED` which; `CATAMARAN_HPA_FILE` names a file of cases to use instead.
+//! `CATAMARAN_HPA_CASES` sets how many cases, `CATAMARAN_HPA_SEED` which; `CATAMARAN_HPA_FILE` names a file of cases to
+//! use instead.
 
 use std::{env, fmt::Write as _, fs, path::Path, process::Command, str::FromStr, time::Instant};
 

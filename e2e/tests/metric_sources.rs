@@ -1,4 +1,5 @@
-//! The operator's clients of the metrics APIs against the real ones: the same numbers as `kubectl get --raw` shows, and as the real HPA computes with.
+//! The operator's clients of the metrics APIs against the real ones: the same numbers as `kubectl get --raw` shows, and
+//! as the real HPA computes with.
 
 use std::{collections::BTreeMap, time::Duration};
 

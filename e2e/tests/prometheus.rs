@@ -1,4 +1,5 @@
-//! The operator's Prometheus client against servers of all kinds on the loopback address. Secrets come from a stand-in for the API server that knows nothing else.
+//! The operator's Prometheus client against servers of all kinds on the loopback address. Secrets come from a stand-in
+//! for the API server that knows nothing else.
 
 use std::{
     collections::BTreeMap,

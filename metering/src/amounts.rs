@@ -19,7 +19,8 @@ pub struct Amounts {
     pub memory_requested_byte_usec: u128,
     /// The time that replicas existed, in microseconds, summed over replicas.
     pub replica_usec: u64,
-    /// The part of it over which memory was read, in microseconds. What is missing was not measured, so it is not billed by usage.
+    /// The part of it over which memory was read, in microseconds. What is missing was not measured, so it is not
+    /// billed by usage.
     pub metered_usec: u64,
 }
 

@@ -15,7 +15,8 @@ pub struct Request {
     pub memory_bytes: u64,
 }
 
-/// The reservation of one pod: from its start on, in steps. Each step is charged with the request that held when it began.
+/// The reservation of one pod: from its start on, in steps. Each step is charged with the request that held when it
+/// began.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease {
     until: Timestamp,

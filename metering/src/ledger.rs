@@ -49,8 +49,8 @@ pub struct Keep {
     pub hours: u32,
     /// How many buckets there are at most; the oldest hours go first.
     pub buckets: usize,
-    /// For how long a total stays after the account's last pod, so that whoever reads it has read the end; and for how long a
-    /// pod that is gone is remembered, in case it only seemed to be.
+    /// For how long a total stays after the account's last pod, so that whoever reads it has read the end; and for how
+    /// long a pod that is gone is remembered, in case it only seemed to be.
     pub totals: Duration,
 }
 
@@ -61,7 +61,8 @@ impl Default for Keep {
     }
 }
 
-/// A kubelet tells whole seconds, by its node's clock. A pod that started so little before the ledger began is counted whole.
+/// A kubelet tells whole seconds, by its node's clock. A pod that started so little before the ledger began is counted
+/// whole.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(2);
 
 /// What all workloads used, since it began.
@@ -256,8 +257,8 @@ impl Ledger {
     }
 }
 
-/// What was used up to `now`, in even parts over the hours in which it was: the parts are as much as the whole. Nothing is
-/// entered before `since`.
+/// What was used up to `now`, in even parts over the hours in which it was: the parts are as much as the whole. Nothing
+/// is entered before `since`.
 fn spread(used: &Used, since: Timestamp, now: Timestamp) -> Vec<(Hour, Amounts)> {
     let start = now.checked_sub(used.within).unwrap_or(since).max(since).min(now);
     let whole = Duration::try_from(now.duration_since(start)).unwrap_or_default();

@@ -10,9 +10,9 @@
 //! - [`lease`]: what one pod has reserved, over time
 //! - [`ledger`]: both, for all pods, summed by workload
 //!
-//! The kernel's counters of a pod's own cgroup go on over restarts of its containers, and no agent has to be there for them to
-//! do so. So a reading is worth all that was used up to it, whatever was missed before it. What a ledger cannot know is what was
-//! used before it began, and after the last reading of a pod.
+//! The kernel's counters of a pod's own cgroup go on over restarts of its containers, and no agent has to be there for
+//! them to do so. So a reading is worth all that was used up to it, whatever was missed before it. What a ledger cannot
+//! know is what was used before it began, and after the last reading of a pod.
 
 pub mod amounts;
 pub mod lease;

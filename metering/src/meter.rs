@@ -8,7 +8,8 @@ use super::Amounts;
 const MOST_CPU_USEC_PER_SECOND: u64 = 8192 * 1_000_000;
 /// More bytes in a second than block devices of one machine move: a faster counter is a wrong one.
 const MOST_BYTES_PER_SECOND: u64 = 1 << 40;
-/// Between readings that are further apart nobody knows how much memory was used. An agent's restart takes seconds, its update minutes.
+/// Between readings that are further apart nobody knows how much memory was used. An agent's restart takes seconds, its
+/// update minutes.
 pub const LONGEST_BRIDGE: Duration = Duration::from_secs(900);
 /// By how much clocks may be apart, when the age of a pod bounds what it can have used.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
@@ -35,7 +36,8 @@ pub struct Reading {
 pub struct Meter {
     /// The newest reading; each counter is the newest that was present.
     last: Option<Reading>,
-    /// A counter that is seen for the first time has counted since the pod (or this boot) began, and all of it is to be counted.
+    /// A counter that is seen for the first time has counted since the pod (or this boot) began, and all of it is to be
+    /// counted.
     from_zero: bool,
 }
 
@@ -63,8 +65,8 @@ impl Meter {
 
     /// What was used since the reading before. `age` is the time since the pod began.
     ///
-    /// A reading that is as old as one that was seen, or older, says nothing new. A counter that went down, or one of another
-    /// boot, started from zero. A counter that cannot be right is where counting begins again.
+    /// A reading that is as old as one that was seen, or older, says nothing new. A counter that went down, or one of
+    /// another boot, started from zero. A counter that cannot be right is where counting begins again.
     pub fn read(&mut self, reading: Reading, age: Duration) -> Used {
         let before = self.last.filter(|last| last.clock == reading.clock);
         if before.is_some_and(|before| reading.taken <= before.taken) {
@@ -103,7 +105,8 @@ impl Meter {
     }
 }
 
-/// Byte-microseconds between two readings of one boot, and the microseconds: the mean of both ends, for the time between them.
+/// Byte-microseconds between two readings of one boot, and the microseconds: the mean of both ends, for the time
+/// between them.
 fn memory(before: &Reading, now: &Reading) -> (u128, u64) {
     let elapsed = now.taken.saturating_sub(before.taken);
     let (Some(from), Some(to), true) = (before.memory_bytes, now.memory_bytes, elapsed <= LONGEST_BRIDGE) else {

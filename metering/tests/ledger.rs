@@ -154,7 +154,8 @@ fn a_ledger_is_bounded() {
     assert_eq!((ledger.size().0, ledger.totals().count()), (1, 1));
 }
 
-/// What a kernel would say of a pod over its life: CPU that grows, containers and agents that come and go make no difference to it.
+/// What a kernel would say of a pod over its life: CPU that grows, containers and agents that come and go make no
+/// difference to it.
 fn truth() -> impl Strategy<Value = Vec<Reading>> {
     prop::collection::vec((1_u64..120, 0_u64..1_000_000, 0_u64..(4 * GIB)), 1..40).prop_map(|steps| {
         let (mut taken, mut cpu) = (Duration::ZERO, 0);

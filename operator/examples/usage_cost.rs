@@ -1,5 +1,5 @@
-//! What usage costs: bytes on the wire and CPU time of the intake. Two processes over loopback, so that the intake's own time
-//! is seen.
+//! What usage costs: bytes on the wire and CPU time of the intake. Two processes over loopback, so that the intake's
+//! own time is seen.
 //!
 //! `cargo run --release -p catamaran-operator --example usage_cost -- [NODES] [PODS OF A NODE] [SECONDS]`
 

@@ -45,7 +45,8 @@ pub struct Writer {
 /// At most so many steps are carried out in one pass: the next pass goes on, after other workloads had their turn.
 const MOST_STEPS: usize = 100;
 
-/// What became of the steps of a plan. [`Writer::apply`] alone makes one, so nothing can be recorded that was not carried out.
+/// What became of the steps of a plan. [`Writer::apply`] alone makes one, so nothing can be recorded that was not
+/// carried out.
 #[derive(Debug, Default)]
 pub struct Applied {
     count: Option<Decision>,
@@ -243,8 +244,8 @@ impl Writer {
                     self.stores.instances.enter(&answer.metadata, InstanceEntry::from(&answer));
                 }
             }
-            // No answer about a pod is entered: the watch has to show a mark, as it does to the ReplicaSet controller; and the
-            // workload is planned again when it shows a quota.
+            // No answer about a pod is entered: the watch has to show a mark, as it does to the ReplicaSet controller;
+            // and the workload is planned again when it shows a quota.
             Action::MarkPod { name, uid, marked } => {
                 self.annotate_pod(&desired.namespace, name, &objects::pod_patch(uid, *marked)).await?;
             }
@@ -278,8 +279,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Before a template gets another quota, it is tried on one of its pods, without effect: once the template has a quota that
-    /// admission refuses, a pod that is lost would never be made again.
+    /// Before a template gets another quota, it is tried on one of its pods, without effect: once the template has a
+    /// quota that admission refuses, a pod that is lost would never be made again.
     async fn try_quota(&self, desired: &Goal, update: &SetUpdate) -> Result<(), Failure> {
         let Some((container, quota)) =
             update.quota.as_ref().and_then(|quota| Some((&quota.container, quota.resources?)))
@@ -295,8 +296,9 @@ impl Writer {
 
     /// Asks for a pod's resize, or only whether it would be admitted. False when the pod is gone.
     ///
-    /// A refusal that lasts is remembered, whoever refuses: a LimitRange, a quota, a policy, the node, or the API server since the
-    /// pod's class of service would change. With it known, it is planned again at once, and a new revision brings the quota.
+    /// A refusal that lasts is remembered, whoever refuses: a LimitRange, a quota, a policy, the node, or the API
+    /// server since the pod's class of service would change. With it known, it is planned again at once, and a new
+    /// revision brings the quota.
     async fn resize(
         &self,
         namespace: &str,
@@ -327,8 +329,8 @@ impl Writer {
         of_a_pod(name, answer.map(|_| ())).map(|_| ())
     }
 
-    /// By virt-api's subresources, which take no precondition. It answers with a conflict while the guest does not run, or is
-    /// paused, or let go on, already.
+    /// By virt-api's subresources, which take no precondition. It answers with a conflict while the guest does not run,
+    /// or is paused, or let go on, already.
     async fn pause(&self, desired: &Goal, name: &str, paused: bool) -> Result<(), Failure> {
         let verb = if paused { "pause" } else { "unpause" };
         self.metrics.write(Verb::Update, &format!("VirtualMachineInstance/{verb}"));
@@ -397,8 +399,9 @@ impl Writer {
 
     /// Makes an object that must not take over a stranger of the same name.
     ///
-    /// By POST, as other controllers do, and not by server-side apply: that refuses what the typed schema takes for a map and
-    /// the API server for a list, as a variable that is set twice. Fields that the API server does not know are refused.
+    /// By POST, as other controllers do, and not by server-side apply: that refuses what the typed schema takes for a
+    /// map and the API server for a list, as a variable that is set twice. Fields that the API server does not know are
+    /// refused.
     async fn create<K>(&self, desired: &Goal, object: &K) -> Result<K, Failure>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,

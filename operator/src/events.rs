@@ -1,7 +1,7 @@
 //! Events (events.k8s.io/v1) on workloads.
 //!
-//! Passes hand them over and go on: a slow or refused Events API delays nothing but Events. What waits is bounded; the oldest
-//! are dropped, and counted.
+//! Passes hand them over and go on: a slow or refused Events API delays nothing but Events. What waits is bounded; the
+//! oldest are dropped, and counted.
 
 use std::{
     collections::VecDeque,
@@ -68,8 +68,8 @@ impl Announcer {
     pub async fn run(&self) {
         loop {
             let (event, reference) = self.waiting.next().await;
-            // One for each Event: what a recorder remembers makes a series of Events with equal reasons and shows the first one's
-            // note for all, as if a second rescale had not been; and it keeps every Event for minutes.
+            // One for each Event: what a recorder remembers makes a series of Events with equal reasons and shows the
+            // first one's note for all, as if a second rescale had not been; and it keeps every Event for minutes.
             let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
             self.metrics.write(Verb::Create, "Event");
             let (reason, workload) = (&event.reason, &reference.name);

@@ -1,5 +1,5 @@
-//! The plan for a workload and the last decision on its count, in words. Made on request, from what a reconcile looks at, by the code
-//! that a reconcile plans with; nothing is written and nothing remembered.
+//! The plan for a workload and the last decision on its count, in words. Made on request, from what a reconcile looks
+//! at, by the code that a reconcile plans with; nothing is written and nothing remembered.
 
 use std::{fmt, sync::Arc, time::Duration};
 

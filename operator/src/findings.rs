@@ -1,5 +1,5 @@
-//! What node agents find at pods besides usage: whether the kernel holds them to their quota, and what it killed for want of
-//! memory. News wakes the workload.
+//! What node agents find at pods besides usage: whether the kernel holds them to their quota, and what it killed for
+//! want of memory. News wakes the workload.
 
 use std::{
     sync::Arc,

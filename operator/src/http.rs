@@ -56,7 +56,8 @@ pub async fn serve(listener: TcpListener, probes: Probes) {
     }
 }
 
-/// Alive, unless work waits and none is done. How much waits, or how long one workload does, says nothing of the process.
+/// Alive, unless work waits and none is done. How much waits, or how long one workload does, says nothing of the
+/// process.
 async fn healthz(State(probes): State<Probes>) -> (StatusCode, String) {
     let stuck = probes.queue.stuck_for();
     if stuck <= STUCK_AFTER {

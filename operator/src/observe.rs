@@ -30,8 +30,8 @@ pub struct Agents<'a> {
     pub findings: &'a Findings,
 }
 
-/// All that is known of one workload. `status` is its status as last written by us, if that is newer than the store's; with
-/// `scaling` the facts hold what each replica uses, since the choice of victims looks at that.
+/// All that is known of one workload. `status` is its status as last written by us, if that is newer than the store's;
+/// with `scaling` the facts hold what each replica uses, since the choice of victims looks at that.
 #[must_use]
 pub fn observe(
     stores: &Stores,
@@ -81,7 +81,8 @@ pub fn observe(
     }
 }
 
-/// The replica sets that a workload owns, from the oldest to the newest and without their members, and those that are not its own.
+/// The replica sets that a workload owns, from the oldest to the newest and without their members, and those that are
+/// not its own.
 #[must_use]
 pub fn replica_sets(stores: &Stores, workload: &ElasticWorkload) -> (Vec<SetFacts>, Vec<(Hull, String)>) {
     let (key, uid) = (WorkloadKey::of_workload(workload), workload.uid());
@@ -185,7 +186,8 @@ fn enforcement(entry: &PodEntry, findings: &Findings) -> Option<Enforcement> {
     Some(Enforcement { pod: entry.pod.name.clone(), node: node.to_string(), told })
 }
 
-/// The last kill of a pod. What the kubelet says names the container and is better; it says nothing of a process beside the first.
+/// The last kill of a pod. What the kubelet says names the container and is better; it says nothing of a process beside
+/// the first.
 fn out_of_memory(entry: &PodEntry, findings: &Findings) -> Option<OomKill> {
     if entry.pod.deleted {
         return None;

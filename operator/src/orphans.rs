@@ -1,7 +1,9 @@
-//! What a workload that was deleted with `--cascade=orphan` leaves behind: replica sets and replicas that go on, and that nobody may take over (docs/adr/0006, 0015).
+//! What a workload that was deleted with `--cascade=orphan` leaves behind: replica sets and replicas that go on, and
+//! that nobody may take over (docs/adr/0006, 0015).
 //!
-//! What node agents hold for them is set back, as it is when an agent goes: a quota is a workload's, and without one nobody could edit it, or thaw a replica
-//! that is frozen. The quota that the kubelet holds stays; it is in the pods' own spec.
+//! What node agents hold for them is set back, as it is when an agent goes: a quota is a workload's, and without one
+//! nobody could edit it, or thaw a replica that is frozen. The quota that the kubelet holds stays; it is in the pods'
+//! own spec.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,7 +27,8 @@ impl Orphans {
         let is_orphan = |entry: &Arc<SetEntry>| entry.owner.is_none() && !entry.set.deleting;
         let all = [stores.replica_sets.children(key), stores.machine_sets.children(key)].into_iter().flatten();
         let sets: Vec<_> = all.filter(is_orphan).map(|entry| entry.set.clone()).collect();
-        // The rule for a workload that takes everything along: each replica that goes would be a look at all that are left.
+        // The rule for a workload that takes everything along: each replica that goes would be a look at all that are
+        // left.
         if sets.is_empty() {
             return Self { sets, pods: Vec::new() };
         }
@@ -48,7 +51,8 @@ impl Orphans {
     }
 }
 
-/// Takes the quota for node agents off everything that a workload left behind. Does nothing where it left nothing, or had none.
+/// Takes the quota for node agents off everything that a workload left behind. Does nothing where it left nothing, or
+/// had none.
 ///
 /// # Errors
 /// See [`Failure`]: what is left is found again by the next call.

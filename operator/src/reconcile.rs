@@ -50,7 +50,8 @@ const UNTIL_FRESH: Duration = Duration::from_secs(1);
 /// The longest pause that a server may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
-/// How soon it is tried again to let go of orphans, and how late at most: what waits for minutes would look like a wedge.
+/// How soon it is tried again to let go of orphans, and how late at most: what waits for minutes would look like a
+/// wedge.
 const AFTER_ORPHANS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// What a reconcile works with.
@@ -203,8 +204,8 @@ async fn pass(
         Ok(_) => context.stores.resolve(&workload),
         Err(error) => Err(Invalid::Unreadable(error.error.to_string())),
     };
-    // A view of before what the status is about would undo what was done since. Unless it is the truth: a status may be restored
-    // together with its object, from a backup of another one.
+    // A view of before what the status is about would undo what was done since. Unless it is the truth: a status may be
+    // restored together with its object, from a backup of another one.
     if status.observed_generation > workload.metadata.generation && context.writer.is_behind(&workload).await? {
         return Ok(Again::After(UNTIL_FRESH));
     }
@@ -355,7 +356,8 @@ fn until(at: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(20)
 }
 
-/// When a reconcile whose status could not be written is tried again: a conflict at once, other failures after a pause that doubles.
+/// When a reconcile whose status could not be written is tried again: a conflict at once, other failures after a pause
+/// that doubles.
 fn retry_after(context: &Context, key: &WorkloadKey, failure: &Failure) -> Again {
     context.metrics.failed(failure.class());
     let pause = context.failed_again(key, Instant::now()).pause_after(failure);

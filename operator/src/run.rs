@@ -31,8 +31,8 @@ use crate::{
     stores::{self, Queue, SignOfLife, Source, Stores, WorkloadKey},
 };
 
-/// How long one pass may take; what it leaves is planned anew. Below [`http::STUCK_AFTER`], so that passes that all hang, say at a
-/// webhook that does not answer, are not taken for a process that does.
+/// How long one pass may take; what it leaves is planned anew. Below [`http::STUCK_AFTER`], so that passes that all
+/// hang, say at a webhook that does not answer, are not taken for a process that does.
 const LONGEST_PASS: Duration = Duration::from_secs(100);
 
 /// Why the process ends with an error.

@@ -28,8 +28,8 @@ pub struct Settings {
     /// Who holds the lease; unique for each process. The host name (in a pod, the pod's name) when empty.
     #[arg(long, env = "CATAMARAN_IDENTITY", default_value = "")]
     pub identity: String,
-    /// Where other replicas see whether this process lives: a standby then takes over at once after a crash of the leader. None when
-    /// not given.
+    /// Where other replicas see whether this process lives: a standby then takes over at once after a crash of the
+    /// leader. None when not given.
     #[arg(long, env = "CATAMARAN_LIFELINE_LISTEN")]
     pub lifeline_listen: Option<SocketAddr>,
     /// The address that other replicas reach --lifeline-listen at, when that is any address of the host.

@@ -49,8 +49,8 @@ pub fn report(
     }
 }
 
-/// Sums of amounts and means of shares. A request or limit is the sum over the replicas that use the resource, so that a percentage of
-/// it makes sense; where one of them has none, there is none.
+/// Sums of amounts and means of shares. A request or limit is the sum over the replicas that use the resource, so that
+/// a percentage of it makes sense; where one of them has none, there is none.
 fn together(replicas: &[ReplicaUsage]) -> Usage {
     let sum = |pick: fn(&Usage) -> Option<i64>| {
         replicas.iter().filter_map(|replica| pick(&replica.usage)).reduce(i64::saturating_add)

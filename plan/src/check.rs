@@ -1,4 +1,5 @@
-//! What must hold for every plan, whatever was observed. Its callers check it: the operator in debug builds, tests always.
+//! What must hold for every plan, whatever was observed. Its callers check it: the operator in debug builds, tests
+//! always.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,7 +44,8 @@ pub enum Violation {
     Conditions(String),
 }
 
-/// Checks a plan against the facts that it was made from. Linear, as it is done for every plan in debug builds and tests.
+/// Checks a plan against the facts that it was made from. Linear, as it is done for every plan in debug builds and
+/// tests.
 ///
 /// # Errors
 /// The first promise that is broken.

@@ -82,8 +82,8 @@ impl Context<'_> {
         self.target.revision == self.target.wanted
     }
 
-    /// A set whose pods its controller has not counted since its last change. A plan on old counts could add to pods that are not
-    /// counted yet.
+    /// A set whose pods its controller has not counted since its last change. A plan on old counts could add to pods
+    /// that are not counted yet.
     pub(crate) fn uncounted(&self) -> Option<&SetFacts> {
         self.sets.iter().find(|set| !set.is_current()).copied()
     }

@@ -6,11 +6,11 @@
 //! autoscale::decide -> Scaled -------------------------------+
 //! ```
 //!
-//! `plan` is a list of passes over a draft ([`planner`]): the replica count is in [`Goal::count`], the share of each revision in
-//! [`steps::counts`].
+//! `plan` is a list of passes over a draft ([`planner`]): the replica count is in [`Goal::count`], the share of each
+//! revision in [`steps::counts`].
 //!
-//! Laws, checked by tests: `plan` is total and deterministic; once its steps are applied and seen, planning again gives no step;
-//! and every plan keeps the bounds of the rollout ([`check`]).
+//! Laws, checked by tests: `plan` is total and deterministic; once its steps are applied and seen, planning again gives
+//! no step; and every plan keeps the bounds of the rollout ([`check`]).
 
 pub mod check;
 mod decision;

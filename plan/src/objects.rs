@@ -31,8 +31,8 @@ use crate::{
     plan::{NewSet, NoteChange, SetQuota, SetUpdate, SpecChange},
 };
 
-/// The owner of everything that is written for a workload. A workload that is deleted takes its children along; deleted with
-/// `--cascade=orphan` it leaves them.
+/// The owner of everything that is written for a workload. A workload that is deleted takes its children along; deleted
+/// with `--cascade=orphan` it leaves them.
 #[must_use]
 pub fn owner_reference(desired: &Goal) -> OwnerReference {
     OwnerReference {
@@ -108,11 +108,12 @@ pub fn replica_set(desired: &Goal, set: &NewSet) -> SetObject {
     }
 }
 
-/// A patch that changes the scale, pause, notes or quota of a replica set: a strategic one for a ReplicaSet, which knows
-/// containers by their names; a merge patch for a VirtualMachineInstanceReplicaSet, which has no other and no containers.
+/// A patch that changes the scale, pause, notes or quota of a replica set: a strategic one for a ReplicaSet, which
+/// knows containers by their names; a merge patch for a VirtualMachineInstanceReplicaSet, which has no other and no
+/// containers.
 ///
-/// Not server-side apply: that would have to repeat the whole template of a revision, which for an old one only the set itself
-/// still holds (docs/adr/0002).
+/// Not server-side apply: that would have to repeat the whole template of a revision, which for an old one only the set
+/// itself still holds (docs/adr/0002).
 #[must_use]
 pub fn set_patch(update: &SetUpdate) -> Value {
     let SetUpdate { set, spec, notes, quota } = update;
@@ -184,7 +185,8 @@ pub fn node_quota_patch(uid: &str, annotation: Option<&str>) -> Value {
     json!({ "metadata": { "uid": uid, "annotations": { NODE_QUOTA_ANNOTATION: annotation } } })
 }
 
-/// A merge patch that takes the quota for node agents off a replica set's template. Replicas that exist are not touched by it.
+/// A merge patch that takes the quota for node agents off a replica set's template. Replicas that exist are not touched
+/// by it.
 #[must_use]
 pub fn unheld_template_patch(set: &SetFacts) -> Value {
     json!({
@@ -200,8 +202,8 @@ pub fn resize_patch(uid: &str, container: &str, quota: Quota) -> Value {
     json!({ "metadata": { "uid": uid }, "spec": { "containers": [{ "name": container, "resources": resources }] } })
 }
 
-/// A merge patch that marks a pod as a victim, or takes the mark off. The cost is the lowest but one that the ReplicaSet
-/// controller reads (an int32), so that somebody else's marks can still go before ours.
+/// A merge patch that marks a pod as a victim, or takes the mark off. The cost is the lowest but one that the
+/// ReplicaSet controller reads (an int32), so that somebody else's marks can still go before ours.
 #[must_use]
 pub fn pod_patch(uid: &str, marked: bool) -> Value {
     json!({ "metadata": { "uid": uid, "annotations": { POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) } } })
@@ -241,8 +243,8 @@ pub fn service(desired: &Goal, ports: &[DesiredPort], uid: Option<String>) -> Se
     }
 }
 
-/// A merge patch that takes out of a Service what server-side apply leaves in it, as it is somebody else's: ports and fields of
-/// ports, and what it selects besides. `None` when there is no such thing.
+/// A merge patch that takes out of a Service what server-side apply leaves in it, as it is somebody else's: ports and
+/// fields of ports, and what it selects besides. `None` when there is no such thing.
 #[must_use]
 pub fn service_rest(there: &Service, wanted: &Service) -> Option<Value> {
     let (is, wanted) = (there.spec.as_ref()?, wanted.spec.as_ref()?);

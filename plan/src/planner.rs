@@ -49,8 +49,8 @@ pub fn plan(goal: &Goal, facts: &Facts, scaled: Option<&Scaled>) -> Plan {
     draft.into_plan(context.bounds)
 }
 
-/// Plans for a workload that cannot be resolved, and of which no spec is known that could: nothing is touched, the condition says
-/// why, and the counts are those that there are.
+/// Plans for a workload that cannot be resolved, and of which no spec is known that could: nothing is touched, the
+/// condition says why, and the counts are those that there are.
 #[must_use]
 pub fn plan_invalid(generation: i64, invalid: &Invalid, facts: &Facts) -> Plan {
     let (previous, now) = (&facts.status, facts.now);

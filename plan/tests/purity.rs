@@ -1,4 +1,5 @@
-//! Deciding stays pure: what could do I/O is not even among the dependencies, and no source asks for a clock, a file or the network.
+//! Deciding stays pure: what could do I/O is not even among the dependencies, and no source asks for a clock, a file or
+//! the network.
 
 use std::{env, fs, path::Path, process::Command};
 

@@ -1,5 +1,5 @@
-//! What workloads used and had reserved, hour by hour: the answer of the operator's `GET /accounts`, which `kubectl catamaran bill`
-//! charges. It is JSON, and no object of the Kubernetes API.
+//! What workloads used and had reserved, hour by hour: the answer of the operator's `GET /accounts`, which `kubectl
+//! catamaran bill` charges. It is JSON, and no object of the Kubernetes API.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! What the operator tells the node agent about one pod: the part of its quota that nobody but the agent writes.
 //!
-//! It is the value of [`NODE_QUOTA_ANNOTATION`](catamaran_crds::names::NODE_QUOTA_ANNOTATION), as JSON. The units are the kernel's, so
-//! that the agent computes nothing: what a quantity means is decided where the quota is. Anybody who may edit a pod may write
-//! this annotation, so the agent takes it for hostile: [`NodeQuota::parse`].
+//! It is the value of [`NODE_QUOTA_ANNOTATION`](catamaran_crds::names::NODE_QUOTA_ANNOTATION), as JSON. The units are
+//! the kernel's, so that the agent computes nothing: what a quantity means is decided where the quota is. Anybody who
+//! may edit a pod may write this annotation, so the agent takes it for hostile: [`NodeQuota::parse`].
 
 use std::{collections::BTreeSet, fmt, num::NonZeroU64, str::FromStr};
 
@@ -30,14 +30,15 @@ const MAX_MAJOR: u32 = (1 << 12) - 1;
 /// See [`MAX_MAJOR`].
 const MAX_MINOR: u32 = (1 << 20) - 1;
 
-/// The part of a pod's quota that the node agent enforces. What is absent is left alone, or set back if the agent had set it.
+/// The part of a pod's quota that the node agent enforces. What is absent is left alone, or set back if the agent had
+/// set it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeQuota {
     /// The container that the quota is for, by its name in the pod; `compute` in the launcher of a virtual machine.
     pub container: String,
-    /// cpu.max.burst: microseconds of CPU time that may be saved up and used above the limit. 50,000 are half a core over one
-    /// period of 100 ms. The agent keeps it at or below the CPU limit, as the kernel asks.
+    /// cpu.max.burst: microseconds of CPU time that may be saved up and used above the limit. 50,000 are half a core
+    /// over one period of 100 ms. The agent keeps it at or below the CPU limit, as the kernel asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_burst_usec: Option<u64>,
     /// cpu.weight: the share of CPU time under contention, from 1 to 10000; the kernel's default is 100.
@@ -152,8 +153,8 @@ impl NodeQuota {
     /// Reads the annotation's text.
     ///
     /// # Errors
-    /// When it is too long, of another form, or has a value that no kernel takes. The text of the error is short, and has no
-    /// control characters.
+    /// When it is too long, of another form, or has a value that no kernel takes. The text of the error is short, and
+    /// has no control characters.
     pub fn parse(text: &str) -> Result<Self, Refused> {
         if text.len() > MAX_BYTES {
             return Err(Refused::TooLong);

@@ -1,5 +1,5 @@
-//! What replicas use now: the answer of the operator's `GET /usage`, which `kubectl catamaran top` shows. It is JSON, and no object
-//! of the Kubernetes API.
+//! What replicas use now: the answer of the operator's `GET /usage`, which `kubectl catamaran top` shows. It is JSON,
+//! and no object of the Kubernetes API.
 //!
 //! A figure that nobody reports is absent. What is 0 was reported as 0.
 

@@ -27,7 +27,8 @@ fn target() -> Result<PathBuf> {
 pub(crate) fn cargo() -> Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(workspace()).env("CARGO_TARGET_DIR", target()?);
-    // What `cargo run` tells this program about its package would make build scripts that look at it (ring's) run again.
+    // What `cargo run` tells this program about its package would make build scripts that look at it (ring's) run
+    // again.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO_BIN_NAME" {

@@ -1,7 +1,8 @@
 //! `control-plane up | down`: a control plane in the background, for kubectl by hand.
 //!
-//! `up` starts this program once more, detached from the terminal, as `control-plane serve`; that owns the control plane and ends it on SIGTERM. What the three share is
-//! a folder in the cache: a lock that is held while it serves, its process id, its log, and the kubeconfig, which is there once everything is ready.
+//! `up` starts this program once more, detached from the terminal, as `control-plane serve`; that owns the control
+//! plane and ends it on SIGTERM. What the three share is a folder in the cache: a lock that is held while it serves,
+//! its process id, its log, and the kubeconfig, which is there once everything is ready.
 
 use std::{
     env,

@@ -1,4 +1,5 @@
-//! `cargo xtask image`: the images of operator and agent as OCI archives, without a container engine. The Containerfile makes the same ones with one.
+//! `cargo xtask image`: the images of operator and agent as OCI archives, without a container engine. The Containerfile
+//! makes the same ones with one.
 
 use std::{
     env::consts::ARCH,
@@ -60,7 +61,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What Rust calls a machine like this one, with the C library that can be linked statically by what is installed anyway.
+/// What Rust calls a machine like this one, with the C library that can be linked statically by what is installed
+/// anyway.
 pub(crate) fn triple() -> Result<String> {
     match ARCH {
         "x86_64" | "aarch64" => Ok(format!("{ARCH}-unknown-linux-gnu")),

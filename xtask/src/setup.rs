@@ -1,4 +1,5 @@
-//! What the host has to have besides Rust and a C compiler, without which this program would not run: checked, and on Debian installed.
+//! What the host has to have besides Rust and a C compiler, without which this program would not run: checked, and on
+//! Debian installed.
 
 use std::{
     env, fs,
@@ -81,7 +82,8 @@ const GO: Need = Need {
         on PATH or into the folder in KUBEBUILDER_ASSETS",
 };
 
-/// Checks what the control plane needs of the host; installs it on Debian and its relatives when this runs as root. Blocks while it installs.
+/// Checks what the control plane needs of the host; installs it on Debian and its relatives when this runs as root.
+/// Blocks while it installs.
 pub(crate) fn prepare() -> Result<()> {
     provide(|| missing(&NEEDS, &Tool::GROUND))
 }

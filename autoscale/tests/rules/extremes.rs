@@ -1,4 +1,5 @@
-//! Decisions with extreme values against arithmetic that knows no largest number: the count is the exact one, within the bounds.
+//! Decisions with extreme values against arithmetic that knows no largest number: the count is the exact one, within
+//! the bounds.
 
 use catamaran_autoscale::{
     Metric,
@@ -16,7 +17,8 @@ use crate::kit::{Workload, condition, cpu, policy, start, usage, values};
 struct Exact(BigInt, BigInt);
 
 impl Exact {
-    /// `self` times `(10^12 + by) / 10^12`, rounded up. The HPA computes with floats, which err by less than one part in 10^12.
+    /// `self` times `(10^12 + by) / 10^12`, rounded up. The HPA computes with floats, which err by less than one part
+    /// in 10^12.
     fn ceil_about(&self, by: i64) -> BigInt {
         let accuracy = BigInt::from(10).pow(12);
         let (over, under) = (&self.0 * (&accuracy + by), &self.1 * &accuracy);
@@ -38,7 +40,8 @@ impl Exact {
     }
 }
 
-/// What is measured, and what the metric asks for in whole numbers: the ratio to the target, and what it is multiplied with.
+/// What is measured, and what the metric asks for in whole numbers: the ratio to the target, and what it is multiplied
+/// with.
 #[derive(Debug)]
 struct Case {
     metric: Metric,

@@ -1,4 +1,5 @@
-//! The memory of windows and rates: the answers of the HPA's lists, from far fewer entries, and over restarts and set clocks.
+//! The memory of windows and rates: the answers of the HPA's lists, from far fewer entries, and over restarts and set
+//! clocks.
 
 use catamaran_autoscale::{
     Behavior, History,
@@ -53,7 +54,8 @@ proptest! {
         for (pause, wanted) in passes {
             now += pause;
             let current = workload.replicas;
-            // 50 % of a core for each replica that is wanted, spread over those that there are: it does not always come out even.
+            // 50 % of a core for each replica that is wanted, spread over those that there are: it does not always come
+            // out even.
             let samples = workload.all_use(i64::from(wanted) * 500 / i64::from(current), after(now));
             let decision = workload.pass(samples, after(now));
             let asked = decision.recommendation.expect("metrics answer");

@@ -1,5 +1,5 @@
-//! The rules of the HPA, as tables. The whole of them is checked against the HPA itself, by `cli/tests` and the differential test in
-//! `e2e`; these say which rule is broken.
+//! The rules of the HPA, as tables. The whole of them is checked against the HPA itself, by `cli/tests` and the
+//! differential test in `e2e`; these say which rule is broken.
 
 use catamaran_autoscale::{
     Behavior, Metric,
@@ -85,7 +85,8 @@ fn pods_without_a_sample_speak_against_the_change() {
 #[test]
 fn a_target_above_the_request_is_assumed_of_missing_pods() {
     let workload = Workload::new(policy(vec![cpu(300)]), 3);
-    // Two at 100 %, one taken to be at 300 %: 166 %, which is 0.55 of the target: two replicas. At 100 % it would be one.
+    // Two at 100 %, one taken to be at 300 %: 166 %, which is 0.55 of the target: two replicas. At 100 % it would be
+    // one.
     let samples = usage(&[Some(1000), Some(1000), None], start());
     assert_eq!(proposed(&workload, samples).expect("a value").0, 2);
 }
@@ -108,8 +109,8 @@ fn means_take_missing_pods_at_the_target_on_the_way_down() {
 fn pods_are_sorted_as_the_hpa_does() {
     let ready = |status, since| Some(Readiness { status, since: after(since) });
     let (yes, no) = (ConditionStatus::True, ConditionStatus::False);
-    // The third pod of three; the others are at the target of 50 %. It uses all of its core, so what it is taken for shows: counted
-    // 66 % ask for 4, left out and put back in at nothing (unready) 33 % change nothing.
+    // The third pod of three; the others are at the target of 50 %. It uses all of its core, so what it is taken for
+    // shows: counted 66 % ask for 4, left out and put back in at nothing (unready) 33 % change nothing.
     for (what, phase, deleted, started, readiness, counted) in [
         ("at work", Phase::Running, false, Some(-7200), ready(yes, -7000), true),
         ("ended", Phase::Succeeded, false, Some(-7200), ready(yes, -7000), true),

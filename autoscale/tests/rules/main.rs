@@ -1,4 +1,5 @@
-//! How the autoscaling of a workload decides: the rules of the HPA, what goes beyond them, and what must hold in any case.
+//! How the autoscaling of a workload decides: the rules of the HPA, what goes beyond them, and what must hold in any
+//! case.
 
 mod activation;
 mod check;

@@ -25,7 +25,8 @@ fn shares_of_time_are_averaged_over_the_pods_at_work() {
             ([percent(100), percent(0), percent(0), percent(0)], 25_000, 5),
             ([percent(5), percent(5), percent(5), percent(5)], 5000, 1),
             ([percent(0), percent(0), percent(0), percent(0)], 0, 0),
-            // As of a Pods metric: a pod without a sample is at the target on the way down, and at nothing on the way up.
+            // As of a Pods metric: a pod without a sample is at the target on the way down, and at nothing on the way
+            // up.
             ([percent(5), percent(5), percent(5), None], 5000, 2),
             ([percent(40), percent(40), percent(40), None], 40_000, 6),
             ([percent(25), None, None, None], 25_000, 4),

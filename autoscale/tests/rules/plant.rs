@@ -1,5 +1,5 @@
-//! A workload under load, played through: pods take a while to start, share the demand once they are ready, and can use no more than
-//! their limit. At a constant demand the count has to come to rest.
+//! A workload under load, played through: pods take a while to start, share the demand once they are ready, and can use
+//! no more than their limit. At a constant demand the count has to come to rest.
 
 use catamaran_autoscale::{
     Behavior, Bounds, History, Observed, Pod, Policy, decide,
@@ -12,7 +12,8 @@ use crate::kit::{after, cpu, name, pod, policy, usage};
 
 /// What a pod can use at most, in thousandths of a core; it asks for half of that.
 const LIMIT: i64 = 2000;
-/// When the count has come to rest at the latest, in seconds: the pods have started, and the downscale window is over twice.
+/// When the count has come to rest at the latest, in seconds: the pods have started, and the downscale window is over
+/// twice.
 const SETTLED: i64 = 1800;
 /// How long it is watched.
 const END: i64 = 5400;

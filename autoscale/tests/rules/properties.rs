@@ -283,8 +283,8 @@ proptest! {
         prop_assert_eq!(situation.decide().to, situation.replicas);
     }
 
-    /// A pod whose sample is lost is taken to be as busy as it may be. As long as it is no busier in truth, no replica goes that
-    /// would have stayed if the sample were there.
+    /// A pod whose sample is lost is taken to be as busy as it may be. As long as it is no busier in truth, no replica
+    /// goes that would have stayed if the sample were there.
     #[test]
     fn samples_that_are_lost_never_remove_a_replica(
         metric in metric(),
@@ -315,8 +315,8 @@ proptest! {
         prop_assert!(with_some.to >= with_all.to.min(with_all.from), "{with_all}\n{with_some}");
     }
 
-    /// All else equal. Where pods are on their way out, or there are not as many as replicas, this does not hold for the HPA: inside
-    /// its tolerance it answers with the replicas, outside with a multiple of the pods that count.
+    /// All else equal. Where pods are on their way out, or there are not as many as replicas, this does not hold for
+    /// the HPA: inside its tolerance it answers with the replicas, outside with a multiple of the pods that count.
     #[test]
     fn more_demand_never_gives_fewer_replicas(
         policy in policies(),

@@ -129,7 +129,8 @@ fn where_clocks_change() {
         // 5 April 2026, Lord Howe: 02:00 becomes 01:30 at 15:00 UTC the day before.
         ("first of two", howe("45 1 * * *", "0 6 * * *"), "2026-04-04T14:44:59Z", false, "2026-04-04T14:45:00Z"),
         ("first of two", howe("45 1 * * *", "0 6 * * *"), "2026-04-04T14:45:00Z", true, "2026-04-04T15:00:00Z"),
-        // Samoa skipped Friday, 30 December 2011, and Kwajalein Saturday, 21 August 1993: from UTC-10 to UTC+14, UTC-12 to UTC+12.
+        // Samoa skipped Friday, 30 December 2011, and Kwajalein Saturday, 21 August 1993: from UTC-10 to UTC+14, UTC-12
+        // to UTC+12.
         (
             "a skipped day",
             schedule("Pacific/Apia", "0 8 * * FRI", "0 18 * * FRI"),
@@ -158,7 +159,8 @@ fn where_clocks_change() {
             false,
             "1994-08-20T12:00:00Z",
         ),
-        // Casey's clock was set back by three hours, to 21:00, at 13:00 UTC on 13 March 2021: 22:00 came at 11:00 and at 14:00 UTC.
+        // Casey's clock was set back by three hours, to 21:00, at 13:00 UTC on 13 March 2021: 22:00 came at 11:00 and
+        // at 14:00 UTC.
         (
             "set back",
             schedule("Antarctica/Casey", "0 22 * * *", "0 1 * * *"),
@@ -262,8 +264,8 @@ fn a_time_that_cannot_be_found_is_told_and_holds_the_count() {
     assert!(decision.to_string().contains("schedule office: no time could be found that"), "{decision}");
 }
 
-/// Every zone of the database that is built in, every change of its clock from 2020 to 2030, and windows of a quarter of an hour to
-/// 23 hours that begin before, in and after what the change skips or repeats.
+/// Every zone of the database that is built in, every change of its clock from 2020 to 2030, and windows of a quarter
+/// of an hour to 23 hours that begin before, in and after what the change skips or repeats.
 #[test]
 fn no_window_lasts_longer_than_it_says_and_an_hour() {
     const MINUTE: i64 = 60;
@@ -303,7 +305,8 @@ fn no_window_lasts_longer_than_it_says_and_an_hour() {
     assert!(changes > 60, "{changes} different changes of the clock");
 }
 
-/// What is wrong with a daily window, in minutes of the day, from a day before a change of the clock until a day after it.
+/// What is wrong with a daily window, in minutes of the day, from a day before a change of the clock until a day after
+/// it.
 fn wrong(
     window: &Schedule,
     zone: &TimeZone,
@@ -465,8 +468,9 @@ fn cron_expression() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Walked through a change of the clock in steps of ten minutes: the state changes at a named moment and at no other, from
-    /// inactive to active at a start and back at an end, and what holds at a moment holds whoever asks first.
+    /// Walked through a change of the clock in steps of ten minutes: the state changes at a named moment and at no
+    /// other, from inactive to active at a start and back at an end, and what holds at a moment holds whoever asks
+    /// first.
     #[test]
     fn nothing_changes_but_when_it_says(
         start in cron_expression(),

@@ -1,14 +1,17 @@
 //! The bill in the columns of FOCUS 1.2 (FinOps Open Cost and Usage Specification), as CSV. A null is an empty field.
 //!
 //! - The mandatory columns.
-//! - The conditional ones whose condition holds: usage is measured, there are list prices, SKUs, resources with types, sub-accounts and
-//!   tags. There are no regions or zones, no commitments, no reservations of capacity and one currency for prices and bills.
+//! - The conditional ones whose condition holds: usage is measured, there are list prices, SKUs, resources with types,
+//!   sub-accounts and tags. There are no regions or zones, no commitments, no reservations of capacity and one currency
+//!   for prices and bills.
 //! - The recommended ones: `ChargeFrequency`, `InvoiceId`, `ServiceSubcategory`.
-//! - Four that nothing asks for: `BillingAccountType` and `SubAccountType` (asked for with more than one type), `PricingCategory` (with
-//!   more than one category), `ContractedUnitPrice` (with negotiated prices). Readers that expect them need no special case for us.
+//! - Four that nothing asks for: `BillingAccountType` and `SubAccountType` (asked for with more than one type),
+//!   `PricingCategory` (with more than one category), `ContractedUnitPrice` (with negotiated prices). Readers that
+//!   expect them need no special case for us.
 //!
-//! Sources: `specification/columns/*.md` and `specification/attributes/*.md` of FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec, and the same
-//! rules for machines, `focus_validator/rules/model-1.2.0.1.json` of finopsfoundation/focus_validator: its rules CostAndUsage-D-003 to
+//! Sources: `specification/columns/*.md` and `specification/attributes/*.md` of
+//! FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec, and the same rules for machines,
+//! `focus_validator/rules/model-1.2.0.1.json` of finopsfoundation/focus_validator: its rules CostAndUsage-D-003 to
 //! D-068 say which column has to be there.
 
 use anyhow::{Context, Result};
@@ -209,7 +212,8 @@ fn row<'a>(one: &'a Charged<'_>, charge: &Charge, arguments: &'a FocusArguments)
     })
 }
 
-/// The name of the service and its subcategory. There are two services, since one should not have two subcategories (servicename.md).
+/// The name of the service and its subcategory. There are two services, since one should not have two subcategories
+/// (servicename.md).
 const fn service(hull: Hull) -> (&'static str, &'static str) {
     match hull {
         Hull::Container => ("Elastic Containers", "Containers"),
@@ -250,7 +254,8 @@ mod tests {
 
     type Record = BTreeMap<String, String>;
 
-    /// Feature level "Mandatory" in FOCUS 1.2, and whether nulls are allowed (specification/columns/*.md, "Content constraints").
+    /// Feature level "Mandatory" in FOCUS 1.2, and whether nulls are allowed (specification/columns/*.md, "Content
+    /// constraints").
     const MANDATORY: [(&str, bool); 21] = [
         ("BilledCost", false),
         ("BillingAccountId", false),
@@ -275,7 +280,8 @@ mod tests {
         ("ServiceName", false),
     ];
 
-    /// May be missing or null elsewhere, not in our rows: usage, not corrected, of a resource in a sub-account, at a list price.
+    /// May be missing or null elsewhere, not in our rows: usage, not corrected, of a resource in a sub-account, at a
+    /// list price.
     const NOT_NULL_HERE: [&str; 21] = [
         // Where the provider names accounts, and where there is an account.
         "BillingAccountName",

@@ -1,7 +1,7 @@
 //! What the operator's ledger says of a period.
 //!
-//! Each replica of the operator keeps its own, since its start; the oldest one has most in it. Through the API server any of them may
-//! answer, so the replicas are asked a few times who they are.
+//! Each replica of the operator keeps its own, since its start; the oldest one has most in it. Through the API server
+//! any of them may answer, so the replicas are asked a few times who they are.
 
 use anyhow::{Context, Result, bail};
 use catamaran_protocol::accounts::{Accounts, HourOfAccount};

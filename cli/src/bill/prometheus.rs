@@ -1,11 +1,11 @@
 //! What a Prometheus that scrapes the operator says of a period.
 //!
-//! Every replica of the operator has counters of its own, from its own start, and is not there for all of an hour: an increase
-//! over the hour would lack what others counted. So the hour is the sum of 120 slopes (`increase.promql`), each of the counters
-//! of who led within the last five minutes. A slope goes through the samples that there are, however many were lost; after a
-//! replica's end its last one stands until its successor has one, and where both have one they count the same. It is right to
-//! 1 % over rolls, restarts, lost scrapes and with two replicas, for a rate that is the same before and after (a test in
-//! `e2e/tests/monitoring`).
+//! Every replica of the operator has counters of its own, from its own start, and is not there for all of an hour: an
+//! increase over the hour would lack what others counted. So the hour is the sum of 120 slopes (`increase.promql`),
+//! each of the counters of who led within the last five minutes. A slope goes through the samples that there are,
+//! however many were lost; after a replica's end its last one stands until its successor has one, and where both have
+//! one they count the same. It is right to 1 % over rolls, restarts, lost scrapes and with two replicas, for a rate
+//! that is the same before and after (a test in `e2e/tests/monitoring`).
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,5 +1,5 @@
-//! `kubectl catamaran decide`: reads cases of the conformance format for HPA v2 from standard input and prints what the operator
-//! would decide. Each case is one decision for one workload at one frozen moment.
+//! `kubectl catamaran decide`: reads cases of the conformance format for HPA v2 from standard input and prints what the
+//! operator would decide. Each case is one decision for one workload at one frozen moment.
 
 mod case;
 mod outcome;
@@ -16,8 +16,8 @@ use clap::Args;
 use case::Case;
 use outcome::Outcome;
 
-/// Standard input has one case a line; standard output gets one result a line, in the same order. A line that cannot be read gets a
-/// message on standard error, and the exit code is then 1.
+/// Standard input has one case a line; standard output gets one result a line, in the same order. A line that cannot be
+/// read gets a message on standard error, and the exit code is then 1.
 #[derive(Args)]
 pub struct Arguments {
     /// Print each decision in words instead of as JSON

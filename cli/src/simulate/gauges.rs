@@ -86,7 +86,8 @@ impl<'a> Gauges<'a> {
     }
 }
 
-/// The pods that get samples. Those of the same pods as before are only written over: there may be many, a hundred thousand times.
+/// The pods that get samples. Those of the same pods as before are only written over: there may be many, a hundred
+/// thousand times.
 struct Pods<'a> {
     ready: &'a [Pod],
     same: bool,

@@ -1,5 +1,5 @@
-//! `kubectl catamaran simulate`: plays a workload through a trace of demand, by the operator's own decisions. It does not look at a
-//! cluster. The user's page is docs/simulate.md.
+//! `kubectl catamaran simulate`: plays a workload through a trace of demand, by the operator's own decisions. It does
+//! not look at a cluster. The user's page is docs/simulate.md.
 
 mod feed;
 mod gauges;
@@ -30,8 +30,8 @@ use trace::Trace;
 /// The most steps of a simulation: 46 days of seconds.
 const MOST_STEPS: i64 = 4_000_000;
 
-/// The same decisions as the operator's, on a simple model of replicas: they share the demand once they are ready, up to their CPU
-/// limit. For the columns of a trace, the model and the output see docs/simulate.md.
+/// The same decisions as the operator's, on a simple model of replicas: they share the demand once they are ready, up
+/// to their CPU limit. For the columns of a trace, the model and the output see docs/simulate.md.
 #[derive(Args)]
 pub struct Arguments {
     /// The manifest: one ElasticWorkload, and the WorkloadClass that it names; - is standard input

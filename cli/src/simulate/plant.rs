@@ -1,8 +1,9 @@
-//! The workload under load: replicas that take a while to start, share the demand once they are ready, and can use no more than their
-//! limit. It is pure: the same input gives the same result.
+//! The workload under load: replicas that take a while to start, share the demand once they are ready, and can use no
+//! more than their limit. It is pure: the same input gives the same result.
 //!
-//! Time goes in steps. At the beginning of each a decision is made, by the operator's own code, from what was measured in the step
-//! before; what it comes to is done at once. Within a step the sums are exact, also where the demand changes or a replica gets ready.
+//! Time goes in steps. At the beginning of each a decision is made, by the operator's own code, from what was measured
+//! in the step before; what it comes to is done at once. Within a step the sums are exact, also where the demand
+//! changes or a replica gets ready.
 
 use catamaran_autoscale::{
     Bounds, Decision, History, Observed, Pod, Policy, decide,
@@ -20,8 +21,8 @@ use super::{
     workload::{Control, Replica, Workload},
 };
 
-/// How long a decision stands with a target of type Value, in milliseconds: such a target multiplies the count, so the operator
-/// decides once for each answer of a source, and those are asked every 15 s.
+/// How long a decision stands with a target of type Value, in milliseconds: such a target multiplies the count, so the
+/// operator decides once for each answer of a source, and those are asked every 15 s.
 const PAUSE_BY_VALUE: i64 = 15_000;
 
 /// What is the same for all workloads. In milliseconds.
@@ -331,8 +332,8 @@ impl<'a> Plant<'a> {
         }
     }
 
-    /// Serves the demand from one time to another; `row` is the one that holds at first. Each ready replica has an equal share of
-    /// the demand, up to its limit.
+    /// Serves the demand from one time to another; `row` is the one that holds at first. Each ready replica has an
+    /// equal share of the demand, up to its limit.
     fn serve(&mut self, trace: &Trace, row: usize, from: i64, to: i64) -> Totals {
         let mut totals = Totals { capacity: self.replica.limit.map(|_| 0), ..Totals::default() };
         let (mut at, mut row, mut ready) = (from, row, self.ready);

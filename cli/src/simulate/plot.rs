@@ -1,7 +1,8 @@
-//! The plot: CPU above, replicas below, on one axis of time. A second workload is drawn beside the first in colours of its own.
+//! The plot: CPU above, replicas below, on one axis of time. A second workload is drawn beside the first in colours of
+//! its own.
 //!
-//! However long the trace is, a line has at most two points for each pixel column: the lowest and the highest value of it, so no peak
-//! is lost and the file stays small.
+//! However long the trace is, a line has at most two points for each pixel column: the lowest and the highest value of
+//! it, so no peak is lost and the file stays small.
 
 use anyhow::{Result, anyhow};
 use jiff::{Timestamp, tz::TimeZone};
@@ -148,7 +149,8 @@ fn name_of(simulated: &[Simulated], one: &Simulated) -> String {
     if simulated.len() > 1 { format!(", {}", one.label) } else { String::new() }
 }
 
-/// A line of steps, reduced: in each column its first, lowest, highest and last value, in order, and nothing where it goes on flat.
+/// A line of steps, reduced: in each column its first, lowest, highest and last value, in order, and nothing where it
+/// goes on flat.
 fn reduced(steps: &[Step], value: impl Fn(&Step) -> Option<f64>) -> Points {
     let Some(last) = steps.last() else { return Vec::new() };
     let end = last.at.saturating_add(i64::try_from(last.totals.time).unwrap_or(i64::MAX));

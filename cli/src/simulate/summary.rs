@@ -49,7 +49,8 @@ pub struct Summary {
     pub unserved_share: f64,
     /// The share of the time in which there was any.
     pub short_share: f64,
-    /// Which share of the requested CPU was used; above 1 when replicas use more than they ask for. `None` without a request.
+    /// Which share of the requested CPU was used; above 1 when replicas use more than they ask for. `None` without a
+    /// request.
     pub cpu_used_share: Option<f64>,
     /// `None` without a price.
     pub cost: Option<f64>,

@@ -1,5 +1,5 @@
-//! A trace: what was asked of a workload over time, as CSV. Between two rows the values of the earlier one hold; the last row holds as
-//! long as the one before it.
+//! A trace: what was asked of a workload over time, as CSV. Between two rows the values of the earlier one hold; the
+//! last row holds as long as the one before it.
 
 use catamaran_autoscale::{quantity::milli, samples::MOST_CORES};
 use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};

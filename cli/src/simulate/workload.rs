@@ -1,5 +1,5 @@
-//! What is simulated: the ElasticWorkload of a manifest, and the WorkloadClass that it names, as far as its replicas' count, capacity
-//! and cost go.
+//! What is simulated: the ElasticWorkload of a manifest, and the WorkloadClass that it names, as far as its replicas'
+//! count, capacity and cost go.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +99,8 @@ pub enum InvalidManifest {
 /// Reads a manifest of one or more YAML documents. Kinds other than ElasticWorkload and WorkloadClass are passed over.
 ///
 /// # Errors
-/// When it has not exactly one ElasticWorkload, when one has fields that there are not, or when the operator would refuse it.
+/// When it has not exactly one ElasticWorkload, when one has fields that there are not, or when the operator would
+/// refuse it.
 pub fn read(manifest: &str) -> Result<Workload, InvalidManifest> {
     let documents: Vec<Value> =
         serde_saphyr::from_multiple(manifest).map_err(|error| InvalidManifest::Yaml(error.to_string()))?;
@@ -243,7 +244,8 @@ fn pod_of(template: &PodTemplateSpec) -> Result<Replica, Invalid> {
     })
 }
 
-/// A guest: it asks for what its quota says, and can use what its vCPUs give. A long form without a quota says both itself.
+/// A guest: it asks for what its quota says, and can use what its vCPUs give. A long form without a quota says both
+/// itself.
 fn guest_of(spec: &serde_json::Map<String, Value>, quota: Quota) -> Result<Replica, Invalid> {
     let field = "spec.virtualMachine.template.spec.domain";
     let domain = spec.get("domain");

@@ -26,7 +26,8 @@ use crate::{
 };
 use view::{Children, Options};
 
-/// Nothing but the API server is asked, as by `kubectl get`: ElasticWorkloads, ReplicaSets, Pods, and KubeVirt's kinds where they exist.
+/// Nothing but the API server is asked, as by `kubectl get`: ElasticWorkloads, ReplicaSets, Pods, and KubeVirt's kinds
+/// where they exist.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -15,7 +15,8 @@ use crate::{
     output::{colours, print},
 };
 
-/// CPU and memory are sums over the replicas; pressure (PSI some) and throttling are means of each replica's busiest container.
+/// CPU and memory are sums over the replicas; pressure (PSI some) and throttling are means of each replica's busiest
+/// container.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

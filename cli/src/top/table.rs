@@ -8,7 +8,8 @@ use crate::output::{Rows, Tone, UNKNOWN, duration};
 const HIGH_PERCENT: f64 = 90.0;
 /// From this share of time on pressure shows.
 const HIGH_PRESSURE: f64 = 40.0;
-/// Agents report each second. Figures that are older than this, in seconds, are shown with their age: nothing is decided on them.
+/// Agents report each second. Figures that are older than this, in seconds, are shown with their age: nothing is
+/// decided on them.
 const LATE: f64 = 5.0;
 
 /// One line for each workload, and one for each replica that is listed.
@@ -107,7 +108,8 @@ fn bytes(bytes: i64) -> String {
     }
 }
 
-/// Who reports: `agents`, or `agents 2/3` where not all replicas are reported; with the age of the oldest where one is late.
+/// Who reports: `agents`, or `agents 2/3` where not all replicas are reported; with the age of the oldest where one is
+/// late.
 fn source(workload: &WorkloadUsage) -> String {
     let of = |name: &str, count: u32| match count {
         0 => None,

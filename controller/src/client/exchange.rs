@@ -107,8 +107,8 @@ where
     Ok(answer.map(|body| Either::Left(Limited::new(body, limit))))
 }
 
-/// A read that got no answer, or is to be asked again soon, is asked again once. A write never is: the caller knows whether it may
-/// be. Nor is a watch, which is started again in any case.
+/// A read that got no answer, or is to be asked again soon, is asked again once. A write never is: the caller knows
+/// whether it may be. Nor is a watch, which is started again in any case.
 async fn attempts<S>(inner: S, request: Request<Body>, limits: Limits) -> Result<Response<Incoming>, BoxError>
 where
     S: Service<Request<Body>, Response = Response<Incoming>, Error = BoxError> + Clone,

@@ -1,8 +1,9 @@
-//! The client of the API server. Nothing that it does can hang: a connection, an answer and a stream each have their limit.
+//! The client of the API server. Nothing that it does can hang: a connection, an answer and a stream each have their
+//! limit.
 //!
-//! kube's own retry is off: it repeats what was answered with 429, 503 or 504 for minutes within one request, and the caller
-//! learns nothing of it. Here a read is repeated once, after a moment; what else is refused reaches the caller at once, with the
-//! time after which the server wants to be asked again ([`retry_after`]).
+//! kube's own retry is off: it repeats what was answered with 429, 503 or 504 for minutes within one request, and the
+//! caller learns nothing of it. Here a read is repeated once, after a moment; what else is refused reaches the caller
+//! at once, with the time after which the server wants to be asked again ([`retry_after`]).
 //!
 //! What is repeated and by whom an answer was given is in `exchange.rs`, the limits to bodies are in `body.rs`.
 
@@ -85,7 +86,8 @@ pub fn connect_within(config: Config, limits: Limits) -> Result<Client, kube::Er
     tcp.set_tcp_user_timeout(Some(limits.answer));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
     connector.set_connect_timeout(Some(limits.connect));
-    // HTTP/1.1, as kube's connector offers no other: each watch has a connection of its own, and what hangs is closed with it.
+    // HTTP/1.1, as kube's connector offers no other: each watch has a connection of its own, and what hangs is closed
+    // with it.
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new())
         .pool_idle_timeout(IDLE)
         .pool_timer(TokioTimer::new())

@@ -47,7 +47,8 @@ struct Seen {
     changed: Instant,
 }
 
-/// A way to the API server that is made anew after every attempt that failed: a connection that hangs is never used twice.
+/// A way to the API server that is made anew after every attempt that failed: a connection that hangs is never used
+/// twice.
 struct Connection {
     config: kube::Config,
     namespace: String,
@@ -286,7 +287,8 @@ impl Candidate {
         };
     }
 
-    /// Whether the holder's process is known to be dead, and has not renewed the lease for longer than one that lives takes.
+    /// Whether the holder's process is known to be dead, and has not renewed the lease for longer than one that lives
+    /// takes.
     fn is_dead(&self, holder: &str) -> bool {
         let (Some(seen), Some(address), Some(followed)) = (&self.seen, self.address(), &self.holder) else {
             return false;

@@ -1,8 +1,9 @@
 //! Whether the process that holds the lease is dead, as its own kernel says (docs/adr/0020).
 //!
-//! Each process listens on a port and says there who it is; the holder's address is in the Lease. A standby keeps a connection to
-//! the holder. The kernel ends it when the last thread of that process is gone, and then refuses new ones. Silence proves nothing:
-//! not a connection that cannot be made, not one that times out, not one that stays open while the process is stopped.
+//! Each process listens on a port and says there who it is; the holder's address is in the Lease. A standby keeps a
+//! connection to the holder. The kernel ends it when the last thread of that process is gone, and then refuses new
+//! ones. Silence proves nothing: not a connection that cannot be made, not one that times out, not one that stays open
+//! while the process is stopped.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,8 +26,8 @@ const ALL_CLOSED: Duration = Duration::from_millis(50);
 /// How often it has to be seen that the process is gone, with a pause between.
 const LOOKS: u8 = 2;
 
-/// Says who this process is to everybody who connects, and keeps the connection. `lost` is notified when one ends: whoever held
-/// it may take this process for dead, unless the lease is renewed.
+/// Says who this process is to everybody who connects, and keeps the connection. `lost` is notified when one ends:
+/// whoever held it may take this process for dead, unless the lease is renewed.
 pub(super) async fn serve(listener: TcpListener, identity: Arc<str>, lost: Arc<Notify>) {
     let room = Arc::new(Semaphore::new(MOST));
     loop {

@@ -1,11 +1,12 @@
 //! Who may write: a coordination.k8s.io Lease, by the rules of client-go's leader election.
 //!
 //! Every change of the lease carries the resourceVersion that it was decided on, so of two that reach for it one gets a
-//! conflict. Expiry is judged by this process's own monotonic clock since the lease was last seen to change, so clocks of nodes
-//! need not agree. A leader that cannot renew stops well before another may take over (docs/adr/0003 says why no crate is used).
+//! conflict. Expiry is judged by this process's own monotonic clock since the lease was last seen to change, so clocks
+//! of nodes need not agree. A leader that cannot renew stops well before another may take over (docs/adr/0003 says why
+//! no crate is used).
 //!
-//! The lease is kept by a thread of its own, with its own runtime and connection: nothing that the rest of the process computes
-//! or waits for can cost it.
+//! The lease is kept by a thread of its own, with its own runtime and connection: nothing that the rest of the process
+//! computes or waits for can cost it.
 //!
 //! - `candidate`: the rules
 //! - `lifeline`: whether the process that holds it is dead, so that nobody has to wait

@@ -36,7 +36,8 @@ impl Tenure {
         until.checked_sub(uptime()).filter(|left| !left.is_zero())
     }
 
-    /// A client that writes only as long as the tenure lasts, over another one. What tries a request again belongs above it.
+    /// A client that writes only as long as the tenure lasts, over another one. What tries a request again belongs
+    /// above it.
     #[must_use]
     pub fn gate(&self, client: &Client) -> Client {
         let (through, namespace) = (client.clone(), client.default_namespace().to_owned());
@@ -63,8 +64,8 @@ impl Tenure {
     }
 }
 
-/// Lets a client write only as long as the [`Tenure`] lasts: it is asked just before a request is sent, and a request that is
-/// under way when it ends is given up. Reads pass.
+/// Lets a client write only as long as the [`Tenure`] lasts: it is asked just before a request is sent, and a request
+/// that is under way when it ends is given up. Reads pass.
 #[derive(Clone, Debug)]
 struct Gate(Tenure);
 
@@ -109,7 +110,8 @@ where
         let tenure = self.tenure.clone();
         Box::pin(async move {
             loop {
-                // Asked before the request is driven on, so that a process that was stopped sends nothing when it wakes.
+                // Asked before the request is driven on, so that a process that was stopped sends nothing when it
+                // wakes.
                 let Some(left) = tenure.left() else { return Err(NotLeading.into()) };
                 // Renewed meanwhile: there is more time.
                 if let Ok(answer) = tokio::time::timeout(left, driven(&tenure, answer.as_mut())).await {

@@ -1,10 +1,11 @@
 //! Passes over objects: a bounded number of spawned tasks, one object never twice at once, tenants by turns.
 //!
-//! A tenant with a thousand objects that change all the time delays another tenant's one object by about one pass. So that long
-//! passes of one tenant do not either, a few more passes are kept for tenants of which none runs.
+//! A tenant with a thousand objects that change all the time delays another tenant's one object by about one pass. So
+//! that long passes of one tenant do not either, a few more passes are kept for tenants of which none runs.
 //!
-//! A pass that panics, or never ends, costs its own object alone: it is counted and logged with the key, and tried again after a
-//! pause that doubles. To end the process instead would let one tenant's object stop everybody's, again after each restart.
+//! A pass that panics, or never ends, costs its own object alone: it is counted and logged with the key, and tried
+//! again after a pause that doubles. To end the process instead would let one tenant's object stop everybody's, again
+//! after each restart.
 //!
 //! - `order`: who is next
 //! - [`Queue`]: wakes objects
@@ -27,8 +28,8 @@ use crate::supervise::message;
 pub use order::Key;
 use order::{Order, Room};
 
-/// How long changes of children are gathered: replicas become ready in groups, and one plan for a group writes less than one for
-/// each. Small against the seconds that replicas need to start.
+/// How long changes of children are gathered: replicas become ready in groups, and one plan for a group writes less
+/// than one for each. Small against the seconds that replicas need to start.
 const GATHER: Duration = Duration::from_millis(100);
 
 /// The first and the longest pause after passes that panicked or did not end.

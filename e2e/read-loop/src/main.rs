@@ -1,9 +1,11 @@
 //! Reads files each second, as plainly as can be: what `cargo xtask bench agent` compares the agent with.
 //!
-//! Paths come on standard input, one a line. Each file is read by one call each second into a buffer that all share; what was read is not looked at.
+//! Paths come on standard input, one a line. Each file is read by one call each second into a buffer that all share;
+//! what was read is not looked at.
 //!
-//! Each is opened once: this is the least that anybody who reads them pays, so the hardest to be compared with. With the argument `anew` each is opened
-//! and closed again for each reading, as a script or a program without care for that would.
+//! Each is opened once: this is the least that anybody who reads them pays, so the hardest to be compared with. With
+//! the argument `anew` each is opened and closed again for each reading, as a script or a program without care for that
+//! would.
 
 use std::{
     env,

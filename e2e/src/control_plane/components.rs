@@ -155,7 +155,8 @@ impl Components<'_> {
             "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
             format!("--proxy-client-cert-file={}", self.path("front-proxy.crt")),
             format!("--proxy-client-key-file={}", self.path("front-proxy.key")),
-            // Logs and exec of real nodes. The kubelets of all nodes, real and simulated, are reached at ports of the loopback address.
+            // Logs and exec of real nodes. The kubelets of all nodes, real and simulated, are reached at ports of the
+            // loopback address.
             "--kubelet-preferred-address-types=ExternalIP,InternalIP,Hostname".to_owned(),
             format!("--kubelet-certificate-authority={}", self.path("ca.crt")),
             format!("--kubelet-client-certificate={}", self.path("kubelet-client.crt")),
@@ -179,7 +180,8 @@ impl Components<'_> {
             format!("--service-account-private-key-file={}", self.path("sa.key")),
             format!("--cluster-signing-cert-file={ca}"),
             format!("--cluster-signing-key-file={ca_key}"),
-            // By default 20 requests a second (burst 30) for each controller: 4 s at every start for the accounts of the controllers alone.
+            // By default 20 requests a second (burst 30) for each controller: 4 s at every start for the accounts of
+            // the controllers alone.
             "--kube-api-qps=200".to_owned(),
             "--kube-api-burst=400".to_owned(),
             // A lost node is seen sooner than by default (5 s, 50 s), yet late enough for a busy machine.

@@ -62,7 +62,8 @@ impl Home {
         Ok(path)
     }
 
-    /// Starts a process that belongs here. It is noted for the sweep, should this process be killed in the very moment between the making of a child and its binding to us.
+    /// Starts a process that belongs here. It is noted for the sweep, should this process be killed in the very moment
+    /// between the making of a child and its binding to us.
     pub(super) fn spawn(&self, name: &str, command: &Command) -> Result<Process> {
         let process = Process::spawn(name, command, &self.log(name))?;
         let mut noted = File::options().create(true).append(true).open(self.file(PROCESSES))?;

@@ -79,15 +79,17 @@ impl Builder {
 
     /// Whether pods have usage and metrics-server serves it as metrics.k8s.io, renewed every 15 s; by default not.
     ///
-    /// Each container of a pod uses what the annotations [`USAGE_CPU`](crate::nodes::USAGE_CPU) and [`USAGE_MEMORY`](crate::nodes::USAGE_MEMORY) of the pod say
-    /// (quantities, such as `250m` and `64Mi`), by default 1m and 1Mi. As on real nodes the first figures come after two scrapes.
+    /// Each container of a pod uses what the annotations [`USAGE_CPU`](crate::nodes::USAGE_CPU) and
+    /// [`USAGE_MEMORY`](crate::nodes::USAGE_MEMORY) of the pod say (quantities, such as `250m` and `64Mi`), by default
+    /// 1m and 1Mi. As on real nodes the first figures come after two scrapes.
     #[must_use]
     pub fn metrics_server(mut self, wanted: bool) -> Self {
         self.metrics_server = wanted;
         self
     }
 
-    /// How long pods stay bound to a node that is lost before they are evicted: 300 s in Kubernetes and by default here.
+    /// How long pods stay bound to a node that is lost before they are evicted: 300 s in Kubernetes and by default
+    /// here.
     #[must_use]
     pub fn eviction_after(self, time: Duration) -> Self {
         let seconds = time.as_secs();
@@ -103,7 +105,8 @@ impl Builder {
     }
 }
 
-/// A running control plane. Everything ends and is removed when it is dropped, and when this process ends, however it ends.
+/// A running control plane. Everything ends and is removed when it is dropped, and when this process ends, however it
+/// ends.
 pub struct ControlPlane {
     config: Config,
     client: Client,
@@ -207,7 +210,8 @@ impl ControlPlane {
         printed(command, &format!("kubectl {arguments:?}")).await
     }
 
-    /// Starts a process that belongs to this ground: its output is kept in [`Self::log`] of `name`, and it cannot outlive this process.
+    /// Starts a process that belongs to this ground: its output is kept in [`Self::log`] of `name`, and it cannot
+    /// outlive this process.
     pub fn spawn(&self, name: &str, command: &Command) -> Result<Process> {
         self.home.spawn(name, command)
     }
@@ -293,7 +297,8 @@ impl ControlPlane {
         Ok(NodeKeys { kubeconfig, proxy_kubeconfig, authority, certificate, key })
     }
 
-    /// The configuration of a client that acts as `admin` towards another server whose certificate is of the same authority.
+    /// The configuration of a client that acts as `admin` towards another server whose certificate is of the same
+    /// authority.
     pub(crate) fn config_at(&self, server: &str) -> Result<Config> {
         let mut config = self.config.clone();
         config.cluster_url = server.parse()?;

@@ -48,7 +48,8 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// A server certificate for the loopback address, the names under which pods would know the API server, and other addresses.
+    /// A server certificate for the loopback address, the names under which pods would know the API server, and other
+    /// addresses.
     pub(super) fn api_server(&self, others: &[Ipv4Addr]) -> Result<Certificate> {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;

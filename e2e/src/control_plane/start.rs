@@ -51,7 +51,8 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl Builder {
-    /// Starts the control plane: about 4 s, minutes when its programs have to be built first. Returns when the API server and the nodes are ready.
+    /// Starts the control plane: about 4 s, minutes when its programs have to be built first. Returns when the API
+    /// server and the nodes are ready.
     ///
     /// Errors: a program is missing and cannot be built, or one does not start; the message shows the end of its log.
     pub async fn start(self) -> Result<ControlPlane> {

@@ -145,8 +145,8 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, connection: &Arc<Connec
     }
 }
 
-/// Runs `work` while the line is open. While it is silent nothing is done at all: neither are bytes read nor written, nor calls forwarded.
-/// `None` when the line was reset.
+/// Runs `work` while the line is open. While it is silent nothing is done at all: neither are bytes read nor written,
+/// nor calls forwarded. `None` when the line was reset.
 async fn while_open<F: Future + Unpin>(mut line: watch::Receiver<Line>, mut work: F) -> Option<F::Output> {
     loop {
         let now = *line.borrow_and_update();

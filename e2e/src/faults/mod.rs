@@ -1,11 +1,12 @@
 //! Faults between a client and its API server: a reverse proxy whose rules a test sets and clears while it runs.
 //!
-//! It ends the client's TLS and speaks TLS to the real server; whoever comes through keeps the identity of its own token.
-//! A [`Rule`] says which calls ([`Match`]) meet which [`Fault`], and which of them by number. What passed is [recorded](Proxy::passed).
-//! An operator that has to be told apart from another has a proxy of its own.
+//! It ends the client's TLS and speaks TLS to the real server; whoever comes through keeps the identity of its own
+//! token. A [`Rule`] says which calls ([`Match`]) meet which [`Fault`], and which of them by number. What passed is
+//! [recorded](Proxy::passed). An operator that has to be told apart from another has a proxy of its own.
 //!
-//! Faults of the network are made above TCP: a connection that is [silent](Fault::Silence) is still acknowledged by the kernel,
-//! so that neither `TCP_USER_TIMEOUT` nor keepalive probes help the client, as with a server or load balancer that hangs.
+//! Faults of the network are made above TCP: a connection that is [silent](Fault::Silence) is still acknowledged by the
+//! kernel, so that neither `TCP_USER_TIMEOUT` nor keepalive probes help the client, as with a server or load balancer
+//! that hangs.
 //!
 //! ```no_run
 //! # async fn example(control_plane: &catamaran_e2e::control_plane::ControlPlane) -> anyhow::Result<()> {
@@ -104,7 +105,8 @@ impl Proxy {
         format!("https://{}", self.address)
     }
 
-    /// From now on the rule holds, before those that were set earlier; also for watches that run and connections that are open.
+    /// From now on the rule holds, before those that were set earlier; also for watches that run and connections that
+    /// are open.
     pub fn set(&self, rule: Rule) -> Arc<Active> {
         let active = self.shared.rules.set(rule, self.shared.connections.next());
         self.shared.connections.follow(&self.shared.rules);
@@ -124,8 +126,8 @@ impl Proxy {
     }
 
     /// Lets so many more writes through, at least one, and then none: a process can be killed between any two of them.
-    /// The server carries the last of them out, but its answer is kept. Leases, Events and reviews do not count, and pass
-    /// until then. The rule is hit when the last write is carried out.
+    /// The server carries the last of them out, but its answer is kept. Leases, Events and reviews do not count, and
+    /// pass until then. The rule is hit when the last write is carried out.
     pub fn shut_after(&self, writes: usize) -> Arc<Active> {
         let counted = Match::writes().except("leases").except("events").except("tokenreviews");
         let counted = counted.except("subjectaccessreviews").except("selfsubjectaccessreviews");

@@ -18,14 +18,15 @@ pub enum Fault {
     Delay(Duration),
     /// It is neither forwarded nor answered. When the rule is cleared its connection is reset.
     Hold,
-    /// Its connection moves no more bytes in either direction until the rule is cleared. [`Match::all`] takes new connections too,
-    /// from their first byte; a running watch that is matched falls silent at once. Not counted: it holds for all that match.
+    /// Its connection moves no more bytes in either direction until the rule is cleared. [`Match::all`] takes new
+    /// connections too, from their first byte; a running watch that is matched falls silent at once. Not counted: it
+    /// holds for all that match.
     Silence,
-    /// The connections that are open now fall silent, of those that are matched, or all; new ones work: so it looks when a router on
-    /// the way forgets them.
+    /// The connections that are open now fall silent, of those that are matched, or all; new ones work: so it looks
+    /// when a router on the way forgets them.
     SilenceOpen,
-    /// Its connection is reset; the server never sees the call. With [`Match::all`] every new connection is, as by a host on which
-    /// no server listens, and open ones at once.
+    /// Its connection is reset; the server never sees the call. With [`Match::all`] every new connection is, as by a
+    /// host on which no server listens, and open ones at once.
     Reset,
     /// The server carries it out, and the connection is reset in place of an answer.
     LoseAnswer,

@@ -1,8 +1,9 @@
 //! Random cases for the autoscaler in the conformance format, and what the oracle and the product make of them.
 //!
-//! A case is one decision at one frozen instant. It is made from a seed alone, so a number in a log is enough to have it again. What is drawn is what the API server
-//! accepts, but for a few oddities that the controller has an answer for, and goes for the edges: ratios at a tolerance, ages at a window, pods at the end of their
-//! start, counts at a bound, numbers at the end of 64 bits.
+//! A case is one decision at one frozen instant. It is made from a seed alone, so a number in a log is enough to have
+//! it again. What is drawn is what the API server accepts, but for a few oddities that the controller has an answer
+//! for, and goes for the edges: ratios at a tolerance, ages at a window, pods at the end of their start, counts at a
+//! bound, numbers at the end of 64 bits.
 
 mod ask;
 mod behavior;

@@ -76,7 +76,8 @@ impl fmt::Display for Difference {
 pub enum Deliberate {
     /// A number does not fit its type: the HPA's wraps around, ours is the nearest that does.
     Saturation,
-    /// The sum of a metric is below zero: the HPA takes that of an external one for an overflow, ours is no load at all.
+    /// The sum of a metric is below zero: the HPA takes that of an external one for an overflow, ours is no load at
+    /// all.
     BelowZero,
     /// A mean or percentage is above 0 and below its unit: the HPA's is 0, ours is 1.
     AboveZero,
@@ -85,7 +86,8 @@ pub enum Deliberate {
 }
 
 impl Deliberate {
-    /// The difference on purpose that a case falls under, if it does. A case that falls under one may still come out alike.
+    /// The difference on purpose that a case falls under, if it does. A case that falls under one may still come out
+    /// alike.
     #[must_use]
     pub fn of(case: &Value, hpa: &Outcome, ours: &Outcome) -> Option<Self> {
         let metrics = || hpa.current_metrics.iter().flatten().zip(ours.current_metrics.iter().flatten());

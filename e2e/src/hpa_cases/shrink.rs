@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-/// Takes things out of a case, or makes them plain, as long as `keeps` says that what is left will do. It is asked about many candidates at once and says for each.
+/// Takes things out of a case, or makes them plain, as long as `keeps` says that what is left will do. It is asked
+/// about many candidates at once and says for each.
 ///
 /// # Errors
 /// When `keeps` fails.

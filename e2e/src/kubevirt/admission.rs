@@ -1,7 +1,8 @@
-//! What virt-api's webhooks refuse, as ValidatingAdmissionPolicies of the API server itself: no webhook server is needed.
+//! What virt-api's webhooks refuse, as ValidatingAdmissionPolicies of the API server itself: no webhook server is
+//! needed.
 //!
-//! Not reproduced: that an empty metadata map is refused only when it comes by server-side apply (here: always), that reserved
-//! labels are refused, and that a status write by strangers is dropped without a word.
+//! Not reproduced: that an empty metadata map is refused only when it comes by server-side apply (here: always), that
+//! reserved labels are refused, and that a status write by strangers is dropped without a word.
 
 use std::time::Duration;
 

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::wait::eventually;
 
-/// Installs the definitions and waits until they are served. `folder` holds KubeVirt's own as JSON files; without it, ours are taken.
+/// Installs the definitions and waits until they are served. `folder` holds KubeVirt's own as JSON files; without it,
+/// ours are taken.
 ///
 /// # Errors
 /// When a file cannot be read or the API server refuses it.

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::wait::eventually;
 
-/// Waits until the garbage collector watches KubeVirt's kinds. A young one learns new kinds every 30 s; until then it orphans
-/// nothing of them, and takes them for left behind later. The set has no VMI on purpose: an owner is known from what it owns,
-/// watched or not.
+/// Waits until the garbage collector watches KubeVirt's kinds. A young one learns new kinds every 30 s; until then it
+/// orphans nothing of them, and takes them for left behind later. The set has no VMI on purpose: an owner is known from
+/// what it owns, watched or not.
 ///
 /// # Errors
 /// When that takes longer than a minute and a half.

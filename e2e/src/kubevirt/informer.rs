@@ -26,7 +26,8 @@ pub(super) struct Informer<K: Resource<DynamicType = ()> + 'static> {
     seen: Arc<Mutex<Seen>>,
 }
 
-/// Which objects were ever in the cache, and which of them are on their way out: what client-go's expectations wait for.
+/// Which objects were ever in the cache, and which of them are on their way out: what client-go's expectations wait
+/// for.
 #[derive(Default)]
 struct Seen {
     created: HashSet<String>,

@@ -15,11 +15,11 @@ pub struct Knobs {
     pub boot_delay: Duration,
     /// From the deletion of the launcher pod until the guest has powered off; annotation `shutdown-delay`.
     pub shutdown_delay: Duration,
-    /// From Running until the guest dies; annotation `crash-after`, or 500 ms for a disk image with the tag `crash`, and as many
-    /// as it says for one with the tag `crash-N`.
+    /// From Running until the guest dies; annotation `crash-after`, or 500 ms for a disk image with the tag `crash`,
+    /// and as many as it says for one with the tag `crash-N`.
     pub crash_after: Option<Duration>,
-    /// From Scheduled until virt-launcher dies, and the guest with it; annotation `launcher-dies-after`, or a disk image with the
-    /// tag `launcher-dies-N`.
+    /// From Scheduled until virt-launcher dies, and the guest with it; annotation `launcher-dies-after`, or a disk
+    /// image with the tag `launcher-dies-N`.
     pub launcher_dies_after: Option<Duration>,
     /// The guest runs and never gets ready; annotation `never-ready`, or a disk image with the tag `unready`.
     pub never_ready: bool,

@@ -1,7 +1,7 @@
 //! The launcher pod of a VMI, as virt-controller renders it: with the resources of the guest and KubeVirt's overhead.
 //!
-//! What its containers run is not KubeVirt's. On KWOK's nodes nothing runs. On a real node the image has to be our load program
-//! by that name ([`real_node`](super::real_node)), and the arguments are for it.
+//! What its containers run is not KubeVirt's. On KWOK's nodes nothing runs. On a real node the image has to be our load
+//! program by that name ([`real_node`](super::real_node)), and the arguments are for it.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! A stand-in for KubeVirt's controllers, which cannot run here: they need nodes with a kubelet, containers and KVM.
 //!
-//! It does what virt-api, virt-controller and virt-handler were seen to do for VMIRS -> VMI -> launcher pod, and nothing else
-//! of KubeVirt; see `docs/adr/0009-kubevirt-stand-in.md`. Guests are simulated; the launcher pods run on KWOK's nodes, where nothing
-//! runs in them, or on a real node, with a load in the place of a guest.
+//! It does what virt-api, virt-controller and virt-handler were seen to do for VMIRS -> VMI -> launcher pod, and
+//! nothing else of KubeVirt; see `docs/adr/0009-kubevirt-stand-in.md`. Guests are simulated; the launcher pods run on
+//! KWOK's nodes, where nothing runs in them, or on a real node, with a load in the place of a guest.
 
 mod admission;
 mod definitions;
@@ -60,8 +60,8 @@ pub async fn client(control_plane: &ControlPlane) -> Result<Client> {
     Ok(Client::try_from(config)?)
 }
 
-/// KubeVirt's own CustomResourceDefinitions, where they are at hand: the folder in `CATAMARAN_KUBEVIRT_CRDS`, else the one that
-/// is shared beside this repository.
+/// KubeVirt's own CustomResourceDefinitions, where they are at hand: the folder in `CATAMARAN_KUBEVIRT_CRDS`, else the
+/// one that is shared beside this repository.
 #[must_use]
 pub fn own_definitions() -> Option<PathBuf> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/kubevirt-crds");

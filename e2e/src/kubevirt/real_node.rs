@@ -17,10 +17,12 @@ const DEVICES: &str = "1000";
 /// Makes launcher pods run on a real node. A kubelet that starts anew may take the devices away.
 ///
 /// What differs from a node of KubeVirt's:
-/// - the devices are numbers in the node's status. No device plugin gives them, so containers get none, and there is no KVM;
-/// - the launcher's image is our load program under another name: `compute` has no virt-launcher, libvirt and QEMU in it, but
-///   one process that waits. `kubectl exec POD -c compute -- /load cpu` makes it work;
-/// - a pause is told by the VMI and the pod's readiness gate alone. KubeVirt stops the guest's virtual CPUs, and there are none;
+/// - the devices are numbers in the node's status. No device plugin gives them, so containers get none, and there is no
+///   KVM;
+/// - the launcher's image is our load program under another name: `compute` has no virt-launcher, libvirt and QEMU in
+///   it, but one process that waits. `kubectl exec POD -c compute -- /load cpu` makes it work;
+/// - a pause is told by the VMI and the pod's readiness gate alone. KubeVirt stops the guest's virtual CPUs, and there
+///   are none;
 /// - the disk's image has to be on the node too. It is an image volume that no container mounts.
 ///
 /// # Errors

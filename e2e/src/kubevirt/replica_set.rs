@@ -1,4 +1,5 @@
-//! What virt-controller does with a VMIRS (`pkg/virt-controller/watch/replicaset` of KubeVirt v1.9): the decision, without I/O.
+//! What virt-controller does with a VMIRS (`pkg/virt-controller/watch/replicaset` of KubeVirt v1.9): the decision,
+//! without I/O.
 
 use catamaran_crds::kubevirt::{
     KubeVirtCondition, VirtualMachineInstance, VirtualMachineInstancePhase, VirtualMachineInstanceReplicaSet,
@@ -26,7 +27,8 @@ pub(super) struct Decision {
     pub(super) ready: i32,
 }
 
-/// Decides from the cache. `may_scale` is false while creations or deletions of an earlier pass are not yet in the cache.
+/// Decides from the cache. `may_scale` is false while creations or deletions of an earlier pass are not yet in the
+/// cache.
 pub(super) fn decide(
     set: &VirtualMachineInstanceReplicaSet,
     instances: &[&VirtualMachineInstance],

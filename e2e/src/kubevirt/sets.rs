@@ -155,8 +155,9 @@ async fn note_first_sight(set: &VirtualMachineInstanceReplicaSet, client: &Clien
     Ok(true)
 }
 
-/// Whether a set may adopt: asked of the API server once in a pass, since a set that is being deleted with its VMIs orphaned must
-/// not take them back (`RecheckDeletionTimestamp` of Kubernetes' controllers, which virt-controller uses as well).
+/// Whether a set may adopt: asked of the API server once in a pass, since a set that is being deleted with its VMIs
+/// orphaned must not take them back (`RecheckDeletionTimestamp` of Kubernetes' controllers, which virt-controller uses
+/// as well).
 async fn may_adopt(
     set: &VirtualMachineInstanceReplicaSet,
     client: &Client,

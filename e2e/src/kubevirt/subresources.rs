@@ -1,5 +1,5 @@
-//! virt-api's subresources `pause` and `unpause` of a VirtualMachineInstance, as a part of the Kubernetes API: the API server asks
-//! RBAC for the right before it passes a request on.
+//! virt-api's subresources `pause` and `unpause` of a VirtualMachineInstance, as a part of the Kubernetes API: the API
+//! server asks RBAC for the right before it passes a request on.
 
 use anyhow::Result;
 use axum::{

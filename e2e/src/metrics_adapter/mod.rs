@@ -1,7 +1,8 @@
 //! An adapter for custom.metrics.k8s.io and external.metrics.k8s.io with values that tests set.
 //!
-//! What it answers is formed as by adapters built on `sigs.k8s.io/custom-metrics-apiserver` (prometheus-adapter, KEDA): members, their order of nesting, and the errors for
-//! what is not there. Like them it finds pods by asking the API server with the selector it was given. It runs in the test process, and only the API server reaches it.
+//! What it answers is formed as by adapters built on `sigs.k8s.io/custom-metrics-apiserver` (prometheus-adapter, KEDA):
+//! members, their order of nesting, and the errors for what is not there. Like them it finds pods by asking the API
+//! server with the selector it was given. It runs in the test process, and only the API server reaches it.
 
 mod answers;
 mod routes;
@@ -102,7 +103,8 @@ impl MetricsAdapter {
         control_plane.aggregate(&AggregatedApi { group, version, service: SERVICE }, self.port).await
     }
 
-    /// Sets a metric of an object, as a quantity. `resource`: `pods`, `services`, `deployments.apps`; for a metric of the namespace itself `namespaces`.
+    /// Sets a metric of an object, as a quantity. `resource`: `pods`, `services`, `deployments.apps`; for a metric of
+    /// the namespace itself `namespaces`.
     pub fn set_object(&self, namespace: &str, resource: &str, name: &str, metric: &str, quantity: &str) {
         self.set_object_series(namespace, resource, name, metric, &[], quantity);
     }

@@ -1,7 +1,7 @@
 //! How QEMU runs the guest's code: by the hardware (KVM) where that works, else in software (TCG).
 //!
-//! That `/dev/kvm` can be opened says little: on hosts that are virtual themselves a guest may still not run. So the guest's own kernel is started once, and what
-//! came of it is kept until the host starts anew.
+//! That `/dev/kvm` can be opened says little: on hosts that are virtual themselves a guest may still not run. So the
+//! guest's own kernel is started once, and what came of it is kept until the host starts anew.
 
 use std::{
     fs,

@@ -1,5 +1,6 @@
-//! What the guest has from Debian: a kernel with its modules, busybox, and nft, which kube-proxy runs, with its libraries. Packages come by the host's own apt, so they are verified by it; they are unpacked,
-//! not installed, which needs no rights.
+//! What the guest has from Debian: a kernel with its modules, busybox, and nft, which kube-proxy runs, with its
+//! libraries. Packages come by the host's own apt, so they are verified by it; they are unpacked, not installed, which
+//! needs no rights.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

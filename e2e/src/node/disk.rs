@@ -1,4 +1,5 @@
-//! What every guest starts from, made once and kept in the cache: kernel, initial RAM disk, and a disk on which containerd has its images already.
+//! What every guest starts from, made once and kept in the cache: kernel, initial RAM disk, and a disk on which
+//! containerd has its images already.
 
 use std::{
     env,
@@ -84,7 +85,8 @@ pub(super) async fn prepared() -> Result<Prepared> {
     Ok(Prepared { kernel, ramdisk, disk, accelerator })
 }
 
-/// Names the content by what it is made of: the versions of the programs, and our own files. Newer packages of Debian do not make a new one.
+/// Names the content by what it is made of: the versions of the programs, and our own files. Newer packages of Debian
+/// do not make a new one.
 fn key(tools: &Tools) -> Result<String> {
     let mut sha = Sha256::new();
     sha.update(FORMAT.to_le_bytes());

@@ -1,4 +1,5 @@
-//! The files of a node: those that are the same on every disk, and those of one node, which the initial RAM disk brings to `/run/node`.
+//! The files of a node: those that are the same on every disk, and those of one node, which the initial RAM disk brings
+//! to `/run/node`.
 
 use serde_json::{Value, json};
 
@@ -33,7 +34,8 @@ pub(super) const SERVICES: &str = "containerd containerd --config /etc/container
 
 /// What process 1 keeps running on a node that has joined.
 ///
-/// An external cloud provider is somebody who has written the node's addresses: `ControlPlane` here. It knows that the kubelet is reached at a port of the host.
+/// An external cloud provider is somebody who has written the node's addresses: `ControlPlane` here. It knows that the
+/// kubelet is reached at a port of the host.
 pub(super) fn services(name: &str, addresses: Addresses) -> String {
     format!(
         "kubelet kubelet --config=/run/node/kubelet.json --kubeconfig=/run/node/kubeconfig --hostname-override={name} --node-ip={} --cloud-provider=external
@@ -44,8 +46,8 @@ kube-proxy kube-proxy --config=/run/node/kube-proxy.json --hostname-override={na
 
 /// What process 1 runs once, before any service.
 ///
-/// There is no default route: QEMU would lead what goes there out into the host's network. Processes of the node need a route to Services, though it is never taken: the
-/// packet filter leads to a pod first.
+/// There is no default route: QEMU would lead what goes there out into the host's network. Processes of the node need a
+/// route to Services, though it is never taken: the packet filter leads to a pod first.
 pub(super) fn setup(name: &str, addresses: Addresses, swap: bool) -> String {
     let node = addresses.node;
     let mut script = format!(
@@ -85,7 +87,8 @@ pub(super) fn network(addresses: Addresses) -> Value {
     })
 }
 
-/// The kubelet's configuration. What is not said is as in the product: cgroup v2 with pods below QoS classes, CPU limits by quota, in-place changes.
+/// The kubelet's configuration. What is not said is as in the product: cgroup v2 with pods below QoS classes, CPU
+/// limits by quota, in-place changes.
 pub(super) fn kubelet(port: u16, dns: bool) -> Value {
     let mut configuration = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

@@ -1,4 +1,5 @@
-//! Container images made without a container engine: OCI archives (image-spec v1.1), which `ctr images import`, `podman load` and `skopeo` take.
+//! Container images made without a container engine: OCI archives (image-spec v1.1), which `ctr images import`, `podman
+//! load` and `skopeo` take.
 //!
 //! The same files give the same digests, at every time and on every host of one architecture.
 

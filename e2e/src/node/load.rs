@@ -1,5 +1,5 @@
-//! Load in a container that runs, by its own program: a process more, as by `kubectl exec`, would take seconds to start without KVM, and the runtime's work for it
-//! would count in the pod's cgroup.
+//! Load in a container that runs, by its own program: a process more, as by `kubectl exec`, would take seconds to start
+//! without KVM, and the runtime's work for it would count in the pod's cgroup.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ const SLOWER: u32 = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Used {
-    /// What its cgroup had used when its program began, by the kernel's count, but for that program's process: the runtime starts
-    /// containers within their cgroup.
+    /// What its cgroup had used when its program began, by the kernel's count, but for that program's process: the
+    /// runtime starts containers within their cgroup.
     pub before_seconds: f64,
     /// What the program's process has used, by its own clock.
     pub program_seconds: f64,

@@ -174,7 +174,8 @@ impl Machine {
     }
 }
 
-/// Waits until the kernel says that its processors do not come further, as those that are emulated do in a few of a hundred starts.
+/// Waits until the kernel says that its processors do not come further, as those that are emulated do in a few of a
+/// hundred starts.
 async fn locked_up(console: &Path) {
     loop {
         let said = tail(console, CONSOLE_LINES);

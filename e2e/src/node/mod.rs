@@ -10,7 +10,8 @@
 //! # }
 //! ```
 //!
-//! Everything comes from Go modules, a Debian archive and this repository, and is kept in the cache: see `disk.rs` and `docs/adr/0012-real-node.md`.
+//! Everything comes from Go modules, a Debian archive and this repository, and is kept in the cache: see `disk.rs` and
+//! `docs/adr/0012-real-node.md`.
 
 mod accelerator;
 mod debian;
@@ -105,8 +106,8 @@ impl Node {
     /// Boots a guest and waits until its node is Ready.
     ///
     /// # Errors
-    /// When this host cannot run guests (the message says what it lacks), or the node does not get Ready; then the message shows the guest's console and the
-    /// kubelet's log.
+    /// When this host cannot run guests (the message says what it lacks), or the node does not get Ready; then the
+    /// message shows the guest's console and the kubelet's log.
     pub async fn boot(control_plane: &ControlPlane, options: NodeOptions) -> Result<Self> {
         let prepared = disk::prepared().await?;
         let number = control_plane.node_numbers(1).start;
@@ -162,7 +163,8 @@ impl Node {
         Ok(output.stdout)
     }
 
-    /// The same with something on standard input and another time limit, at which the command is killed with all that it started. Any number may run at once.
+    /// The same with something on standard input and another time limit, at which the command is killed with all that
+    /// it started. Any number may run at once.
     ///
     /// # Errors
     /// When it takes longer than that, or the guest is gone. Another status than 0 is none.
@@ -170,7 +172,8 @@ impl Node {
         self.machine.shell().run(command, input, within).await
     }
 
-    /// Gives an image, as an OCI or docker archive, to containerd. Pods then need `imagePullPolicy: IfNotPresent` or `Never`.
+    /// Gives an image, as an OCI or docker archive, to containerd. Pods then need `imagePullPolicy: IfNotPresent` or
+    /// `Never`.
     ///
     /// # Errors
     /// What containerd says.
@@ -285,7 +288,8 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    /// Makes the Node object with its addresses, as a cloud provider does: that the kubelet is reached at the host's loopback address only the host can know.
+    /// Makes the Node object with its addresses, as a cloud provider does: that the kubelet is reached at the host's
+    /// loopback address only the host can know.
     async fn announce(&self, nodes: &Api<NodeObject>) -> Result<()> {
         // One of a guest before it would still say that it is Ready.
         if nodes.get_opt(self.name).await?.is_some() {
@@ -309,7 +313,8 @@ impl Joining<'_> {
         Ok(())
     }
 
-    /// Makes the Service `kubernetes` lead pods to the API server, which has no address of its own that an endpoint could have.
+    /// Makes the Service `kubernetes` lead pods to the API server, which has no address of its own that an endpoint
+    /// could have.
     async fn serve_api(&self) -> Result<()> {
         let slices: Api<EndpointSlice> = Api::namespaced(self.control_plane.client(), "default");
         let port = self.control_plane.config().cluster_url.port_u16().context("the API server has a port")?;

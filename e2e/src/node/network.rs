@@ -1,12 +1,13 @@
-//! The addresses of guests. Each guest has a network of its own, made by QEMU in user mode: no rights are needed, nobody else on the host is in it, and the host's
-//! loopback address is its gateway.
+//! The addresses of guests. Each guest has a network of its own, made by QEMU in user mode: no rights are needed,
+//! nobody else on the host is in it, and the host's loopback address is its gateway.
 //!
-//! Pods have addresses of the same network. The guest answers for them, so the gateway reaches them without any translation of addresses, and a port of the host can
-//! be forwarded to a pod.
+//! Pods have addresses of the same network. The guest answers for them, so the gateway reaches them without any
+//! translation of addresses, and a port of the host can be forwarded to a pod.
 
 use std::net::Ipv4Addr;
 
-/// The network, in the notation of QEMU. It overlaps neither the Services of the control plane nor the pods of simulated nodes.
+/// The network, in the notation of QEMU. It overlaps neither the Services of the control plane nor the pods of
+/// simulated nodes.
 pub(crate) const NETWORK: &str = "10.200.0.0/16";
 /// The length of its prefix.
 pub(crate) const PREFIX: u8 = 16;

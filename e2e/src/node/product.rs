@@ -8,7 +8,8 @@ use super::image::Image;
 
 /// Where images are published; the chart's default.
 pub const REGISTRY: &str = "ghcr.io/catamaran-dev";
-/// Where programs look for the authorities that they trust: Debian's place, which is the first one that TLS libraries try.
+/// Where programs look for the authorities that they trust: Debian's place, which is the first one that TLS libraries
+/// try.
 pub const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A program of the product that runs in a cluster.
@@ -39,7 +40,8 @@ impl Program {
         format!("{registry}/{}:{}", self.name(), env!("CARGO_PKG_VERSION"))
     }
 
-    /// Its image with that name. `authorities` are certificates in PEM that the operator trusts when it asks a Prometheus by TLS; the agent needs none.
+    /// Its image with that name. `authorities` are certificates in PEM that the operator trusts when it asks a
+    /// Prometheus by TLS; the agent needs none.
     ///
     /// # Errors
     /// When the binary cannot be read.
@@ -77,8 +79,8 @@ impl Program {
     }
 }
 
-/// The image of a binary that may be linked dynamically, as those of tests are: without debug information, which takes longest to
-/// import, and with the libraries of this host. The name is the one that the chart asks for.
+/// The image of a binary that may be linked dynamically, as those of tests are: without debug information, which takes
+/// longest to import, and with the libraries of this host. The name is the one that the chart asks for.
 ///
 /// # Errors
 /// When `strip` or `ldd` fails.

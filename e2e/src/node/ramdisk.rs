@@ -40,7 +40,8 @@ impl Archive {
         self.entries += 1;
         let size = u32::try_from(content.len()).with_context(|| format!("{path} is too large for a RAM disk"))?;
         let name = u32::try_from(path.len() + 1)?;
-        // inode, mode, uid, gid, links, mtime, size, device (2), device of a device file (2), length of the name, checksum
+        // inode, mode, uid, gid, links, mtime, size, device (2), device of a device file (2), length of the name,
+        // checksum
         let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {

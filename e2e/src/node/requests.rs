@@ -11,7 +11,8 @@ use super::Node;
 const METRICS_WITHIN: Duration = Duration::from_secs(30);
 
 impl Node {
-    /// Asks by HTTP from within the guest, and gives the body of the answer. The guest's wget is no way: without KVM it crashes at times.
+    /// Asks by HTTP from within the guest, and gives the body of the answer. The guest's wget is no way: without KVM it
+    /// crashes at times.
     ///
     /// # Errors
     /// When the answer is another than 200 OK, or none comes in time.

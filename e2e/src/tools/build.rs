@@ -22,8 +22,8 @@ use crate::process;
 /// How often a build that goes on says how far it has come.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
-/// What is built by one `go build`: programs of one module with the same flags, so that all cores have work while the slowest is
-/// linked.
+/// What is built by one `go build`: programs of one module with the same flags, so that all cores have work while the
+/// slowest is linked.
 struct Batch {
     folder: PathBuf,
     tags: &'static str,
@@ -162,7 +162,8 @@ fn build(batch: &Batch) -> Result<()> {
     Ok(())
 }
 
-/// The file name that Go gives a program that is built beside others: the last part of its package's path that is no version.
+/// The file name that Go gives a program that is built beside others: the last part of its package's path that is no
+/// version.
 fn built_name(tool: Tool) -> &'static str {
     // The only one that is not named after its package.
     if matches!(tool, Tool::Etcd) { "server" } else { tool.name() }
@@ -201,7 +202,8 @@ fn wait(child: &mut Child, sign: impl Fn()) -> Result<ExitStatus> {
     }
 }
 
-/// Whether there is a Go that can build the tools that are not here yet; it fetches a newer toolchain by itself where one is needed.
+/// Whether there is a Go that can build the tools that are not here yet; it fetches a newer toolchain by itself where
+/// one is needed.
 pub fn go_found() -> bool {
     let output = Command::new(go_program()).arg("version").output();
     output.is_ok_and(|output| {
@@ -223,7 +225,8 @@ fn go_program() -> PathBuf {
 fn go(folder: &Path) -> Command {
     let mut command = Command::new(go_program());
     command.current_dir(folder);
-    // From 1.21 on, Go fetches the toolchain that a module asks for, unless a distribution or the user has turned that off.
+    // From 1.21 on, Go fetches the toolchain that a module asks for, unless a distribution or the user has turned that
+    // off.
     if env::var_os("GOTOOLCHAIN").is_none() {
         command.env("GOTOOLCHAIN", "auto");
     }

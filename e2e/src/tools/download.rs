@@ -1,8 +1,8 @@
-//! Released programs, where they can be had: from where their projects publish them, against the checksum that is published
-//! there. A checksum that does not fit ends the start; whatever cannot be reached in time is built instead.
+//! Released programs, where they can be had: from where their projects publish them, against the checksum that is
+//! published there. A checksum that does not fit ends the start; whatever cannot be reached in time is built instead.
 //!
-//! Checksums come by HTTPS from the project's own release, so they protect against a damaged or cut download and a mirror, not
-//! against the project. `CATAMARAN_DOWNLOAD=off` turns this off.
+//! Checksums come by HTTPS from the project's own release, so they protect against a damaged or cut download and a
+//! mirror, not against the project. `CATAMARAN_DOWNLOAD=off` turns this off.
 
 use std::{
     env,

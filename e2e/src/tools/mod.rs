@@ -1,9 +1,10 @@
-//! The programs of the control plane: found where they are already, else downloaded from their projects (`download.rs`), else
-//! built from the Go modules in `e2e/tools`; the oracle of the autoscaler, built from `e2e/oracle`; and the programs of a real
-//! node and of its cluster's DNS, built from `e2e/tools` and `e2e/guest`.
+//! The programs of the control plane: found where they are already, else downloaded from their projects
+//! (`download.rs`), else built from the Go modules in `e2e/tools`; the oracle of the autoscaler, built from
+//! `e2e/oracle`; and the programs of a real node and of its cluster's DNS, built from `e2e/tools` and `e2e/guest`.
 //!
-//! Looked for in this order: the folder in `KUBEBUILDER_ASSETS`, the cache (`$CATAMARAN_CACHE/bin`, by default `~/.cache/catamaran/bin`), `PATH`; what is found
-//! outside the cache counts only when its version fits. The `go.mod` files own the versions.
+//! Looked for in this order: the folder in `KUBEBUILDER_ASSETS`, the cache (`$CATAMARAN_CACHE/bin`, by default
+//! `~/.cache/catamaran/bin`), `PATH`; what is found outside the cache counts only when its version fits. The `go.mod`
+//! files own the versions.
 
 mod build;
 mod download;
@@ -24,7 +25,8 @@ use module::Module;
 use sha2::{Digest, Sha256};
 pub use tool::Tool;
 
-/// The folder that keeps what takes long to make: `$CATAMARAN_CACHE`, else `$XDG_CACHE_HOME/catamaran`, else `~/.cache/catamaran`.
+/// The folder that keeps what takes long to make: `$CATAMARAN_CACHE`, else `$XDG_CACHE_HOME/catamaran`, else
+/// `~/.cache/catamaran`.
 pub fn cache() -> Result<PathBuf> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("CATAMARAN_CACHE")
@@ -38,8 +40,8 @@ pub fn cache() -> Result<PathBuf> {
 pub struct Tools(BTreeMap<Tool, PathBuf>);
 
 impl Tools {
-    /// Finds the tools, and downloads or builds those that are nowhere; progress goes to standard error. Blocks for minutes at
-    /// the first start.
+    /// Finds the tools, and downloads or builds those that are nowhere; progress goes to standard error. Blocks for
+    /// minutes at the first start.
     ///
     /// Errors: a download is not what was published, Go is missing or too old, or a build fails.
     pub fn prepare(wanted: &[Tool]) -> Result<Self> {
@@ -71,8 +73,8 @@ impl Tools {
     }
 }
 
-/// Where a tool of the pinned version is, or would be, in the cache. The version is in the folder's name, so an upgrade builds anew; where the code is our own, so is
-/// its digest.
+/// Where a tool of the pinned version is, or would be, in the cache. The version is in the folder's name, so an upgrade
+/// builds anew; where the code is our own, so is its digest.
 fn cached(tool: Tool) -> Result<PathBuf> {
     let module = tool.module();
     let mut folder = format!("{}-{}", module.folder_name(), module.version());

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::version::{self, Version};
 
-/// A project whose programs are built, and the Go module of ours that pins it. Those that are made of the same libraries share
-/// one (`e2e/tools/cluster`): with one version of each library, most of what they compile is compiled once. The others have one
-/// each, so that their dependencies do not fight.
+/// A project whose programs are built, and the Go module of ours that pins it. Those that are made of the same
+/// libraries share one (`e2e/tools/cluster`): with one version of each library, most of what they compile is compiled
+/// once. The others have one each, so that their dependencies do not fight.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Module {
     Kubernetes,
@@ -114,7 +114,8 @@ impl Module {
     pub(super) fn accepts(self, found: Version) -> bool {
         let ours = self.version();
         match self {
-            // The API server must not be older than its clients, and the stages are written for one minor version of KWOK.
+            // The API server must not be older than its clients, and the stages are written for one minor version of
+            // KWOK.
             Self::Kubernetes | Self::Kwok => (found.major, found.minor) == (ours.major, ours.minor),
             // Kubernetes 1.36 asks for etcd 3.5 or later.
             Self::Etcd => found.major == 3 && found.minor >= 5,

@@ -27,7 +27,8 @@ pub enum Tool {
     Prometheus,
     /// Checks and tests alert rules.
     Promtool,
-    /// Tells what the HPA of Kubernetes decides: its controller over cases in the conformance format. Our own program (`e2e/oracle`).
+    /// Tells what the HPA of Kubernetes decides: its controller over cases in the conformance format. Our own program
+    /// (`e2e/oracle`).
     HpaOracle,
     /// Runs the pods of a node, in the guest.
     Kubelet,
@@ -182,18 +183,21 @@ impl Tool {
             Self::Prometheus | Self::Promtool => "remove_all_sd",
             // Snapshotters that need libraries, or file systems that the guest does not have.
             Self::Containerd | Self::ContainerdShim | Self::Ctr => "no_btrfs no_devmapper no_zfs no_aufs",
-            // Without the name services of a C library, which cannot be linked statically; with filters of system calls, which every pod has.
+            // Without the name services of a C library, which cannot be linked statically; with filters of system
+            // calls, which every pod has.
             Self::Runc => "netgo osusergo seccomp",
             _ => "",
         }
     }
 
-    /// Whether it runs in the guest alone, on its disk or in an image: then it has to be linked statically, and what the host has of that name does not count.
+    /// Whether it runs in the guest alone, on its disk or in an image: then it has to be linked statically, and what
+    /// the host has of that name does not count.
     pub(super) fn of_the_guest(self) -> bool {
         Self::NODE.contains(&self)
     }
 
-    /// Whether it is built with a C compiler, which it needs where it enters namespaces before Go starts; with libseccomp (static, with its headers) and pkg-config.
+    /// Whether it is built with a C compiler, which it needs where it enters namespaces before Go starts; with
+    /// libseccomp (static, with its headers) and pkg-config.
     pub(super) fn needs_c(self) -> bool {
         matches!(self, Self::Runc)
     }
@@ -207,8 +211,8 @@ impl Tool {
         }
     }
 
-    /// How long a cold build takes on two cores, for the progress line: what the tools before it in [`Self::GROUND`] and
-    /// [`Self::NODE`] have compiled counts to those.
+    /// How long a cold build takes on two cores, for the progress line: what the tools before it in [`Self::GROUND`]
+    /// and [`Self::NODE`] have compiled counts to those.
     pub(super) fn cold_build(self) -> Duration {
         Duration::from_secs(match self {
             Self::KubeApiserver => 190,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// For how long a demand that moves all the time is taken as constant: one period of the kernel's CPU bandwidth control.
+/// For how long a demand that moves all the time is taken as constant: one period of the kernel's CPU bandwidth
+/// control.
 const PIECE: Duration = Duration::from_millis(100);
 
 /// CPU that the work of a workload needs, in cores, over the time since the demand was set.

@@ -1,4 +1,5 @@
-//! A simulator of usage: what node agents would report for the simulated pods, over the same protocol, by a model of load.
+//! A simulator of usage: what node agents would report for the simulated pods, over the same protocol, by a model of
+//! load.
 //!
 //! - [`demand`]: how much work arrives, over time
 //! - [`world`]: what the pods then use; pure

@@ -221,7 +221,8 @@ async fn agent(node: String, number: u32, settings: Settings, tokens: Tokens, sh
         ca_file: settings.ca_file,
         token_file: tokens.file(&node),
     };
-    // Nodes report at different moments, as they were started at different ones: each a golden ratio after the one before.
+    // Nodes report at different moments, as they were started at different ones: each a golden ratio after the one
+    // before.
     let phase = settings.interval.mul_f64((f64::from(number) * 0.618_033_988_749_895).fract());
     let mut rng = StdRng::seed_from_u64(settings.seed.wrapping_add(u64::from(number)));
     let mut ticks = interval_at(tokio::time::Instant::now() + phase, settings.interval);

@@ -1,7 +1,7 @@
 //! What pods use: the model behind the simulator. Time is an argument.
 //!
-//! The demand of a workload is spread evenly over its ready pods, as a Service would. A pod uses what reaches it, up to its
-//! CPU limit; what is beyond is lost. Near the limit and above it, the pod is throttled and its tasks wait.
+//! The demand of a workload is spread evenly over its ready pods, as a Service would. A pod uses what reaches it, up to
+//! its CPU limit; what is beyond is lost. Near the limit and above it, the pod is throttled and its tasks wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -246,8 +246,8 @@ impl World {
         Activity { demand, used, ready, pods: workload.pods.len() }
     }
 
-    /// Sets the counters of a pod back to zero; with `restart`, as a restart of its containers does, which gives them other ids.
-    /// Whether there is such a pod.
+    /// Sets the counters of a pod back to zero; with `restart`, as a restart of its containers does, which gives them
+    /// other ids. Whether there is such a pod.
     pub fn reset(&mut self, namespace: &str, name: &str, restart: bool) -> bool {
         let pod = self.pods.values_mut().find(|pod| pod.seen.workload.namespace == namespace && pod.seen.name == name);
         let Some(pod) = pod else { return false };

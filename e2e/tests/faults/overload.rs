@@ -1,4 +1,5 @@
-//! One tenant's writes are answered by 503: nobody else notices, the leader is not restarted, and afterwards all is current soon.
+//! One tenant's writes are answered by 503: nobody else notices, the leader is not restarted, and afterwards all is
+//! current soon.
 
 use std::{
     collections::BTreeMap,

@@ -57,7 +57,8 @@ fn ever_of(history: &History, revision: &str) -> BTreeSet<String> {
     replicas.filter(|(_, replica)| replica.revision == revision).map(|(uid, _)| uid.clone()).collect()
 }
 
-/// The standby's view of workloads stands still by this fault while a second image is rolled out; then the leader is killed.
+/// The standby's view of workloads stands still by this fault while a second image is rolled out; then the leader is
+/// killed.
 async fn taken_over_with_an_old_view(fault: Fault) -> Result<()> {
     let mut ground = Ground::start(json!({})).await?;
     let mut leader = ground.lead("operator-a").await?;

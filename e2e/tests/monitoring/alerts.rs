@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::chart::Chart;
 
-/// Series in promtool's notation: `a+bxn` is n more values, each b more than the one before; one a minute. `$` stands for the labels that the scrape gives.
+/// Series in promtool's notation: `a+bxn` is n more values, each b more than the one before; one a minute. `$` stands
+/// for the labels that the scrape gives.
 type Series = &'static [(&'static str, &'static str)];
 
 /// What fires, or does not, at some time.

@@ -1,5 +1,5 @@
-//! The hour of a bill by Prometheus (`cli/src/bill/increase.promql`), played by promtool: the engine of Prometheus with a clock of
-//! its own.
+//! The hour of a bill by Prometheus (`cli/src/bill/increase.promql`), played by promtool: the engine of Prometheus with
+//! a clock of its own.
 
 use std::{fs, ops::Range};
 

@@ -1,4 +1,5 @@
-//! Which metrics a PromQL expression names. No parser: braces, brackets, `by (...)` and functions are taken out, what is left are names.
+//! Which metrics a PromQL expression names. No parser: braces, brackets, `by (...)` and functions are taken out, what
+//! is left are names.
 
 /// Words of the language that stand where a metric could.
 const WORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];

@@ -1,5 +1,5 @@
-//! Dashboard and alerts of the chart: they name only metrics that the operator has, and the alerts fire when they should. Helm and promtool do the work; no
-//! cluster is needed.
+//! Dashboard and alerts of the chart: they name only metrics that the operator has, and the alerts fire when they
+//! should. Helm and promtool do the work; no cluster is needed.
 #![cfg(feature = "control-plane")]
 
 mod alerts;

@@ -1,4 +1,5 @@
-//! The node agent, as the chart runs it, under a real kernel: every knob takes effect, is held, and goes with its cause.
+//! The node agent, as the chart runs it, under a real kernel: every knob takes effect, is held, and goes with its
+//! cause.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A bill for known CPU-seconds: containers restart, the agent is killed, the operator fails over, and nothing is lost or charged twice.
+//! A bill for known CPU-seconds: containers restart, the agent is killed, the operator fails over, and nothing is lost
+//! or charged twice.
 
 use std::{env, time::Duration};
 
@@ -107,7 +108,8 @@ pub(crate) async fn known_seconds_are_billed_over_restarts_and_a_failover(ground
     Ok(())
 }
 
-/// Waits until the bill is what the kernel counted for the pod: its programs, and what it took to start them. Gives both.
+/// Waits until the bill is what the kernel counted for the pod: its programs, and what it took to start them. Gives
+/// both.
 ///
 /// The pod is frozen first, so that all three figures, and that of the operator's metrics, are read at rest.
 async fn all_is_billed(ground: &Ground, operator: &Operator) -> Result<(f64, f64)> {
@@ -125,8 +127,8 @@ async fn all_is_billed(ground: &Ground, operator: &Operator) -> Result<(f64, f64
     .await
 }
 
-/// Makes agents stream to operators outside of the cluster: there is no DNS in it, so the name of the usage Service is in their
-/// /etc/hosts, with one address for each operator.
+/// Makes agents stream to operators outside of the cluster: there is no DNS in it, so the name of the usage Service is
+/// in their /etc/hosts, with one address for each operator.
 async fn lead_agents_to(ground: &Ground, operators: &[&Operator]) -> Result<()> {
     let client = ground.client.clone();
     let (services, slices): (Api<Service>, Api<EndpointSlice>) =
@@ -207,7 +209,8 @@ async fn counter(operator: &Operator, name: &str) -> Result<f64> {
 struct Known {
     /// By the program's own clock.
     burnt: f64,
-    /// By the runtime, which starts sandbox and containers within the pod's cgroup; without KVM that takes most of a second each.
+    /// By the runtime, which starts sandbox and containers within the pod's cgroup; without KVM that takes most of a
+    /// second each.
     runtime: f64,
 }
 

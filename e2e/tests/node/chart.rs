@@ -1,4 +1,5 @@
-//! The chart for real: on a node of its own, operator and agent run as pods, and nothing outside of the cluster but kubectl and Helm has a part in it.
+//! The chart for real: on a node of its own, operator and agent run as pods, and nothing outside of the cluster but
+//! kubectl and Helm has a part in it.
 
 use std::{
     collections::BTreeSet,
@@ -265,7 +266,8 @@ impl<'a> Shop<'a> {
         .await
     }
 
-    /// Real load in containers: out within seconds of its start; in, at its end, without the replica that is still busy.
+    /// Real load in containers: out within seconds of its start; in, at its end, without the replica that is still
+    /// busy.
     async fn scales_by_load(&self) -> Result<()> {
         let resting = self.pods().await?;
         ensure!(resting.len() == 2);

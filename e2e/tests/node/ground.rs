@@ -73,7 +73,8 @@ impl Ground {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    /// The agent of the node. That of a second node that is gone stays in the API until the pod garbage collector comes.
+    /// The agent of the node. That of a second node that is gone stays in the API until the pod garbage collector
+    /// comes.
     pub(crate) async fn agent(&self) -> Result<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), SYSTEM);
         let here = ListParams::default()
@@ -141,7 +142,8 @@ impl Ground {
         workloads::only_pod(&self.client, NAMESPACE, workload).await
     }
 
-    /// Kills what runs in the container `main` of a workload's pod, and gives the pod once the kubelet has started it again.
+    /// Kills what runs in the container `main` of a workload's pod, and gives the pod once the kubelet has started it
+    /// again.
     pub(crate) async fn restart(&self, workload: &str) -> Result<Pod> {
         let before = self.pod_of(workload).await?;
         let cgroup = self.node.cgroup_of(&before, "main").await?;

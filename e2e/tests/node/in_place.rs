@@ -98,7 +98,8 @@ impl Drawn {
         })
     }
 
-    /// What the files of the container's cgroup have to say, computed here anew: each file with the values that are right.
+    /// What the files of the container's cgroup have to say, computed here anew: each file with the values that are
+    /// right.
     fn files(&self, device: &str) -> Vec<(&'static str, Vec<String>)> {
         let max = || "max".to_owned();
         let bytes = |mebibytes: u64| (mebibytes << 20).to_string();

@@ -1,4 +1,5 @@
-//! Tests on a real node. They share one guest, so this is its own test runner: the guest boots before the first test that needs it and ends with the last.
+//! Tests on a real node. They share one guest, so this is its own test runner: the guest boots before the first test
+//! that needs it and ends with the last.
 //!
 //! A host that cannot run a guest fails them.
 

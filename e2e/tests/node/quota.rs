@@ -79,9 +79,9 @@ impl Counted {
         }
     }
 
-    /// Whether it had its quota in each period and no more, by the kernel's own count of periods: how many of them there are in
-    /// a second, and how much of one the host leaves to the guest, is of no interest. What was handed out to a CPU and not used
-    /// in a period (a slice of 5 ms) may be used in the next.
+    /// Whether it had its quota in each period and no more, by the kernel's own count of periods: how many of them
+    /// there are in a second, and how much of one the host leaves to the guest, is of no interest. What was handed out
+    /// to a CPU and not used in a period (a slice of 5 ms) may be used in the next.
     fn kept_to(self, quota: Duration) -> Result<()> {
         let periods = u32::try_from(self.periods)?;
         let most = quota * (periods + 2) + Duration::from_millis(5);

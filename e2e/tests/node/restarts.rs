@@ -1,4 +1,5 @@
-//! Services of the node restart, and containers. No other test runs meanwhile: it would meet a node that does not answer.
+//! Services of the node restart, and containers. No other test runs meanwhile: it would meet a node that does not
+//! answer.
 
 use std::time::Duration;
 
@@ -32,7 +33,8 @@ fn workload() -> String {
     .to_string()
 }
 
-/// The same processes run, and the node goes on with the pod: a command in it works. What somebody wrote meanwhile is set back.
+/// The same processes run, and the node goes on with the pod: a command in it works. What somebody wrote meanwhile is
+/// set back.
 async fn unharmed(ground: &Ground, cgroup: &str, processes: &str) -> Result<()> {
     let pod = ground.pod_of(NAME).await?;
     ensure!(workloads::restarts(&pod) == 0);

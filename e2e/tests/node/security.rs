@@ -45,7 +45,8 @@ fn code<T>(answer: kube::Result<T>) -> Option<u16> {
 
 pub(crate) async fn the_agents_token_reads_pods_and_does_nothing_else(ground: &Ground) -> Result<()> {
     let stolen = client_with(ground, token(ground, "kube-api-access-*").await?)?;
-    // As `kubectl auth can-i --list` asks. What every account may do is to ask about itself and to read what the server is.
+    // As `kubectl auth can-i --list` asks. What every account may do is to ask about itself and to read what the server
+    // is.
     let reviews: Api<SelfSubjectRulesReview> = Api::all(stolen.clone());
     let spec = SelfSubjectRulesReviewSpec { namespace: Some("shop".to_owned()) };
     let review = SelfSubjectRulesReview { spec, ..SelfSubjectRulesReview::default() };

@@ -1,4 +1,5 @@
-//! The virtual machine hull: KubeVirt is a stand-in and no guest runs, but launcher pods are real ones, and so are their cgroups.
+//! The virtual machine hull: KubeVirt is a stand-in and no guest runs, but launcher pods are real ones, and so are
+//! their cgroups.
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::kubevirt::VirtualMachineInstance;

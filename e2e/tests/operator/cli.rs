@@ -1,4 +1,5 @@
-//! `kubectl catamaran` against a real control plane: the tree, the explanation and the usage of a scaled workload of each hull.
+//! `kubectl catamaran` against a real control plane: the tree, the explanation and the usage of a scaled workload of
+//! each hull.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
@@ -73,7 +74,8 @@ impl Plugin {
     }
 }
 
-/// Makes the operator reachable through its Service: nothing runs in pods here, and endpoints may not be on the loopback address.
+/// Makes the operator reachable through its Service: nothing runs in pods here, and endpoints may not be on the
+/// loopback address.
 async fn serve_through_the_api_server(ground: &Ground) -> Result<AbortOnDropHandle<()>> {
     let listener = TcpListener::bind((own_address()?, 0)).await?;
     let address = listener.local_addr()?;
@@ -150,7 +152,8 @@ async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> R
         ensure!(text.contains(part), "no {part:?} in:\n{text}");
     }
 
-    // At most two replicas, so the count is steady. 3 s after the last change of the count the rates are those of two replicas.
+    // At most two replicas, so the count is steady. 3 s after the last change of the count the rates are those of two
+    // replicas.
     let list = eventually("usage of both replicas", WITHIN, || async {
         let text = plugin.says(&["top", "web", "-n", NAMESPACE, "--replicas", "--json", &url]).await?;
         let list: UsageList = serde_json::from_str(&text)?;

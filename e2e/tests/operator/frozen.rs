@@ -88,7 +88,8 @@ async fn containers_stay_and_everything_waits() -> Result<()> {
     let lost = before.first().context("a pod")?;
     let api: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
     api.delete(&lost.name_any(), &DeleteParams::default().grace_period(0)).await?;
-    // Nothing freezes simulated pods, so it gets ready, and the status counts it: that is no write of a workload at rest.
+    // Nothing freezes simulated pods, so it gets ready, and the status counts it: that is no write of a workload at
+    // rest.
     let kept = eventually("another pod is ready", WITHIN, || async {
         let now = pods(&ground).await?;
         let others = now.len() == 3 && !uids(&now).contains(&lost.uid().unwrap_or_default());
@@ -133,7 +134,8 @@ async fn what_a_probe_would_kill_is_not_frozen() -> Result<()> {
     let now = pods(&ground).await?;
     ensure!(uids(&now) == uids(&before) && !now.iter().any(is_told_to_freeze), "nothing was touched");
 
-    // The probe is taken out while it is to be frozen: the rollout to the template without goes first, then all are frozen.
+    // The probe is taken out while it is to be frozen: the rollout to the template without goes first, then all are
+    // frozen.
     set(&ground, json!({"container": {"livenessProbe": null}})).await?;
     wait_frozen(&ground, "all 2 replicas").await?;
     let now = pods(&ground).await?;

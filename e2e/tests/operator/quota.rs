@@ -1,6 +1,7 @@
 //! Quotas that change while replicas run: nothing restarts, and what cannot be done in place rolls.
 //!
-//! Pods are resized by a kubelet that is simulated (`e2e/kwok/pod.yaml`): it reports the new limits half a second after it was asked.
+//! Pods are resized by a kubelet that is simulated (`e2e/kwok/pod.yaml`): it reports the new limits half a second after
+//! it was asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 

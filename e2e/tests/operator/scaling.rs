@@ -214,8 +214,8 @@ async fn live(pods: &Api<Pod>) -> Result<Vec<String>> {
     Ok(pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).map(ResourceExt::name_any).collect())
 }
 
-/// Scales in by four again and again, each time with the operator killed between another two of its writes, until a scale-in
-/// has no further write. `CATAMARAN_EVERY_WRITE` takes each of them; else there are three by chance.
+/// Scales in by four again and again, each time with the operator killed between another two of its writes, until a
+/// scale-in has no further write. `CATAMARAN_EVERY_WRITE` takes each of them; else there are three by chance.
 async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
     let proxy = Proxy::start(&ground.control_plane).await?;
     ground.installation.by_way_of(&proxy.url())?;

@@ -81,8 +81,8 @@ impl Ground {
             if outcome.is_ok() {
                 break;
             }
-            // What Kubernetes' own controllers make of the last change may take them a while on a busy machine (EndpointSlices);
-            // the operator is quiet from the first second.
+            // What Kubernetes' own controllers make of the last change may take them a while on a busy machine
+            // (EndpointSlices); the operator is quiet from the first second.
             let not_ours = |write: &Write| write.user != operator_user() || is_lease(write);
             self.control_plane.audit().assert_quiet(from, to, not_ours).await?;
         }

@@ -1,5 +1,5 @@
-//! Wrong manifests: each is refused by the API server, or gets a condition, that names the field and the way out. The operator
-//! neither crashes nor spins, and other workloads go on.
+//! Wrong manifests: each is refused by the API server, or gets a condition, that names the field and the way out. The
+//! operator neither crashes nor spins, and other workloads go on.
 
 use std::time::Duration;
 

@@ -43,8 +43,8 @@ pub enum Refused {
 }
 
 impl Question {
-    /// From the query of a URL: `from` and `to` (RFC 3339; the beginning of the ledger and now when absent), `namespace`, `limit`,
-    /// `continue`.
+    /// From the query of a URL: `from` and `to` (RFC 3339; the beginning of the ledger and now when absent),
+    /// `namespace`, `limit`, `continue`.
     ///
     /// # Errors
     /// When a parameter is not what it should be.

@@ -14,8 +14,8 @@ use crate::stores::{PodEntry, Stores, WorkloadKey};
 
 /// Where accounts learn of pods.
 pub trait Directory: Send + Sync + 'static {
-    /// The pods that exist: a kubelet began with them and they have not ended. Those of a workload come one after the other, and
-    /// share their owner.
+    /// The pods that exist: a kubelet began with them and they have not ended. Those of a workload come one after the
+    /// other, and share their owner.
     fn replicas(&self) -> Vec<Replica>;
     /// One of them.
     fn find(&self, pod: &PodIdentity) -> Option<Replica>;
@@ -61,7 +61,8 @@ impl Directory for Stores {
 
     fn find(&self, pod: &PodIdentity) -> Option<Replica> {
         let key = self.pods.workload_of(pod.namespace(), pod.name())?;
-        // Not by all children of the workload: it may have thousands, and each is asked for when its agent first reports it.
+        // Not by all children of the workload: it may have thousands, and each is asked for when its agent first
+        // reports it.
         let entry = self.pods.index.find(&ObjectMeta {
             name: Some(pod.name().to_owned()),
             namespace: Some(pod.namespace().to_owned()),
@@ -119,7 +120,8 @@ fn replica(owner: &Arc<Owner>, entry: &PodEntry) -> Option<Replica> {
     })
 }
 
-/// What the scheduler reserves: of the pod as a whole where it says so, else of its containers and sidecars; and its overhead.
+/// What the scheduler reserves: of the pod as a whole where it says so, else of its containers and sidecars; and its
+/// overhead.
 fn request(entry: &PodEntry) -> Request {
     let sidecars = entry.pod.init_containers.iter().filter(|init| init.restart_always).map(|init| &init.container);
     let containers: Vec<&Requests> =

@@ -1,8 +1,8 @@
-//! Accounts of what workloads use and have reserved: the readings that agents stream, and the pods that exist, entered into a
-//! [`Ledger`].
+//! Accounts of what workloads use and have reserved: the readings that agents stream, and the pods that exist, entered
+//! into a [`Ledger`].
 //!
-//! Every replica keeps a ledger of its own, the standby too, since agents stream to all of them: a failover loses nothing. It lives
-//! as long as the process (docs/metering.md, docs/adr/0014-accounts-in-memory.md).
+//! Every replica keeps a ledger of its own, the standby too, since agents stream to all of them: a failover loses
+//! nothing. It lives as long as the process (docs/metering.md, docs/adr/0014-accounts-in-memory.md).
 //!
 //! - [`directory`]: whose a pod is, as the stores know it
 //! - [`answer`]: the hours of a period, for whoever asks
@@ -101,7 +101,8 @@ impl Accounts {
             enter(&mut ledger, slice::from_ref(replica), now);
         }
         for pod in pods {
-            // An agent that does not read the pod's own cgroup: what its containers used before a restart would be lost.
+            // An agent that does not read the pod's own cgroup: what its containers used before a restart would be
+            // lost.
             let Some(totals) = pod.totals() else { continue };
             let memory = pod.counters().iter().map(|counters| counters.memory_working_set_bytes);
             let reading = catamaran_metering::Reading {

@@ -54,8 +54,8 @@ impl Autoscaler {
         Some(Told { age, decision, scaled })
     }
 
-    /// What each replica of a workload uses now, by name: as its agent reports it, else as metrics.k8s.io has it, where that is asked
-    /// for scaling. Replicas that end or have ended are left out.
+    /// What each replica of a workload uses now, by name: as its agent reports it, else as metrics.k8s.io has it, where
+    /// that is asked for scaling. Replicas that end or have ended are left out.
     #[must_use]
     pub fn usage(&self, key: &WorkloadKey, workload: &ElasticWorkload, now: Timestamp) -> Vec<ReplicaUsage> {
         let stores = &self.shared.stores;

@@ -70,7 +70,8 @@ pub(super) struct Memory {
     pub(super) bounds: Option<Bounds>,
     /// The count that is asked for; `None` until it is known.
     pub(super) count: Option<i32>,
-    /// Whether the sources are asked for usage, too, since an agent is missing; `None` before they are asked for anything.
+    /// Whether the sources are asked for usage, too, since an agent is missing; `None` before they are asked for
+    /// anything.
     pub(super) asked: Option<bool>,
     /// The last decision, and when it was made.
     pub(super) last: Option<(Instant, Decision)>,
@@ -151,8 +152,9 @@ impl Memory {
         })
     }
 
-    /// Finds the count that is asked for, and the history, in the cluster. `leads`: whether this process writes from now on; then a
-    /// change of the count whose writer ended before it noted it is found as well, so that no rate is used twice.
+    /// Finds the count that is asked for, and the history, in the cluster. `leads`: whether this process writes from
+    /// now on; then a change of the count whose writer ended before it noted it is found as well, so that no rate is
+    /// used twice.
     pub(super) fn start(
         &mut self,
         workload: &ElasticWorkload,
@@ -201,7 +203,8 @@ impl Memory {
     }
 }
 
-/// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of scaling.
+/// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of
+/// scaling.
 pub(super) fn with_quota(entry: &mut Arc<PodEntry>, quota: &Quota) {
     if entry.instance.is_none() {
         return;

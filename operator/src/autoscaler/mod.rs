@@ -1,5 +1,5 @@
-//! Keeps the count of every workload with `spec.scaling` up to date: the autoscale crate decides, this brings it what it needs, when
-//! there is something new.
+//! Keeps the count of every workload with `spec.scaling` up to date: the autoscale crate decides, this brings it what
+//! it needs, when there is something new.
 //!
 //! ```text
 //! agents -> usage --+                                    count or conditions changed
@@ -47,13 +47,13 @@ use memory::{Change, Memory, Spec};
 use news::News;
 use samples::Usage;
 
-/// A decision is made at most so often for one workload: a little less than the second at which agents report, or a report that
-/// is early would cost a whole one.
+/// A decision is made at most so often for one workload: a little less than the second at which agents report, or a
+/// report that is early would cost a whole one.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(900);
 /// Without news a decision is made so often: as often as the HPA makes its own.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// So soon after the start every agent has come back: one that lost its operator waits for up to 10 s between two attempts, looks
-/// for new addresses every 5 s, and two reports make a usage.
+/// So soon after the start every agent has come back: one that lost its operator waits for up to 10 s between two
+/// attempts, looks for new addresses every 5 s, and two reports make a usage.
 const AGENTS_BACK_WITHIN: Duration = Duration::from_secs(17);
 /// How often news is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -111,7 +111,8 @@ impl Autoscaler {
         self.shared.leads.store(true, Ordering::Release);
     }
 
-    /// Decides for a workload now, for a plan that will be carried out. `None` without scaling, and while it is stopped.
+    /// Decides for a workload now, for a plan that will be carried out. `None` without scaling, and while it is
+    /// stopped.
     #[must_use]
     pub fn decide(&self, key: &WorkloadKey, workload: &ElasticWorkload, now: Timestamp) -> Option<Scaled> {
         let spec = self.shared.spec(key, workload)?;
@@ -297,7 +298,8 @@ impl Shared {
         decision
     }
 
-    /// Workloads that nothing has been heard of for long are looked at as well, and those whose metrics are lost every second.
+    /// Workloads that nothing has been heard of for long are looked at as well, and those whose metrics are lost every
+    /// second.
     fn sweep(&self) {
         let mut due: Vec<WorkloadKey> = Vec::new();
         for (key, memory) in self.memories().iter() {
@@ -333,8 +335,9 @@ impl Shared {
         }
     }
 
-    /// Decides for the workloads whose news is due; the others keep waiting. All threads take part, and other tasks get theirs
-    /// between two decisions: with thousands of workloads, or thousands of pods in one, this is most of what the process does.
+    /// Decides for the workloads whose news is due; the others keep waiting. All threads take part, and other tasks get
+    /// theirs between two decisions: with thousands of workloads, or thousands of pods in one, this is most of what the
+    /// process does.
     async fn look_at_news(self: &Arc<Self>) {
         let due = self.due();
         let threads = available_parallelism().map_or(1, NonZero::get).min(due.len());

@@ -36,9 +36,10 @@ impl News {
 
     /// Whether it is decided on now, when the last decision was made at `decided` and stands for `pause`.
     ///
-    /// The nodes of a workload report at different moments of each second. As soon as a decision may be made, all that they reported
-    /// meanwhile is up to a second old, and what comes next has to wait for the next decision: so it is waited for, and decisions
-    /// keep step with one of the nodes. Not for longer than once more the pause, as nothing may come.
+    /// The nodes of a workload report at different moments of each second. As soon as a decision may be made, all that
+    /// they reported meanwhile is up to a second old, and what comes next has to wait for the next decision: so it is
+    /// waited for, and decisions keep step with one of the nodes. Not for longer than once more the pause, as nothing
+    /// may come.
     pub(super) fn is_due(self, decided: Instant, pause: Duration, now: Instant) -> bool {
         let age = now.saturating_duration_since(decided);
         match self {
@@ -76,7 +77,8 @@ mod tests {
         decided
     }
 
-    /// The mean age of what the nodes reported last, in milliseconds, when decisions are made; the first two are of the beginning.
+    /// The mean age of what the nodes reported last, in milliseconds, when decisions are made; the first two are of the
+    /// beginning.
     fn mean_age(nodes: &[u64], decided: &[u64]) -> u64 {
         let ages = |at: &u64| nodes.iter().map(|node| (at + 1000 - node) % 1000).collect::<Vec<_>>();
         let ages: Vec<u64> = decided.iter().skip(2).flat_map(ages).collect();
@@ -90,7 +92,8 @@ mod tests {
 
     #[test]
     fn decisions_keep_step_with_a_node() {
-        // Without the wait for the next report decisions would come each 0.9 s, and usage would be half a second old on average.
+        // Without the wait for the next report decisions would come each 0.9 s, and usage would be half a second old on
+        // average.
         let (mut ages, others) = (0, (10..1000).step_by(30));
         for other in others.clone() {
             let nodes = [0, other];

@@ -88,8 +88,8 @@ impl<'a> Usage<'a> {
         live > 0 && known == live
     }
 
-    /// The samples of each metric, in the order of the policy's metrics, and when the source answered with them, where one did.
-    /// `answers` are those to [`queries`].
+    /// The samples of each metric, in the order of the policy's metrics, and when the source answered with them, where
+    /// one did. `answers` are those to [`queries`].
     pub(super) fn answer(
         &self,
         policy: &Policy,

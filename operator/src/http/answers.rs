@@ -6,8 +6,9 @@
 //! | `/usage`, `/usage/{namespace}`, `/usage/{namespace}/{name}` | JSON: [`UsageList`] |
 //! | `/accounts` | JSON: [`Accounts`](catamaran_protocol::accounts::Accounts); parameters in [`Question`] |
 //!
-//! Parameters of /usage: `replicas=true` for each replica, `limit` of workloads (at most 500), `continue` of the answer before.
-//! Errors are a `Status` of the Kubernetes API, with `details.kind` elasticworkloads where it is the workload that is missing.
+//! Parameters of /usage: `replicas=true` for each replica, `limit` of workloads (at most 500), `continue` of the answer
+//! before. Errors are a `Status` of the Kubernetes API, with `details.kind` elasticworkloads where it is the workload
+//! that is missing.
 
 use std::{collections::HashMap, sync::Arc};
 

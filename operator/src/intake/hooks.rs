@@ -27,7 +27,8 @@ pub trait Placement: Send + Sync + 'static {
 
 /// Who is told of new usage.
 pub trait Observer: Send + Sync + 'static {
-    /// New usage of these pods of one node is in the store. Called once for each report, so it must be quick and must not block.
+    /// New usage of these pods of one node is in the store. Called once for each report, so it must be quick and must
+    /// not block.
     fn reported(&self, pods: &[Arc<PodIdentity>]);
 
     /// This was read of these pods, all of one node. Called once for each report, before [`Self::reported`].

@@ -1,7 +1,7 @@
 //! The usage intake: node agents stream what containers use, and the store answers for every pod.
 //!
-//! Every replica of the operator takes the streams, so a standby is warm. The protocol is in `catamaran_protocol`, and for people
-//! in docs/reference/usage-protocol.md.
+//! Every replica of the operator takes the streams, so a standby is warm. The protocol is in `catamaran_protocol`, and
+//! for people in docs/reference/usage-protocol.md.
 //!
 //! - [`store`]: usage by pod, as rates
 //! - [`hooks`]: what the intake asks of the rest of the operator, and whom it tells
@@ -58,8 +58,8 @@ pub struct Intake {
 
 /// Takes usage from node agents until `stop`; then open streams are ended.
 ///
-/// It begins when the certificate can be used ([`IntakeMetrics::has_certificate`]), and tries that again and again. Later the last
-/// good one stays in use.
+/// It begins when the certificate can be used ([`IntakeMetrics::has_certificate`]), and tries that again and again.
+/// Later the last good one stays in use.
 pub async fn serve(listener: TcpListener, intake: Intake, stop: CancellationToken) {
     let Intake { certificate, account, max_streams, timing, authenticator, placement, observer, store, metrics } =
         intake;

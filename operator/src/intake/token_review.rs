@@ -8,8 +8,8 @@ use kube::{Api, Client, api::PostParams};
 
 use super::authentication::{Authenticator, Identity, ReviewError};
 
-/// Where the API server tells the node of the pod that a token is bound to (KEP-4193; Kubernetes 1.30 and newer, by default
-/// since 1.32).
+/// Where the API server tells the node of the pod that a token is bound to (KEP-4193; Kubernetes 1.30 and newer, by
+/// default since 1.32).
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// An API server that does not answer is asked again by the next stream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! What workloads used and had reserved, as counters. They are read from the ledger when asked.
 //!
-//! Every replica counts for itself, from its own start. So a sum over replicas counts twice: take the largest increase. A workload's
-//! counters are there from its start, and for an hour after its end.
+//! Every replica counts for itself, from its own start. So a sum over replicas counts twice: take the largest increase.
+//! A workload's counters are there from its start, and for an hour after its end.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What the process itself uses, under the names that all clients of Prometheus give it. Read when asked; on Linux alone.
+//! What the process itself uses, under the names that all clients of Prometheus give it. Read when asked; on Linux
+//! alone.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Metrics of scaling: what decisions come to, and how long it takes from news to a written count.
 //!
-//! A standby decides as well, and nothing comes of it. So only the process that leads counts: a sum over all replicas counts each
-//! decision once.
+//! A standby decides as well, and nothing comes of it. So only the process that leads counts: a sum over all replicas
+//! counts each decision once.
 
 use std::{cmp::Ordering, fmt, time::Duration};
 
@@ -47,7 +47,8 @@ enum Outcome {
     Idle,
 }
 
-/// What kept a count from what the metrics ask for, or made it in their place: the last step of the decision that did so.
+/// What kept a count from what the metrics ask for, or made it in their place: the last step of the decision that did
+/// so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Limit {
     None,
@@ -312,7 +313,8 @@ mod tests {
         }
     }
 
-    /// The words are those of the status, but for bounds of schedules and for the fallback, of which the status tells elsewhere.
+    /// The words are those of the status, but for bounds of schedules and for the fallback, of which the status tells
+    /// elsewhere.
     #[test]
     fn limits_have_the_words_of_the_status() {
         for decision in [

@@ -59,7 +59,8 @@ impl Question<'_> {
     }
 }
 
-/// A name as a segment of a path; what client-go refuses there (`IsValidPathSegmentName`) is refused here, so that a name cannot lead elsewhere.
+/// A name as a segment of a path; what client-go refuses there (`IsValidPathSegmentName`) is refused here, so that a
+/// name cannot lead elsewhere.
 fn segment(name: &str) -> Result<String, Failure> {
     if name.is_empty() || name == "." || name == ".." || name.contains(['/', '%']) {
         return Err(Failure::Answered(format!("{:?} is no name that can be asked for", shorten(name))));
@@ -120,7 +121,8 @@ pub(super) async fn exchange(client: &Client, request: Request<Body>) -> Result<
 
 /// The words for an answer that is an error.
 fn refusal(code: StatusCode, body: &[u8], question: &Question<'_>) -> Refused {
-    // A Status comes from a server that knows the question; the API server itself has none for an API that nobody serves, or that is down.
+    // A Status comes from a server that knows the question; the API server itself has none for an API that nobody
+    // serves, or that is down.
     let status = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code.is_some());
     let down = matches!(code, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT);
     if code == StatusCode::TOO_MANY_REQUESTS || (status.is_none() && (down || code == StatusCode::NOT_FOUND)) {

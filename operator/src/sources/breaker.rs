@@ -1,7 +1,8 @@
 //! Leaving a source alone that is absent or down.
 //!
-//! Thousands of workloads may ask one source. While it does not answer, one question at a time finds out whether it is back, after pauses that grow; the others
-//! get the same words without asking. It is logged once when a source goes, and once when it is back.
+//! Thousands of workloads may ask one source. While it does not answer, one question at a time finds out whether it is
+//! back, after pauses that grow; the others get the same words without asking. It is logged once when a source goes,
+//! and once when it is back.
 
 use std::{
     collections::HashMap,

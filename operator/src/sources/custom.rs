@@ -90,7 +90,8 @@ impl Custom {
         metric_selector: &str,
     ) -> Result<Samples, Failure> {
         let parameters = [("metricLabelSelector", metric_selector)];
-        // Before the kind is looked up: a kind that nobody serves says nothing of the API, and must not pass for an answer of it.
+        // Before the kind is looked up: a kind that nobody serves says nothing of the API, and must not pass for an
+        // answer of it.
         self.version().await?;
         let list = if object.group.is_empty() && object.kind == "Namespace" {
             self.ask(namespace, &["metrics", metric], &parameters).await?

@@ -19,7 +19,8 @@ use super::{
 
 /// The group of the API.
 pub(super) const GROUP: &str = "custom.metrics.k8s.io";
-/// What has been learned is not doubted for so long: a metric that does not exist must not cause a discovery at every poll.
+/// What has been learned is not doubted for so long: a metric that does not exist must not cause a discovery at every
+/// poll.
 const SURE_FOR: Duration = Duration::from_secs(60);
 
 /// A version that is understood.
@@ -48,8 +49,8 @@ struct Learned<T> {
     what: Result<T, Failure>,
 }
 
-/// What was learned about each of some topics. Nothing is locked while somebody asks; others with the same topic wait for
-/// that answer.
+/// What was learned about each of some topics. Nothing is locked while somebody asks; others with the same topic wait
+/// for that answer.
 struct Memory<K, T> {
     learned: Cache<K, Learned<T>>,
     /// What was learned before that is no longer used.

@@ -1,7 +1,9 @@
-//! Sources of metrics other than the agents' push: metrics.k8s.io, custom.metrics.k8s.io, external.metrics.k8s.io and Prometheus.
+//! Sources of metrics other than the agents' push: metrics.k8s.io, custom.metrics.k8s.io, external.metrics.k8s.io and
+//! Prometheus.
 //!
-//! [`Sources`] is their front: workloads say what they [want](Sources::want), it is asked for at intervals, and the last answers are [kept](Sources::answers). Equal
-//! questions of several workloads are asked once. What fails, fails in the words of the HPA's client, and holds until the next poll.
+//! [`Sources`] is their front: workloads say what they [want](Sources::want), it is asked for at intervals, and the
+//! last answers are [kept](Sources::answers). Equal questions of several workloads are asked once. What fails, fails in
+//! the words of the HPA's client, and holds until the next poll.
 //!
 //! ```text
 //! want -> schedule -> turns, breaker -> resource | custom | external | prometheus (secrets) -> schedule -> arrival, answers
@@ -54,7 +56,8 @@ use schedule::{Fetched, PollId, Schedule};
 use secrets::Secrets;
 use turns::{Turn, Turns};
 
-/// How long it is from one question to its next: metrics-server has new figures every 15 s, and the HPA looks every 15 s.
+/// How long it is from one question to its next: metrics-server has new figures every 15 s, and the HPA looks every 15
+/// s.
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How long one question waits for its answer, if the interval is not shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -97,11 +100,12 @@ struct Backends {
 }
 
 impl Sources {
-    /// With connections of its own to an API server: the client of the rest of the operator repeats what was refused with 503 for minutes, while here the next poll does
-    /// that, and words are wanted at once. Asks nothing before [`Self::run`].
+    /// With connections of its own to an API server: the client of the rest of the operator repeats what was refused
+    /// with 503 for minutes, while here the next poll does that, and words are wanted at once. Asks nothing before
+    /// [`Self::run`].
     ///
-    /// The configuration's user needs `list` of pods in metrics.k8s.io, `get` of everything in custom.metrics.k8s.io, `list` of everything in external.metrics.k8s.io, and
-    /// `get` of the Secrets that Prometheus metrics name.
+    /// The configuration's user needs `list` of pods in metrics.k8s.io, `get` of everything in custom.metrics.k8s.io,
+    /// `list` of everything in external.metrics.k8s.io, and `get` of the Secrets that Prometheus metrics name.
     ///
     /// # Errors
     /// When the configuration is wrong.
@@ -146,19 +150,22 @@ impl Sources {
         self.shared.metrics.register(registry);
     }
 
-    /// Sets what a workload asks, in place of what it asked before; an empty list ends it. Asking for the same again costs nothing.
+    /// Sets what a workload asks, in place of what it asked before; an empty list ends it. Asking for the same again
+    /// costs nothing.
     pub fn want(&self, workload: &WorkloadKey, metrics: Vec<Metric>) {
         self.shared.state().schedule.want(workload, metrics, Instant::now());
         self.shared.changed.notify_one();
     }
 
-    /// The last answers to what a workload asks, in the order of its metrics. An answer is used for three intervals at most.
+    /// The last answers to what a workload asks, in the order of its metrics. An answer is used for three intervals at
+    /// most.
     #[must_use]
     pub fn answers(&self, workload: &WorkloadKey) -> Vec<Answer> {
         self.shared.state().schedule.answers(workload, Instant::now())
     }
 
-    /// Waits for a workload that has a new answer: samples, or another error than before. For one listener; nothing is lost when the future is dropped.
+    /// Waits for a workload that has a new answer: samples, or another error than before. For one listener; nothing is
+    /// lost when the future is dropped.
     pub async fn arrival(&self) -> WorkloadKey {
         loop {
             if let Some(workload) = self.shared.state().to_hear.pop_first() {

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::failure::{Failure, shorten};
 
-/// A quantity in thousandths: of a core, of a byte, of the metric's unit. What is finer is rounded away from zero; what is beyond 2^63
-/// thousandths is the largest number there is, so that it never scales in (the HPA takes it for 0).
+/// A quantity in thousandths: of a core, of a byte, of the metric's unit. What is finer is rounded away from zero; what
+/// is beyond 2^63 thousandths is the largest number there is, so that it never scales in (the HPA takes it for 0).
 ///
 /// Errors: it is no quantity.
 pub(super) fn milli(quantity: &Quantity) -> Result<i64, Failure> {

@@ -48,8 +48,8 @@ pub struct PrometheusMetric {
     pub url: String,
     /// PromQL that gives one number.
     pub query: String,
-    /// The key of a Secret that holds the authorities that the server's certificate must come from, in PEM; those of the
-    /// operator's host when absent.
+    /// The key of a Secret that holds the authorities that the server's certificate must come from, in PEM; those of
+    /// the operator's host when absent.
     pub ca: Option<KeyOf>,
     /// The key of a Secret that holds a bearer token.
     pub bearer_token: Option<KeyOf>,

@@ -160,7 +160,8 @@ impl Schedule {
         self.polls.get(&id).map(|poll| (id, poll.request.clone()))
     }
 
-    /// Enters the answer to a poll, and gives those who are to hear of it: all who ask, unless it is the same error again.
+    /// Enters the answer to a poll, and gives those who are to hear of it: all who ask, unless it is the same error
+    /// again.
     pub(super) fn arrived(
         &mut self,
         id: PollId,
@@ -173,7 +174,8 @@ impl Schedule {
         let interval = self.interval;
         let pause = match poll.last {
             Some(_) => interval,
-            // Only the second poll is at a time of its own, half an interval to one and a half after the first; the others keep its distance.
+            // Only the second poll is at a time of its own, half an interval to one and a half after the first; the
+            // others keep its distance.
             None => interval / 2 + interval.mul_f64(fraction(self.spread.hash_one(id))),
         };
         // Counted from when it was due, so that the time of an answer adds nothing; a poll that is late is sent next.

@@ -1,6 +1,7 @@
 //! Keys of Secrets, kept for a minute.
 //!
-//! They are read one by one by name, never listed or watched, so the operator needs `get` alone, and holds in memory only what queries use.
+//! They are read one by one by name, never listed or watched, so the operator needs `get` alone, and holds in memory
+//! only what queries use.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,8 @@
 //! Whose question a server gets next.
 //!
-//! Each server is asked a few questions at once, so that one that lets everybody wait keeps nobody from the others. Of those
-//! that wait for it, namespaces come one after the other, and none of them has more than its share under way: thousands of
-//! metrics of one tenant, or slow ones, delay another tenant's by one round at most.
+//! Each server is asked a few questions at once, so that one that lets everybody wait keeps nobody from the others. Of
+//! those that wait for it, namespaces come one after the other, and none of them has more than its share under way:
+//! thousands of metrics of one tenant, or slow ones, delay another tenant's by one round at most.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -183,8 +183,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and ends in whatever order: bounds hold, questions of a namespace to a server keep their order,
-        /// nothing that could be asked waits, all are asked in the end, and nothing is left behind.
+        /// Whatever comes and ends in whatever order: bounds hold, questions of a namespace to a server keep their
+        /// order, nothing that could be asked waits, all are asked in the end, and nothing is left behind.
         #[test]
         fn every_question_has_its_turn_within_the_bounds(steps in prop::collection::vec((0u8..3, 0u8..6, any::<bool>()), 1..200)) {
             let (mut turns, mut asked) = (Turns::new(), Vec::new());

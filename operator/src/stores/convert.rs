@@ -235,7 +235,8 @@ fn is_true(conditions: Option<&[KubeVirtCondition]>, type_: &str) -> bool {
     condition(conditions, type_).is_some_and(|condition| condition.status == "True")
 }
 
-/// How far an instance is; what virt-controller no longer counts is leaving (`filterActiveVMIs` of its replica set controller).
+/// How far an instance is; what virt-controller no longer counts is leaving (`filterActiveVMIs` of its replica set
+/// controller).
 fn stage(object: &VirtualMachineInstance) -> Stage {
     let status = object.status.as_ref();
     let phase = status.and_then(|status| status.phase).unwrap_or_default();
@@ -275,7 +276,8 @@ fn pause(object: &VirtualMachineInstance) -> Pause {
 /// How an instance ends, as it shows itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InstanceEnd {
-    /// Its launcher pod goes, in whatever phase the instance is: the guest's process ended, or the pod is to go. The pod knows.
+    /// Its launcher pod goes, in whatever phase the instance is: the guest's process ended, or the pod is to go. The
+    /// pod knows.
     PodGoes,
     /// Its launcher pod is gone.
     PodGone,
@@ -303,8 +305,8 @@ pub(super) enum LauncherEnd {
     Taken,
 }
 
-/// The reasons of a failed pod that the cluster took away: kubelet's (`pkg/kubelet/eviction`, `preemption`, `nodeshutdown`), and
-/// the node controller's.
+/// The reasons of a failed pod that the cluster took away: kubelet's (`pkg/kubelet/eviction`, `preemption`,
+/// `nodeshutdown`), and the node controller's.
 const TAKEN: [&str; 6] = ["Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost"];
 
 /// The uid of the instance of a launcher pod, and how the pod ended, if it did.

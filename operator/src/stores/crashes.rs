@@ -1,10 +1,11 @@
 //! Guests that ended by themselves, found out as the watches pass: their objects live for a second or two only.
 //!
-//! Two watches have a say. A VirtualMachineInstance shows that it ends: its phase becomes final, or, when its launcher pod goes,
-//! its condition Ready becomes False with reason PodTerminating, in whatever phase it is. Its launcher pod shows whether somebody
-//! asked for that. An end counts, unless
+//! Two watches have a say. A VirtualMachineInstance shows that it ends: its phase becomes final, or, when its launcher
+//! pod goes, its condition Ready becomes False with reason PodTerminating, in whatever phase it is. Its launcher pod
+//! shows whether somebody asked for that. An end counts, unless
 //! - the deletion of the instance was seen before its end: a victim of ours, or of somebody else;
-//! - the launcher pod was evicted, preempted or lost with its node, or its deletion was seen before the end of its guest;
+//! - the launcher pod was evicted, preempted or lost with its node, or its deletion was seen before the end of its
+//!   guest;
 //! - the launcher pod is gone without a word (a node that was removed).
 //!
 //! What came first is known from the order of each watch. Where one glance shows both (a new list), times decide.
@@ -83,7 +84,8 @@ impl Crashes {
         });
     }
 
-    /// Notes how a launcher pod of an instance ended. Returns the workload, when that makes it a crash or explains an end.
+    /// Notes how a launcher pod of an instance ended. Returns the workload, when that makes it a crash or explains an
+    /// end.
     pub(super) fn launcher(&self, instance: &str, end: LauncherEnd, now: Timestamp) -> Option<WorkloadKey> {
         self.with(|state| {
             let leaving = state.leaving(instance, now);

@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-/// The launcher pods in one EndpointSlice, by name. Pods of containers are left out: nobody asks for them, and there are many.
+/// The launcher pods in one EndpointSlice, by name. Pods of containers are left out: nobody asks for them, and there
+/// are many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SliceEntry {
     launchers: Box<[Box<str>]>,

@@ -1,7 +1,7 @@
 //! How old what is known may be. What is older than [`MAX_AGE`], or of before a takeover, is not acted on.
 //!
-//! A watch that is silent is given up after 70 s and everything of its kind listed anew, so the limit is reached only where that fails too.
-//! KubeVirt's kinds hold up what runs on KubeVirt, and nothing else.
+//! A watch that is silent is given up after 70 s and everything of its kind listed anew, so the limit is reached only
+//! where that fails too. KubeVirt's kinds hold up what runs on KubeVirt, and nothing else.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -113,8 +113,8 @@ impl Stores {
         stale
     }
 
-    /// Makes everything as new as this call: what a standby knows may be older than what the leader before it wrote. To be awaited
-    /// between taking the lease and the first pass.
+    /// Makes everything as new as this call: what a standby knows may be older than what the leader before it wrote. To
+    /// be awaited between taking the lease and the first pass.
     pub async fn catch_up(&self) {
         let kubevirt = self.lives.kubevirt().map(Life::ask);
         let needed = self.lives.needed().map(|life| (life, life.ask()));

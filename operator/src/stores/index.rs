@@ -45,8 +45,8 @@ impl WorkloadKey {
 
 /// The children of one kind, by workload and uid: one whose label is changed leaves the workload that it was of.
 ///
-/// The operator's own writes are entered from the API server's answers, and an older version never replaces a newer one: a plan
-/// is not made on a view that lacks what the last one wrote (KEP-5647).
+/// The operator's own writes are entered from the API server's answers, and an older version never replaces a newer
+/// one: a plan is not made on a view that lacks what the last one wrote (KEP-5647).
 pub struct Index<T> {
     entries: RwLock<Entries<T>>,
     ready: watch::Sender<bool>,
@@ -68,7 +68,8 @@ type Uid = Arc<str>;
 struct Entry<T> {
     version: u64,
     listing: u64,
-    /// Shared with whoever looks at it. Apart, since most workloads have one child of a kind: the rest of a map's room is empty.
+    /// Shared with whoever looks at it. Apart, since most workloads have one child of a kind: the rest of a map's room
+    /// is empty.
     value: Arc<T>,
 }
 
@@ -99,8 +100,8 @@ impl WorkloadKey {
 }
 
 impl<T> Index<T> {
-    /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workloads that it is news for: the
-    /// one that it belongs to, and the one that it belonged to.
+    /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workloads that it is
+    /// news for: the one that it belongs to, and the one that it belonged to.
     pub fn apply(&self, meta: &ObjectMeta, value: T) -> Vec<WorkloadKey> {
         let Some(key) = WorkloadKey::of(meta) else { return self.remove(meta).into_iter().collect() };
         let mut entries = self.write();
@@ -113,8 +114,8 @@ impl<T> Index<T> {
         }
     }
 
-    /// Enters the API server's answer to a write of ours. Where the watch is further already, it has shown the object, and an
-    /// object that is not here was deleted since.
+    /// Enters the API server's answer to a write of ours. Where the watch is further already, it has shown the object,
+    /// and an object that is not here was deleted since.
     pub fn enter(&self, meta: &ObjectMeta, value: T) {
         let Some(key) = WorkloadKey::of(meta) else { return };
         let mut entries = self.write();

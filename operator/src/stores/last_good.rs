@@ -1,6 +1,8 @@
-//! The last spec of each workload that made sense, with its class. It goes on running and scaling while the present one makes none.
+//! The last spec of each workload that made sense, with its class. It goes on running and scaling while the present one
+//! makes none.
 //!
-//! Kept as text, since there is one for each workload; while it is needed it is in the status as well, and survives a restart.
+//! Kept as text, since there is one for each workload; while it is needed it is in the status as well, and survives a
+//! restart.
 
 use std::{
     collections::HashMap,

@@ -88,8 +88,8 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Waits until everything has been listed once. Nothing is planned before. For one to wait: a store of kube wakes nobody but
-    /// the last who asked.
+    /// Waits until everything has been listed once. Nothing is planned before. For one to wait: a store of kube wakes
+    /// nobody but the last who asked.
     pub async fn ready(&self) {
         // A dropped writer means that the process ends; the watches report why.
         let _ = self.workloads.wait_until_ready().await;

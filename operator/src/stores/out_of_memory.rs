@@ -1,4 +1,5 @@
-//! Kills for want of memory, and the limits at which they happened: a limit may be raised before a kill is told, or after it.
+//! Kills for want of memory, and the limits at which they happened: a limit may be raised before a kill is told, or
+//! after it.
 
 use catamaran_plan::{
     facts::{Containers, Resize},
@@ -62,8 +63,8 @@ impl LimitsBefore {
         Some(Box::new(kept))
     }
 
-    /// The limits of a container, if it was killed by those. Until the kubelet is done it was; and so it was if it did not run then but
-    /// had begun to: the kubelet had started it before it looked at the resize.
+    /// The limits of a container, if it was killed by those. Until the kubelet is done it was; and so it was if it did
+    /// not run then but had begun to: the kubelet had started it before it looked at the resize.
     fn of_kill(&self, kill: &OomKilled) -> Option<&Before> {
         let before = self.containers.iter().find(|before| before.container == kill.container)?;
         let by_them = self.settled.is_none_or(|settled| {
@@ -72,7 +73,8 @@ impl LimitsBefore {
         by_them.then_some(before)
     }
 
-    /// The limits of all containers together at a time, in bytes, if it was before the kubelet was done: `Some(None)` where one had none.
+    /// The limits of all containers together at a time, in bytes, if it was before the kubelet was done: `Some(None)`
+    /// where one had none.
     fn together_at(&self, at: Timestamp) -> Option<Option<u64>> {
         self.settled.is_none_or(|settled| at <= settled).then(|| together(self.containers.iter().map(|it| it.limit)))
     }
@@ -96,7 +98,8 @@ impl PodEntry {
         }
     }
 
-    /// The memory limits of its containers together at a time, in bytes: `None` where one had no limit, and for a launcher pod.
+    /// The memory limits of its containers together at a time, in bytes: `None` where one had no limit, and for a
+    /// launcher pod.
     #[must_use]
     pub fn memory_limit_at(&self, at: Timestamp) -> Option<u64> {
         let before = self.limits_before.as_ref().filter(|_| self.instance.is_none());
@@ -212,7 +215,8 @@ mod tests {
     #[test]
     fn a_container_that_was_started_before_the_kubelet_looked_has_the_limit_of_before() {
         let mut seen = a_pod(WAITS);
-        // Nothing runs that would have to be resized: the kubelet is done at once. But it has just started the container.
+        // Nothing runs that would have to be resized: the kubelet is done at once. But it has just started the
+        // container.
         assert_eq!(seen.kill(5, "96Mi", killed(0, 3, WAITS)), Some((second(3), 64)));
         assert_eq!(
             seen.kill(9, "96Mi", killed(5, 8, WAITS)),

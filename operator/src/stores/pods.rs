@@ -171,8 +171,8 @@ pub(super) fn container_quota(container: &core::Container) -> (String, Quota) {
     (container.name.clone(), container.resources.as_ref().map(Quota::of_container).unwrap_or_default())
 }
 
-/// From the conditions that the kubelet sets (KEP-1287). A spec that it has not looked at has none yet: that is seen by the
-/// generation that it observed, or, where it tells none, by the limits that it reports.
+/// From the conditions that the kubelet sets (KEP-1287). A spec that it has not looked at has none yet: that is seen by
+/// the generation that it observed, or, where it tells none, by the limits that it reports.
 fn resize(object: &core::Pod) -> Resize {
     let Some(status) = &object.status else { return Resize::Settled };
     let condition = |type_: &str| {
@@ -278,9 +278,9 @@ impl Pods {
         self.refused.get(uid).map(|refused| refused.clone())
     }
 
-    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service or put back, the
-    /// pod's quota is another one, it began to run and is to be held, or it was killed for want of memory. With it the workload that the
-    /// pod was taken from, if it was.
+    /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service
+    /// or put back, the pod's quota is another one, it began to run and is to be held, or it was killed for want of
+    /// memory. With it the workload that the pod was taken from, if it was.
     pub(super) fn enter(&self, object: &core::Pod) -> Vec<WorkloadKey> {
         self.enter_at(object, Timestamp::now())
     }

@@ -11,8 +11,8 @@ const FIRST_MINOR: u32 = 34;
 /// How long to wait after an answer that did not come.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Asks until there is an answer. Asked once: an API server of another version is another process, and an operator that takes it
-/// for the old one rolls out where it need not.
+/// Asks until there is an answer. Asked once: an API server of another version is another process, and an operator that
+/// takes it for the old one rolls out where it need not.
 pub(super) async fn find_out(client: Client, answer: Sender<Option<ResizeApi>>) {
     loop {
         match asked(&client).await {

@@ -278,7 +278,8 @@ where
     }
 }
 
-/// Watches KubeVirt's kinds, and waits for them while they are not served. What cannot be learned of them keeps nobody else from starting.
+/// Watches KubeVirt's kinds, and waits for them while they are not served. What cannot be learned of them keeps nobody
+/// else from starting.
 async fn watch_kubevirt(
     sets: Api<VirtualMachineInstanceReplicaSet>,
     instances: Api<VirtualMachineInstance>,

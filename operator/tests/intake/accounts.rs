@@ -1,5 +1,5 @@
-//! Accounts, from the stream to the bill: every replica of the operator has the same, over restarts of containers and agents and over
-//! the end of another replica.
+//! Accounts, from the stream to the bill: every replica of the operator has the same, over restarts of containers and
+//! agents and over the end of another replica.
 
 use std::{
     sync::{Arc, Mutex},

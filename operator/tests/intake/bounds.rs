@@ -199,7 +199,8 @@ async fn a_thousand_nodes_stream_at_once() -> Result<()> {
     let web = |node: usize| pod(&format!("web-{node}"), &format!("uid-{node}"));
     let agents: Vec<_> =
         (0..NODES).map(|node| Ok((web(node), ground.agent(&format!("node-{node}"))?))).collect::<Result<Vec<_>>>()?;
-    // All report each second until each has had a rate, and nobody has had a wrong one. A busy machine takes a while for it.
+    // All report each second until each has had a rate, and nobody has had a wrong one. A busy machine takes a while
+    // for it.
     let (started, mut without) = (Instant::now(), (0..NODES).collect::<Vec<_>>());
     while !without.is_empty() {
         assert!(started.elapsed() < Duration::from_secs(120), "{} pods have no rate", without.len());

@@ -173,7 +173,8 @@ async fn a_clock_that_steps_gives_no_wrong_rate() -> Result<()> {
     let ground = Ground::start(Differences::default()).await?;
     ground.pods.everywhere();
     let (agent, web) = (ground.agent("node-1")?, pod("web", "1"));
-    // Half a core all the time. The clock says an hour more from the third reading on, and from the fifth the truth again.
+    // Half a core all the time. The clock says an hour more from the third reading on, and from the fifth the truth
+    // again.
     let mut rates = vec![];
     for (n, millis) in [(0, 0), (1, 500), (2, HOUR + 1_000), (3, HOUR + 1_500), (4, 2_000), (5, 2_500)] {
         agent.report(snapshot(millis, &[(&web, n * 250_000)])).await?;

@@ -1,5 +1,5 @@
-//! What is: the children of one workload and its last status, as the stores of the operator show them. Built once for a plan, and
-//! read only.
+//! What is: the children of one workload and its last status, as the stores of the operator show them. Built once for a
+//! plan, and read only.
 
 mod agents;
 mod arithmetic;
@@ -28,7 +28,8 @@ pub use sets::{Counts, Members, SetFacts};
 pub struct Facts {
     /// The time of the observation; the plan crate has no clock of its own.
     pub now: Timestamp,
-    /// Since when this process has watched the workload without a break of its clock. What happened before is no delay of a rollout.
+    /// Since when this process has watched the workload without a break of its clock. What happened before is no delay
+    /// of a rollout.
     pub watched_since: Timestamp,
     /// Whether KubeVirt's kinds are served.
     pub kubevirt: KubeVirt,
@@ -42,8 +43,8 @@ pub struct Facts {
     pub status: ElasticWorkloadStatus,
     /// Whether pods can be resized.
     pub resize: ResizeApi,
-    /// Until when usage that is not known yet may still come in, because the operator has begun to listen to node agents only
-    /// lately. `None`: what is not known now is not on its way.
+    /// Until when usage that is not known yet may still come in, because the operator has begun to listen to node
+    /// agents only lately. `None`: what is not known now is not on its way.
     pub usage_due: Option<Timestamp>,
     /// The replicas that run and that a node agent is to hold to their quota, by name.
     pub enforcement: Vec<Enforcement>,

@@ -16,8 +16,8 @@ pub struct PodSet {
     pub available: u32,
     /// `spec.minReadySeconds`.
     pub min_ready_seconds: u32,
-    /// Whether this was counted after the last change of the spec (`status.observedGeneration`). Before that, a set that was
-    /// raised and lowered at once may have more pods than are counted.
+    /// Whether this was counted after the last change of the spec (`status.observedGeneration`). Before that, a set
+    /// that was raised and lowered at once may have more pods than are counted.
     pub current: bool,
     /// Since when marks of victims are asked for that are not all seen; this process remembers it.
     pub marks_asked: Option<Timestamp>,

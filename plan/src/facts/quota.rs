@@ -7,7 +7,8 @@ use crate::goal::quota::Quota;
 pub struct TemplateQuota {
     /// The annotation for node agents.
     pub annotation: Option<String>,
-    /// Whether that is the only annotation: where it goes, the map has to go with it (see [`SetQuota`](crate::plan::SetQuota)).
+    /// Whether that is the only annotation: where it goes, the map has to go with it (see
+    /// [`SetQuota`](crate::plan::SetQuota)).
     pub lone: bool,
     /// CPU and memory by container, as the spec has them.
     pub containers: Containers,
@@ -64,8 +65,8 @@ impl<Name: Into<Box<str>>> FromIterator<(Name, Quota)> for Containers {
     }
 }
 
-/// A resize that the API server refused, since the node can never do it: Kubernetes 1.36 tells by admission what a kubelet
-/// told before by its status.
+/// A resize that the API server refused, since the node can never do it: Kubernetes 1.36 tells by admission what a
+/// kubelet told before by its status.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RefusedResize {
     /// What was asked for.

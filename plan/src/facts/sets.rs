@@ -73,8 +73,8 @@ impl SetFacts {
         }
     }
 
-    /// `spec.replicas`, or less while a set of virtual machines is paused and known to be: then it makes no replacements and can
-    /// be taken at what it has. Whatever ends the pause has to lower it to what it may have then.
+    /// `spec.replicas`, or less while a set of virtual machines is paused and known to be: then it makes no
+    /// replacements and can be taken at what it has. Whatever ends the pause has to lower it to what it may have then.
     ///
     /// Instances and their set are watched apart, so one may be counted that is not seen yet.
     #[must_use]

@@ -4,7 +4,10 @@ use catamaran_crds::names::NODE_QUOTA_ANNOTATION;
 use catamaran_protocol::node_quota::NodeQuota;
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
-use crate::goal::{quota::Quota, render, revision::Template};
+use crate::goal::{quota::Quota, revision::Template};
+
+/// The container of a launcher pod that runs the guest (KubeVirt).
+pub const GUEST_CONTAINER: &str = "compute";
 
 /// What of a template can change in place, and the rest of it as a hash.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +23,8 @@ pub struct InPlace {
 }
 
 impl InPlace {
-    /// Of pods. CPU and memory change in place unless that restarts the container, or Kubernetes refuses it: in pods with
-    /// resources of their own or for Windows.
+    /// Of pods. CPU and memory change in place unless that restarts the container, or Kubernetes refuses it: in pods
+    /// with resources of their own or for Windows.
     pub(crate) fn of_pod(
         template: &PodTemplateSpec,
         container: &str,
@@ -50,7 +53,7 @@ impl InPlace {
     /// Of virtual machines: what the node agent holds in the launcher pod.
     pub(crate) fn of_machine(template: &Template, node_quota: Option<NodeQuota>) -> Self {
         let hash = hash(template.clone(), "");
-        Self { hash, container: render::GUEST_CONTAINER.to_owned(), resources: None, node_quota }
+        Self { hash, container: GUEST_CONTAINER.to_owned(), resources: None, node_quota }
     }
 
     /// The text of the annotation.

@@ -12,7 +12,7 @@ mod rollout;
 pub mod scaling;
 
 pub use freezing::killing_probe;
-pub use in_place::InPlace;
+pub use in_place::{GUEST_CONTAINER, InPlace};
 pub use invalid::Invalid;
 pub use resolve::{Goal, resolve};
 pub use rollout::{Bounds, RolloutPolicy};

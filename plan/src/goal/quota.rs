@@ -11,8 +11,8 @@ use crate::{
     quantity::{bytes, from_bytes, from_millicores, millicores},
 };
 
-/// A resolved quota as far as Kubernetes holds it: CPU in millicores, memory in bytes, each request at most its limit. The rest is
-/// [`NodeSettings`](crate::goal::node_settings::NodeSettings).
+/// A resolved quota as far as Kubernetes holds it: CPU in millicores, memory in bytes, each request at most its limit.
+/// The rest is [`NodeSettings`](crate::goal::node_settings::NodeSettings).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Quota {
     /// What the scheduler reserves, in millicores.
@@ -29,7 +29,8 @@ impl Quota {
     /// Takes each field from the workload's own quota, else from its class.
     ///
     /// # Errors
-    /// When a quantity is wrong, or a request ends up above its limit: each may be right where it stands and wrong together.
+    /// When a quantity is wrong, or a request ends up above its limit: each may be right where it stands and wrong
+    /// together.
     pub fn resolve(own: Option<&crds::Quota>, class: Option<&crds::WorkloadClassSpec>) -> Result<Self, Invalid> {
         let empty = crds::Quota::default();
         let (own, class) = (own.unwrap_or(&empty), class.map_or(&empty, |class| &class.quota));
@@ -88,15 +89,15 @@ impl Quota {
         }
     }
 
-    /// Whether `there` has everything that this asks for, as it asks for it. What it does not ask for may be of others (a
-    /// LimitRange).
+    /// Whether `there` has everything that this asks for, as it asks for it. What it does not ask for may be of others
+    /// (a LimitRange).
     #[must_use]
     pub fn is_met_by(self, there: Self) -> bool {
         self.pairs(there).into_iter().all(|(wanted, there)| wanted.is_none() || wanted == there)
     }
 
-    /// Whether this can take the place of `before` in a pod that runs: requests and limits can be changed and added there, not
-    /// taken away (KEP-1287).
+    /// Whether this can take the place of `before` in a pod that runs: requests and limits can be changed and added
+    /// there, not taken away (KEP-1287).
     #[must_use]
     pub fn keeps_all_of(self, before: Self) -> bool {
         self.pairs(before).into_iter().all(|(wanted, before)| wanted.is_some() || before.is_none())
@@ -144,7 +145,8 @@ impl Quota {
         })
     }
 
-    /// How many vCPUs (sockets of one core) the guest sees: the limit rounded up, else the request rounded up, at least 1.
+    /// How many vCPUs (sockets of one core) the guest sees: the limit rounded up, else the request rounded up, at least
+    /// 1.
     #[must_use]
     pub fn sockets(self) -> u64 {
         self.cpu_limit.or(self.cpu_request).map_or(1, |millicores| millicores.div_ceil(1000)).max(1)
@@ -158,8 +160,9 @@ impl Quota {
 
     /// `domain.cpu`, `domain.memory` and `domain.resources` of a VMI.
     ///
-    /// The memory request is always written: left out, KubeVirt takes it from the limit, and the scheduler would reserve more
-    /// than was asked. KubeVirt adds its overhead to the memory request and limit of the launcher pod by itself.
+    /// The memory request is always written: left out, KubeVirt takes it from the limit, and the scheduler would
+    /// reserve more than was asked. KubeVirt adds its overhead to the memory request and limit of the launcher pod by
+    /// itself.
     #[must_use]
     pub fn domain(self) -> Map<String, Value> {
         let mut domain = Map::new();

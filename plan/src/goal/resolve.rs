@@ -1,4 +1,5 @@
-//! What the user wants, resolved: an [`ElasticWorkload`] and its class become a [`Goal`], which cannot hold a wrong one.
+//! What the user wants, resolved: an [`ElasticWorkload`] and its class become a [`Goal`], which cannot hold a wrong
+//! one.
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ pub struct Goal {
     pub replicas: u32,
     /// Whether the user stopped the workload.
     pub state: State,
-    /// The name of the wanted revision. A plan takes another one where a replica set can become like the template in place.
+    /// The name of the wanted revision. A plan takes another one where a replica set can become like the template in
+    /// place.
     pub revision: String,
     /// What its replicas are made from.
     pub template: Template,

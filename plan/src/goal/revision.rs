@@ -24,14 +24,15 @@ impl Template {
         }
     }
 
-    /// The name of the revision: the same template gives the same name on any machine and in any release, so going back to an
-    /// earlier spec finds its replica set again.
+    /// The name of the revision: the same template gives the same name on any machine and in any release, so going back
+    /// to an earlier spec finds its replica set again.
     #[must_use]
     pub fn revision(&self) -> String {
         self.hash("")
     }
 
-    /// Another name for the same template, for where the plain one is taken by a replica set that cannot become like it in place.
+    /// Another name for the same template, for where the plain one is taken by a replica set that cannot become like it
+    /// in place.
     #[must_use]
     pub fn revision_beside(&self, number: usize) -> String {
         self.hash(&format!("#{number}"))

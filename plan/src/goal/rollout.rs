@@ -30,8 +30,8 @@ pub struct Bounds {
 }
 
 impl RolloutPolicy {
-    /// The bounds for a count of replicas. A surge is rounded up and an unavailability down; when both come out as 0 one replica
-    /// may be unavailable, or nothing could ever change (`ResolveFenceposts` of the Deployment controller).
+    /// The bounds for a count of replicas. A surge is rounded up and an unavailability down; when both come out as 0
+    /// one replica may be unavailable, or nothing could ever change (`ResolveFenceposts` of the Deployment controller).
     #[must_use]
     pub fn bounds(&self, replicas: u32) -> Bounds {
         let surge = resolve_count(&self.max_surge, replicas, Rounding::Up);

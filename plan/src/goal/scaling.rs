@@ -1,5 +1,5 @@
-//! From `spec.scaling` to the [`Policy`] that decisions are made by. What the schema and its rules let through and still cannot be
-//! done is an [`Invalid`] that names the field.
+//! From `spec.scaling` to the [`Policy`] that decisions are made by. What the schema and its rules let through and
+//! still cannot be done is an [`Invalid`] that names the field.
 
 use catamaran_crds as crds;
 use crds::scaling::{PressureKind, PressureResource};

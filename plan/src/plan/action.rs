@@ -108,8 +108,9 @@ impl Action {
         }
     }
 
-    /// Whether it may be carried out only after `earlier`, a step before it in the same plan. Any other order, and any part of the
-    /// others alone, keeps the bounds of a rollout: each size is chosen for the case that no other one changes.
+    /// Whether it may be carried out only after `earlier`, a step before it in the same plan. Any other order, and any
+    /// part of the others alone, keeps the bounds of a rollout: each size is chosen for the case that no other one
+    /// changes.
     #[must_use]
     pub fn needs(&self, earlier: &Self) -> bool {
         match (self, earlier) {

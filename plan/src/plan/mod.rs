@@ -1,4 +1,5 @@
-//! What a plan is: data alone, and how it reads. What fills it in is in [`steps`](crate::steps) and [`status`](crate::status).
+//! What a plan is: data alone, and how it reads. What fills it in is in [`steps`](crate::steps) and
+//! [`status`](crate::status).
 
 mod action;
 mod problem;

@@ -14,8 +14,8 @@ pub(crate) fn announce(context: &Context<'_>, draft: &mut Draft) {
     draft.announcements = announcements(&context.facts.status, &draft.status);
 }
 
-/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; each change of the count
-/// that scaling made; a quota that is not held any more; and what was killed for want of memory.
+/// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; each change of the
+/// count that scaling made; a quota that is not held any more; and what was killed for want of memory.
 #[must_use]
 pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadStatus) -> Vec<Announcement> {
     let ready =

@@ -1,7 +1,7 @@
 //! Condition QuotaEnforced: whether the kernels of the nodes hold the replicas to what was asked for them.
 //!
-//! CPU and memory are the kubelet's, whose word is the pod's status; the rest is the node agent's, whose word comes with its
-//! usage. A status is written only where the answer changes, so a message names one pod and no counts.
+//! CPU and memory are the kubelet's, whose word is the pod's status; the rest is the node agent's, whose word comes
+//! with its usage. A status is written only where the answer changes, so a message names one pod and no counts.
 
 use catamaran_crds::ElasticWorkloadStatus;
 use jiff::Timestamp;

@@ -10,8 +10,8 @@ use crate::{
     status::conditions::{OF_THE_QUOTA, OF_THE_ROLLOUT, OF_THE_SETS, Progress, conditions},
 };
 
-/// Says in the conditions what went wrong with a write of the plan; what the plan itself found wrong goes first. `progress` is
-/// [`Progress::Retrying`] or [`Progress::Stopped`].
+/// Says in the conditions what went wrong with a write of the plan; what the plan itself found wrong goes first.
+/// `progress` is [`Progress::Retrying`] or [`Progress::Stopped`].
 #[must_use]
 pub fn with_problem(
     planned: ElasticWorkloadStatus,

@@ -1,7 +1,8 @@
 //! What a decision leaves in the status: the count, the conditions, and what has to be remembered.
 //!
-//! A decision is made every second and hardly ever changes anything. So it is written when it changes the count; when it only
-//! changes the conditions, at most every [`CONDITIONS_EVERY`] seconds, since they may go back and forth with a load at an edge.
+//! A decision is made every second and hardly ever changes anything. So it is written when it changes the count; when
+//! it only changes the conditions, at most every [`CONDITIONS_EVERY`] seconds, since they may go back and forth with a
+//! load at an edge.
 
 use catamaran_crds::{DecisionStatus, ElasticWorkloadStatus, MetricStatus, ScalingStatus, StoredHistory};
 use jiff::Timestamp;
@@ -62,8 +63,8 @@ fn told_apart(reason: &str) -> &str {
     if ["SucceededGetScale", "SucceededRescale", "ReadyForNewScale"].contains(&reason) { "" } else { reason }
 }
 
-/// Whether two messages differ in nothing but numbers, such as times and ages: those are no news. Another cause is, also where the reason
-/// is one for all causes (a query that gives no answer yet, or two series).
+/// Whether two messages differ in nothing but numbers, such as times and ages: those are no news. Another cause is,
+/// also where the reason is one for all causes (a query that gives no answer yet, or two series).
 fn same_words(a: &str, b: &str) -> bool {
     let words = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     words(a) == words(b)
@@ -158,7 +159,8 @@ pub fn noted_count(status: &ElasticWorkloadStatus) -> Option<i32> {
     (noted == status.desired_replicas).then_some(noted)
 }
 
-/// A change of the count that was written and not noted: its status was lost, as when the operator is killed between the two.
+/// A change of the count that was written and not noted: its status was lost, as when the operator is killed between
+/// the two.
 fn found(decision: &Decision, from: i32) -> DecisionStatus {
     let to = decision.from;
     let message =

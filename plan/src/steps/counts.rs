@@ -1,9 +1,10 @@
 //! How many replicas each revision shall have: the Deployment controller's rules, over counts alone.
 //!
-//! Source: `pkg/controller/deployment/{rolling,sync}.go` and `util/deployment_util.go` of Kubernetes 1.36. Two things are stricter
-//! here, since the bounds are promised at every moment and not only by `spec.replicas`: a set that still has more replicas than
-//! it was asked for counts with what it has, and scaling in keeps available replicas before unavailable ones. And one is other on
-//! purpose: a count that is raised together with the template goes to the new revision at once.
+//! Source: `pkg/controller/deployment/{rolling,sync}.go` and `util/deployment_util.go` of Kubernetes 1.36. Two things
+//! are stricter here, since the bounds are promised at every moment and not only by `spec.replicas`: a set that still
+//! has more replicas than it was asked for counts with what it has, and scaling in keeps available replicas before
+//! unavailable ones. And one is other on purpose: a count that is raised together with the template goes to the new
+//! revision at once.
 
 use crate::{
     draft::{Context, Draft},
@@ -69,8 +70,8 @@ impl Share {
         asked.max(self.asked).max(self.live)
     }
 
-    /// Available replicas that nobody takes now: the replica-set controller takes unavailable ones first. Those beyond what was
-    /// asked for may be gone already, as its status counts before it deletes.
+    /// Available replicas that nobody takes now: the replica-set controller takes unavailable ones first. Those beyond
+    /// what was asked for may be gone already, as its status counts before it deletes.
     fn lasting(&self) -> u32 {
         self.available.min(self.asked)
     }
@@ -81,7 +82,8 @@ impl Share {
     }
 }
 
-/// The next sizes: of the new revision (its first element in `shares` is at `new`, if it exists or is to be made) and the others.
+/// The next sizes: of the new revision (its first element in `shares` is at `new`, if it exists or is to be made) and
+/// the others.
 ///
 /// `new` is the index of the wanted revision's share. `paused` keeps the revisions and only follows the count.
 #[must_use]
@@ -112,9 +114,9 @@ fn scale_changed(shares: &[Share], desired: u32) -> bool {
         .any(|share| share.asked > 0 && !share.fixed && share.noted.is_some_and(|noted| noted.desired != desired))
 }
 
-/// True when a higher count came with a new revision, which takes the growth then. A Deployment raises the old one first, whose new
-/// replicas start only to be removed; a guest boots for a while. In mid-rollout a change is spread, as a Deployment does: the new
-/// revision may be one that never gets available.
+/// True when a higher count came with a new revision, which takes the growth then. A Deployment raises the old one
+/// first, whose new replicas start only to be removed; a guest boots for a while. In mid-rollout a change is spread, as
+/// a Deployment does: the new revision may be one that never gets available.
 fn grows_anew(shares: &[Share], new: Option<usize>, desired: u32) -> bool {
     new.is_some_and(|new| shares[new].asked == 0 && !shares[new].fixed)
         && shares
@@ -145,7 +147,8 @@ impl Sizes<'_> {
         sum(self.shares.iter().zip(&self.next).map(|(share, next)| share.kept(next.asked)))
     }
 
-    /// A change of the count while revisions stay as they are (`scale` in sync.go). False when there is nothing to spread.
+    /// A change of the count while revisions stay as they are (`scale` in sync.go). False when there is nothing to
+    /// spread.
     fn follow_scale(&mut self, new: Option<usize>, desired: u32, bounds: Bounds) -> bool {
         let active: Vec<usize> = (0..self.shares.len()).filter(|index| self.shares[*index].asked > 0).collect();
         let latest = || (0..self.shares.len()).max_by_key(|index| self.shares[*index].number);
@@ -254,7 +257,8 @@ impl Sizes<'_> {
         self.set(new, grown, if alone { Move::Follow } else { Move::Surge });
     }
 
-    /// Old revisions shrink: unhealthy replicas first, then as far as enough stay available (`reconcileOldReplicaSets`).
+    /// Old revisions shrink: unhealthy replicas first, then as far as enough stay available
+    /// (`reconcileOldReplicaSets`).
     fn shrink_old(&mut self, new: usize, bounds: Bounds) {
         let mut old: Vec<usize> =
             (0..self.shares.len()).filter(|index| *index != new && self.shares[*index].asked > 0).collect();

@@ -1,13 +1,13 @@
 //! The crash-loop backoff of virtual machines.
 //!
-//! A VirtualMachineInstanceReplicaSet replaces an ended guest at once and for ever. Here the first guest that ends young is
-//! replaced at once, as a kubelet restarts a container at once the first time. From then on the set is on guard: paused, but for
-//! the moments in which it makes up what is missing. A guest that ends while its set is paused waits for the backoff: 20 s, 40 s,
-//! up to 5 minutes, kubelet's numbers (`MaxContainerBackOff`); a pause that began with each end would come too late, since
-//! virt-controller replaces within a tenth of a second.
+//! A VirtualMachineInstanceReplicaSet replaces an ended guest at once and for ever. Here the first guest that ends
+//! young is replaced at once, as a kubelet restarts a container at once the first time. From then on the set is on
+//! guard: paused, but for the moments in which it makes up what is missing. A guest that ends while its set is paused
+//! waits for the backoff: 20 s, 40 s, up to 5 minutes, kubelet's numbers (`MaxContainerBackOff`); a pause that began
+//! with each end would come too late, since virt-controller replaces within a tenth of a second.
 //!
-//! Ends are counted in rounds: guests that were there together when a round began belong to it, and the next one begins with the
-//! end of a guest that was made later. So two guests that die one after the other do not wait for four.
+//! Ends are counted in rounds: guests that were there together when a round began belong to it, and the next one begins
+//! with the end of a guest that was made later. So two guests that die one after the other do not wait for four.
 //!
 //! Who was there is decided by creation times alone, which one clock gives (the API server's).
 
@@ -46,8 +46,8 @@ impl CrashLoop {
         after(self.last.max(self.until), RESET)
     }
 
-    /// When guests have stayed up for long enough to call the workload well, if nothing ends until then: for twice as long as
-    /// those that ended, and as the last pause.
+    /// When guests have stayed up for long enough to call the workload well, if nothing ends until then: for twice as
+    /// long as those that ended, and as the last pause.
     fn proven(&self) -> Timestamp {
         let longest = self.longest.max(Self::pause_seconds(self.rounds));
         let proof = longest.saturating_mul(2).clamp(SHORTEST_PROOF, RESET);
@@ -81,7 +81,8 @@ pub struct Verdict {
     pub state: Option<CrashLoop>,
     /// Whether the set has to be paused.
     pub pause: bool,
-    /// True from the second round on, until guests have stayed up: the condition says so, whether they are there or not.
+    /// True from the second round on, until guests have stayed up: the condition says so, whether they are there or
+    /// not.
     pub backing_off: bool,
     /// When to look again.
     pub look_again: Option<Timestamp>,

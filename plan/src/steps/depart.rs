@@ -1,12 +1,13 @@
 //! How guests leave their Service before they go.
 //!
-//! A guest that is deleted powers off a second before the kube-proxies have dropped it, so each would cost requests (seen with
-//! KubeVirt 1.9: 1.0 to 1.4 s). So the launcher pod of a victim leaves the Service first: its workload label gets another value,
-//! with the time. The guest goes once no EndpointSlice has the pod and the kube-proxies had time to follow; an EndpointSlice
-//! controller that does nothing holds nobody up for ever.
+//! A guest that is deleted powers off a second before the kube-proxies have dropped it, so each would cost requests
+//! (seen with KubeVirt 1.9: 1.0 to 1.4 s). So the launcher pod of a victim leaves the Service first: its workload label
+//! gets another value, with the time. The guest goes once no EndpointSlice has the pod and the kube-proxies had time to
+//! follow; an EndpointSlice controller that does nothing holds nobody up for ever.
 //!
-//! A VirtualMachineInstance's own labels are of no use: KubeVirt copies them to the pod when it makes it, and never again. Nor is
-//! its pause, which closes the pod's readiness gate: requests in flight would hang, and a paused guest powers off for nobody.
+//! A VirtualMachineInstance's own labels are of no use: KubeVirt copies them to the pod when it makes it, and never
+//! again. Nor is its pause, which closes the pod's readiness gate: requests in flight would hang, and a paused guest
+//! powers off for nobody.
 
 use catamaran_autoscale::victims::Victims;
 use jiff::Timestamp;
@@ -16,8 +17,8 @@ use crate::{
     plan::{Action, Reason, Step},
 };
 
-/// What kube-proxies have to follow the EndpointSlices (their minSyncPeriod is 1 s), in seconds. One of these is lost on labels, that
-/// have whole seconds.
+/// What kube-proxies have to follow the EndpointSlices (their minSyncPeriod is 1 s), in seconds. One of these is lost
+/// on labels, that have whole seconds.
 const FOLLOW: u32 = 2;
 /// The longest that a guest is kept for EndpointSlices that do not change, in seconds.
 const PATIENCE: u32 = 10;

@@ -1,7 +1,7 @@
 //! `spec.state: Frozen`: replicas stay where they are and do nothing; scaling, rollouts and quota edits wait.
 //!
-//! Pods are frozen by the node agent, which their annotation tells. Guests are paused by KubeVirt. A guest may also be paused by its
-//! users, so the replica set notes that we did it, and only then are guests let go on.
+//! Pods are frozen by the node agent, which their annotation tells. Guests are paused by KubeVirt. A guest may also be
+//! paused by its users, so the replica set notes that we did it, and only then are guests let go on.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,7 +16,8 @@ use crate::{
 /// For how long a guest is let go on that shows itself paused only after the end of the frozen state.
 const THAW_FOR: SignedDuration = SignedDuration::from_secs(30);
 
-/// Whether all stays as it is. A rollout goes on first while replicas of an earlier revision have probes: to the one without.
+/// Whether all stays as it is. A rollout goes on first while replicas of an earlier revision have probes: to the one
+/// without.
 pub(crate) fn holds(context: &Context<'_>) -> bool {
     let mut sets = context.sets.iter().zip(&context.counts);
     context.is_frozen() && !sets.any(|(set, counts)| set.probed && (set.replicas > 0 || counts.live > 0))
@@ -125,8 +126,8 @@ pub(crate) struct Thaw {
     pub(crate) look_again: Option<Timestamp>,
 }
 
-/// Lets guests go on that were paused by us. KubeVirt's condition Paused comes a moment after the pause, so the note stays for a
-/// while.
+/// Lets guests go on that were paused by us. KubeVirt's condition Paused comes a moment after the pause, so the note
+/// stays for a while.
 pub(crate) fn thaw_instances(instances: &InstanceSet, now: Timestamp) -> Thaw {
     let Some(note) = instances.frozen else { return Thaw::default() };
     let paused = instances.live().filter(|instance| instance.pause == Pause::Paused);

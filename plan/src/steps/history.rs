@@ -5,7 +5,8 @@ use crate::{
     plan::{Action, Reason, SetReference},
 };
 
-/// Deletes the oldest revisions beyond the limit, once the workload is complete; the wanted one and the one to return to stay.
+/// Deletes the oldest revisions beyond the limit, once the workload is complete; the wanted one and the one to return
+/// to stay.
 pub(crate) fn delete(context: &Context<'_>, draft: &mut Draft) {
     if !context.is_complete() || !draft.steps.is_empty() {
         return;

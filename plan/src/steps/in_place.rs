@@ -1,9 +1,9 @@
 //! What of a template can change without a restart, and how replicas that run get there.
 //!
-//! A replica set of containers is kept when nothing but its quota changes: its template is changed for pods to come, and each pod
-//! is resized (KEP-1287) and told to the node agent by its annotation. The kernel refuses a CPU limit below cpu.max.burst, so
-//! the agent is told before the resize is asked for: it lowers the burst at once, and raises it as soon as cpu.max lets it.
-//! Each step is found again from what is observed.
+//! A replica set of containers is kept when nothing but its quota changes: its template is changed for pods to come,
+//! and each pod is resized (KEP-1287) and told to the node agent by its annotation. The kernel refuses a CPU limit
+//! below cpu.max.burst, so the agent is told before the resize is asked for: it lowers the burst at once, and raises it
+//! as soon as cpu.max lets it. Each step is found again from what is observed.
 
 use catamaran_protocol::node_quota::NodeQuota;
 
@@ -37,8 +37,8 @@ pub(crate) fn change_of(in_place: &InPlace, there: &TemplateQuota) -> Option<Set
     (change.resources.is_some() || change.annotation.is_some()).then_some(change)
 }
 
-/// Names the wanted revision: that of the newest replica set that can become like the template in place, else one to be made.
-/// With it, why the newest set that is alike is not kept.
+/// Names the wanted revision: that of the newest replica set that can become like the template in place, else one to be
+/// made. With it, why the newest set that is alike is not kept.
 pub(crate) fn choose(goal: &Goal, facts: &Facts) -> (String, Option<Infeasible>) {
     let mut alike: Vec<&SetFacts> = facts.sets.iter().filter(|set| !set.deleting && is_alike(goal, set)).collect();
     alike.sort_by(|a, b| b.number.cmp(&a.number).then_with(|| a.name.cmp(&b.name)));
@@ -72,7 +72,8 @@ fn is_alike(goal: &Goal, set: &SetFacts) -> bool {
 }
 
 enum Obstacle {
-    /// Kubernetes would refuse the change, the set failed with another quota and this one is a new try, or somebody else wrote it.
+    /// Kubernetes would refuse the change, the set failed with another quota and this one is a new try, or somebody
+    /// else wrote it.
     NotInPlace,
     Infeasible(Infeasible),
 }

@@ -1,9 +1,9 @@
 //! How a VirtualMachineInstanceReplicaSet is scaled.
 //!
-//! Left to itself it takes random instances on scale-in. So every scale-in goes through: pause, delete the chosen, then lower
-//! and unpause in one write. Each step is found again from what is observed, so a crash between any two of them costs nothing.
-//! virt-controller works from a cache: its own status tells when it has seen the pause (condition ReplicaPaused) and the
-//! deletions (status.replicas); going on earlier would make it replace, or delete at random.
+//! Left to itself it takes random instances on scale-in. So every scale-in goes through: pause, delete the chosen, then
+//! lower and unpause in one write. Each step is found again from what is observed, so a crash between any two of them
+//! costs nothing. virt-controller works from a cache: its own status tells when it has seen the pause (condition
+//! ReplicaPaused) and the deletions (status.replicas); going on earlier would make it replace, or delete at random.
 
 use catamaran_autoscale::victims::{Candidate, is_open};
 use jiff::Timestamp;
@@ -150,8 +150,8 @@ impl<'a> Scaling<'a> {
         self.why_scaled(phase, update, why)
     }
 
-    /// Whether the set has to be paused. One that is makes nothing up. While others have still to give up replicas, an end of the
-    /// pause could bring the sum above the upper bound: for a replica that was lost meanwhile, seen or not.
+    /// Whether the set has to be paused. One that is makes nothing up. While others have still to give up replicas, an
+    /// end of the pause could bring the sum above the upper bound: for a replica that was lost meanwhile, seen or not.
     fn pauses(&self, phase: &Phase<'_>) -> bool {
         let chooses = match phase {
             Phase::Pause | Phase::AwaitUsage(_) | Phase::Delete(_) => true,

@@ -1,8 +1,9 @@
 //! How a ReplicaSet gives up the pods that were chosen.
 //!
-//! Its controller prefers pods of a low `controller.kubernetes.io/pod-deletion-cost` (KEP-2255) once unassigned, pending and
-//! unready ones are gone. So a scale-in marks the victims, and lowers the count when the marks are seen. Marks that no scale-in
-//! needs are taken off. Each step is found again from what is observed, so a crash between any two of them costs nothing.
+//! Its controller prefers pods of a low `controller.kubernetes.io/pod-deletion-cost` (KEP-2255) once unassigned,
+//! pending and unready ones are gone. So a scale-in marks the victims, and lowers the count when the marks are seen.
+//! Marks that no scale-in needs are taken off. Each step is found again from what is observed, so a crash between any
+//! two of them costs nothing.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +20,8 @@ use crate::{
 /// How long marks are waited for, in seconds, before the count is lowered without them: somebody takes them off again.
 const MARKS_SEEN_WITHIN: u32 = 30;
 
-/// Brings a ReplicaSet of `current` replicas to its next size, or marks the pods that will go then. `update` carries what else is
-/// to be noted on it. False while the set has to stay as it is.
+/// Brings a ReplicaSet of `current` replicas to its next size, or marks the pods that will go then. `update` carries
+/// what else is to be noted on it. False while the set has to stay as it is.
 pub(crate) fn scale(
     context: &Context<'_>,
     draft: &mut Draft,
@@ -58,8 +59,8 @@ struct Marking<'a> {
 }
 
 impl Marking<'_> {
-    /// Marks the victims of a scale-in, and takes off marks that none needs. The wait is there while the count has to stay;
-    /// `usage_due`: until when the choice may be put off ([`crate::Facts`]).
+    /// Marks the victims of a scale-in, and takes off marks that none needs. The wait is there while the count has to
+    /// stay; `usage_due`: until when the choice may be put off ([`crate::Facts`]).
     fn mark(&self, usage_due: Option<Timestamp>, now: Timestamp) -> (Vec<Step>, Option<Wait>) {
         if let Some(until) = usage_due.filter(|_| self.is_open()) {
             return (Vec::new(), Some(Wait::Usage { set: self.set.name.clone(), until }));
@@ -92,7 +93,8 @@ impl Marking<'_> {
         self.wanted < self.current && is_open(self.victims, &unmarked) && unmarked.len() > size(self.wanted)
     }
 
-    /// The names of the pods to go. Marked ones stay chosen: usage moves, and a choice that moved with it would never end.
+    /// The names of the pods to go. Marked ones stay chosen: usage moves, and a choice that moved with it would never
+    /// end.
     fn chosen(&self) -> BTreeSet<&str> {
         match self.victims {
             Victims::LeastBusy | Victims::Newest if self.wanted < self.current => {}

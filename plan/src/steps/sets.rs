@@ -25,7 +25,8 @@ pub(crate) fn change(context: &Context<'_>, draft: &mut Draft) {
             freeze::thaw_template(set)
         };
         if context.uncounted().is_some() {
-            // Not before the template: a pod may never have a limit that its set's template lacks, as no resize takes it away.
+            // Not before the template: a pod may never have a limit that its set's template lacks, as no resize takes
+            // it away.
             if quota.is_none() {
                 draft.steps.extend(of_replicas);
             }

@@ -12,8 +12,8 @@ use crate::{
     steps::{freeze, in_place},
 };
 
-/// Gathers what a plan is made of. The replica count is decided here: by scaling where it is on, by the spec otherwise, and while
-/// the workload is frozen it is the one that there is.
+/// Gathers what a plan is made of. The replica count is decided here: by scaling where it is on, by the spec otherwise,
+/// and while the workload is frozen it is the one that there is.
 pub(crate) fn context<'a>(goal: &'a Goal, facts: &'a Facts, scaled: Option<&'a Scaled>) -> Context<'a> {
     let mut sets: Vec<_> = facts.sets.iter().collect();
     sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));

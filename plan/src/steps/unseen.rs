@@ -13,8 +13,8 @@ use crate::{
 /// How soon a workload that waits for KubeVirt's kinds to be listed is looked at again.
 const UNTIL_LISTED: SignedDuration = SignedDuration::from_secs(5);
 
-/// Whether virtual machines that are not seen may belong to a workload: it wants them, has them, or comes from a revision that is
-/// not among its sets.
+/// Whether virtual machines that are not seen may belong to a workload: it wants them, has them, or comes from a
+/// revision that is not among its sets.
 pub fn may_have_machines(goal: &Goal, facts: &Facts) -> bool {
     let is_seen = |revision: &String| facts.sets.iter().any(|set| set.revision == *revision);
     let may_have = goal.hull() == Hull::VirtualMachine

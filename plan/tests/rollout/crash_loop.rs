@@ -127,7 +127,8 @@ struct Guest {
     dies: i64,
 }
 
-/// A replica set whose guests die, virt-controller, and an operator that has only what `judge` says. Times in milliseconds.
+/// A replica set whose guests die, virt-controller, and an operator that has only what `judge` says. Times in
+/// milliseconds.
 struct Loop {
     now: i64,
     wanted: usize,
@@ -218,8 +219,8 @@ proptest! {
     // Each case is more than an hour in steps of a fifth of a second.
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the guests of one revision live: what is replaced goes down to a trickle, the status says so all the time, and
-    /// once they stay up, all is as it was.
+    /// Whatever the guests of one revision live: what is replaced goes down to a trickle, the status says so all the
+    /// time, and once they stay up, all is as it was.
     #[test]
     fn guests_that_die_young_are_held_back_and_get_well(
         wanted in 1..4usize,

@@ -1,8 +1,8 @@
-//! Small rollouts, played through in every order: each controller, each replica, the operator's writes one at a time, watches that
-//! lag, a lost replica and a killed operator at any moment.
+//! Small rollouts, played through in every order: each controller, each replica, the operator's writes one at a time,
+//! watches that lag, a lost replica and a killed operator at any moment.
 //!
-//! Checked are the bounds at every write, what is there whenever nothing can happen any more, and that nothing goes round in
-//! circles: so every run ends, and ends well.
+//! Checked are the bounds at every write, what is there whenever nothing can happen any more, and that nothing goes
+//! round in circles: so every run ends, and ends well.
 
 use std::{
     collections::HashMap,
@@ -91,7 +91,8 @@ struct Rollout {
     scenario: Scenario,
     losses: u8,
     kills: u8,
-    /// Whether watches of sets and instances may lag, each by itself; else the operator sees everything before it plans.
+    /// Whether watches of sets and instances may lag, each by itself; else the operator sees everything before it
+    /// plans.
     lag: bool,
 }
 

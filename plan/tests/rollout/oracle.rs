@@ -1,10 +1,12 @@
-//! The numbers of a rollout against the Deployment controller's own rules, written down here a second time from upstream's source
-//! (Kubernetes 1.36): `pkg/controller/deployment/rolling.go`, `sync.go` and `util/deployment_util.go`.
+//! The numbers of a rollout against the Deployment controller's own rules, written down here a second time from
+//! upstream's source (Kubernetes 1.36): `pkg/controller/deployment/rolling.go`, `sync.go` and
+//! `util/deployment_util.go`.
 //!
-//! Compared are sets whose replicas all exist: there, what is stricter here (room that is given up is free only once it is seen
-//! to be gone) makes no difference. Upstream does one thing a pass, ours does in one plan what may be done at once; so upstream's
-//! passes are put one after the other. And in one point ours is wiser on purpose: where the wanted count falls and yet replicas
-//! are to be added (or the other way round), upstream moves some sets against the change and makes up for it in the largest.
+//! Compared are sets whose replicas all exist: there, what is stricter here (room that is given up is free only once it
+//! is seen to be gone) makes no difference. Upstream does one thing a pass, ours does in one plan what may be done at
+//! once; so upstream's passes are put one after the other. And in one point ours is wiser on purpose: where the wanted
+//! count falls and yet replicas are to be added (or the other way round), upstream moves some sets against the change
+//! and makes up for it in the largest.
 
 use catamaran_crds::Rollout;
 use catamaran_plan::{
@@ -76,7 +78,8 @@ fn reconcile_old(deployment: Deployment, sets: &mut [ReplicaSet], new: usize) {
     }
 }
 
-/// `scale` of sync.go with `GetReplicaSetProportion` and `getReplicaSetFraction`, for a rolling update with several active sets.
+/// `scale` of sync.go with `GetReplicaSetProportion` and `getReplicaSetFraction`, for a rolling update with several
+/// active sets.
 fn proportional(deployment: Deployment, sets: &mut [ReplicaSet]) {
     let allowed = if deployment.replicas > 0 { deployment.replicas + deployment.max_surge } else { 0 };
     let to_add = allowed - sets.iter().map(|set| set.replicas).sum::<i32>();
@@ -265,7 +268,8 @@ proptest! {
         }
     }
 
-    /// The difference that is meant: a count that is raised with the template goes to the new revision, and no old one grows.
+    /// The difference that is meant: a count that is raised with the template goes to the new revision, and no old one
+    /// grows.
     #[test]
     fn growth_that_comes_with_a_new_revision_goes_to_it(
         old in prop::collection::vec((1..9i32, 0..9i32), 1..3),

@@ -29,8 +29,8 @@ fn no_surge(hull: catamaran_crds::Hull, tag: u8, replicas: u32) -> Wish {
     Wish { hull, tag, replicas, surge: json!(0), unavailable: json!("25%"), ..Wish::default() }
 }
 
-/// The room of a scale-in was given to the new revision; then a guest crashed, and the end of its backoff made replacements
-/// for which there was no room any more.
+/// The room of a scale-in was given to the new revision; then a guest crashed, and the end of its backoff made
+/// replacements for which there was no room any more.
 #[test]
 fn a_crash_during_the_pause_of_a_scale_in_claims_no_room_twice() {
     let wishes = vec![
@@ -63,8 +63,8 @@ fn a_crash_during_the_pause_of_a_scale_in_claims_no_room_twice() {
     play(wishes, &[2], &events);
 }
 
-/// A workload that was stopped and started: the old set still had more replicas than wanted, which was taken for a want of room,
-/// and the only available set went to 0.
+/// A workload that was stopped and started: the old set still had more replicas than wanted, which was taken for a want
+/// of room, and the only available set went to 0.
 #[test]
 fn a_set_that_is_on_its_way_out_takes_no_room_from_the_only_available_one() {
     let wish = |hull, replicas| Wish { hull, replicas, surge: json!("25%"), unavailable: json!(0), ..Wish::default() };
@@ -98,8 +98,8 @@ fn a_set_that_goes_to_zero_keeps_no_note_of_crashes() {
     assert_eq!(world.sets[0].object.crash_loop, None);
 }
 
-/// Sets and instances come by two watches: virt-controller counted instances that were not seen yet, and the new revision was
-/// given their room.
+/// Sets and instances come by two watches: virt-controller counted instances that were not seen yet, and the new
+/// revision was given their room.
 #[test]
 fn instances_that_are_counted_and_not_seen_yet_have_their_room() {
     let wishes = vec![no_surge(VirtualMachine, 1, 4), no_surge(VirtualMachine, 1, 2), no_surge(Container, 1, 4)];
@@ -127,8 +127,8 @@ fn instances_that_are_counted_and_not_seen_yet_have_their_room() {
     play(wishes, &[], &events);
 }
 
-/// The ReplicaSet controller counts before it deletes, so a set at 0 showed an available replica that was gone. It was raised
-/// again, that replica was taken to stay, and the only available one of the other revision went.
+/// The ReplicaSet controller counts before it deletes, so a set at 0 showed an available replica that was gone. It was
+/// raised again, that replica was taken to stay, and the only available one of the other revision went.
 #[test]
 fn a_replica_that_was_counted_before_it_went_replaces_no_other() {
     let wish = |tag, replicas| Wish { tag, replicas, surge: json!("34%"), unavailable: json!(1), ..Wish::default() };
@@ -156,8 +156,8 @@ fn a_replica_that_was_counted_before_it_went_replaces_no_other() {
     play(wishes, &[], &events);
 }
 
-/// Pods were resized while the change of their template waited for a count. The next wish fitted the template as it was, and not
-/// the pods: no resize takes a limit away.
+/// Pods were resized while the change of their template waited for a count. The next wish fitted the template as it
+/// was, and not the pods: no resize takes a limit away.
 #[test]
 fn pods_are_resized_after_their_template() {
     let wish = |quota| Wish { quota, surge: json!(0), unavailable: json!(0), ..Wish::default() };

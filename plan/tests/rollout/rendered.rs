@@ -1,5 +1,5 @@
-//! Golden objects: what the API server gets for a spec. The revision, a hash over the template, is part of it: a change of the
-//! hash rolls out every workload of every user, so it must not change by accident.
+//! Golden objects: what the API server gets for a spec. The revision, a hash over the template, is part of it: a change
+//! of the hash rolls out every workload of every user, so it must not change by accident.
 
 use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_plan::{

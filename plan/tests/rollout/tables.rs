@@ -1,4 +1,5 @@
-//! Small rules, case by case: the backoff of crashing guests, each state of a scale-in of virtual machines, each condition.
+//! Small rules, case by case: the backoff of crashing guests, each state of a scale-in of virtual machines, each
+//! condition.
 
 use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{

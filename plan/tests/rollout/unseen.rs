@@ -1,4 +1,5 @@
-//! While the API server does not list KubeVirt's kinds, what may have virtual machines is left alone, and nobody else is.
+//! While the API server does not list KubeVirt's kinds, what may have virtual machines is left alone, and nobody else
+//! is.
 
 use catamaran_crds::Hull;
 use catamaran_plan::{Facts, Goal, facts::KubeVirt, plan, plan::Wait};

@@ -12,7 +12,8 @@ pub const CONTAINERS_PER_POD: usize = 64;
 pub const CONTAINERS: usize = 2048;
 /// Reports without an acknowledgement.
 pub const UNACKNOWLEDGED: u64 = 2;
-/// A server takes a report of a node at most once in this time. Those that come in between are read, and the newest counts.
+/// A server takes a report of a node at most once in this time. Those that come in between are read, and the newest
+/// counts.
 pub const REPORT_INTERVAL: Duration = Duration::from_millis(400);
 
 /// Characters of a namespace (a DNS label).

@@ -23,5 +23,6 @@ pub mod proto {
     tonic::include_proto!("catamaran.usage.v1alpha1");
 }
 
-/// The cumulative counters of one container, and the bytes of memory that it uses: the message, as it has no wrong state.
+/// The cumulative counters of one container, and the bytes of memory that it uses: the message, as it has no wrong
+/// state.
 pub use proto::ContainerSample as Counters;

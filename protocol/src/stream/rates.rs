@@ -1,10 +1,11 @@
 //! From cumulative counters to rates.
 //!
-//! A rate is a difference of two readings over the time between them. That time is taken from the sender's steady clock,
-//! which knows when the counters were read; the time of arrival only vouches for it. Where the two disagree, or a counter
-//! went down, the readings are not compared: the newer one is the start of a new series. A missing rate is harmless, a wrong
-//! one is not. (A counter that starts again and overtakes its old value between two readings cannot be told from one that goes
-//! on, and gives too low a rate. Containers that restart have another id, so this takes a cgroup that was made anew.)
+//! A rate is a difference of two readings over the time between them. That time is taken from the sender's steady
+//! clock, which knows when the counters were read; the time of arrival only vouches for it. Where the two disagree, or
+//! a counter went down, the readings are not compared: the newer one is the start of a new series. A missing rate is
+//! harmless, a wrong one is not. (A counter that starts again and overtakes its old value between two readings cannot
+//! be told from one that goes on, and gives too low a rate. Containers that restart have another id, so this takes a
+//! cgroup that was made anew.)
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,7 +13,8 @@ use crate::stream::{Counters, proto};
 
 /// More CPUs than Linux can be built for (`NR_CPUS` is 8192 at most): a faster counter is a wrong one.
 const MOST_CPUS: u64 = 8192;
-/// By how much the time between two readings and the time between their arrivals may differ: a network's and a busy node's delays.
+/// By how much the time between two readings and the time between their arrivals may differ: a network's and a busy
+/// node's delays.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 /// The points of a window are at least so many parts of it apart, which bounds their number.
 const POINTS_PER_WINDOW: u32 = 8;
@@ -153,8 +155,8 @@ impl Series {
         if before.zip(self.points.back()).is_some_and(|(before, last)| last.taken.saturating_sub(before.taken) < step) {
             self.points.pop_back();
         }
-        // The oldest one is the youngest that is about a window old, so readings that jitter give the same window. What is
-        // older goes first, which keeps the queue from growing for a moment, and with it its memory for ever.
+        // The oldest one is the youngest that is about a window old, so readings that jitter give the same window. What
+        // is older goes first, which keeps the queue from growing for a moment, and with it its memory for ever.
         let old = length.saturating_sub(step);
         while self.points.get(1).is_some_and(|second| point.taken.saturating_sub(second.taken) >= old) {
             self.points.pop_front();

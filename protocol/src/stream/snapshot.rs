@@ -29,15 +29,15 @@ pub struct PodReading {
 }
 
 impl PodReading {
-    /// The counters of a pod's containers, in the order of [`PodIdentity::containers`]. `None` when there are not as many
-    /// counters as containers.
+    /// The counters of a pod's containers, in the order of [`PodIdentity::containers`]. `None` when there are not as
+    /// many counters as containers.
     #[must_use]
     pub fn new(pod: Arc<PodIdentity>, counters: Vec<Counters>) -> Option<Self> {
         (pod.containers().len() == counters.len()).then_some(Self { pod, counters, totals: None, quota: None })
     }
 
-    /// The same with the readings of the pod's own cgroup, where there are some, and with what became of its quota, where it
-    /// has one.
+    /// The same with the readings of the pod's own cgroup, where there are some, and with what became of its quota,
+    /// where it has one.
     #[must_use]
     pub fn with(self, totals: Option<PodTotals>, quota: Option<QuotaState>) -> Self {
         Self { totals, quota, ..self }

@@ -1,10 +1,12 @@
-//! What the agent takes on a node with 200 pods, against a plain loop that reads the same files, and beside the kubelet's cAdvisor.
+//! What the agent takes on a node with 200 pods, against a plain loop that reads the same files, and beside the
+//! kubelet's cAdvisor.
 //!
-//! The loop is measured twice: with files that it keeps open, as the agent does, and opening each anew, as most programs do. The ratio is against the first.
+//! The loop is measured twice: with files that it keeps open, as the agent does, and opening each anew, as most
+//! programs do. The ratio is against the first.
 //!
-//! The cgroups are made by hand in a real guest, in the kubelet's layout, each container with a process in it. The pods are objects of a second node, which no
-//! kubelet serves: 200 real ones would not fit. The cgroups lie below the real kubelet's `kubepods`, where its cAdvisor samples them, under a name that its
-//! removal of unknown pods passes over.
+//! The cgroups are made by hand in a real guest, in the kubelet's layout, each container with a process in it. The pods
+//! are objects of a second node, which no kubelet serves: 200 real ones would not fit. The cgroups lie below the real
+//! kubelet's `kubepods`, where its cAdvisor samples them, under a name that its removal of unknown pods passes over.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -55,7 +57,8 @@ const PAIRS: usize = 4;
 const MEASURED: Duration = Duration::from_secs(30);
 /// From the start of a program to the begin of that.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How often the kubelet is asked whether it has found the pods: an answer keeps it busy for seconds, and asked all the time it would find nothing new.
+/// How often the kubelet is asked whether it has found the pods: an answer keeps it busy for seconds, and asked all the
+/// time it would find nothing new.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long a step may take on a busy machine.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -328,7 +331,8 @@ impl Ground {
         Ok(kibibytes / 1024.0)
     }
 
-    /// What the kubelet takes while /metrics/cadvisor is asked for each second, and the seconds between two readings that it tells of one container.
+    /// What the kubelet takes while /metrics/cadvisor is asked for each second, and the seconds between two readings
+    /// that it tells of one container.
     async fn scraped(&self) -> Result<(f64, f64)> {
         let (_, id) = self.pods.first().context("there are pods")?;
         eventually("cAdvisor has found the pods", WITHIN, || async {

@@ -1,4 +1,5 @@
-//! Two virtual machines whose guests die at once, against the same template in a plain VirtualMachineInstanceReplicaSet.
+//! Two virtual machines whose guests die at once, against the same template in a plain
+//! VirtualMachineInstanceReplicaSet.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! From the start of a load in a container on a real node to the write of the replica set. Agent and operators run as pods of that node, as the chart installs them;
-//! the load is a thread of the container's program that computes.
+//! From the start of a load in a container on a real node to the write of the replica set. Agent and operators run as
+//! pods of that node, as the chart installs them; the load is a thread of the container's program that computes.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: how the product compares with what one would use without it, side by side on the same control plane.
+//! `cargo xtask bench`: how the product compares with what one would use without it, side by side on the same control
+//! plane.
 //!
 //! Everything is built with optimisation, this program too: it is the peer of one benchmark.
 
@@ -52,13 +53,17 @@ enum Name {
     CrashLoop,
     /// From a step of the load to the write of the count, against the HPA with metrics-server
     Reaction,
-    /// From the start of a load in a container of a real node to the write of the count, operator and agent running there
+    /// From the start of a load in a container of a real node to the write of the count, operator and agent running
+    /// there
     Elastic,
-    /// What containers of a real node have of what limits and weights promise, as parts of it: on a quiet machine all is near 1
+    /// What containers of a real node have of what limits and weights promise, as parts of it: on a quiet machine all
+    /// is near 1
     Shares,
-    /// The agent with 200 pods' cgroups on a real node, against a plain loop that reads the same files, beside the kubelet's cAdvisor
+    /// The agent with 200 pods' cgroups on a real node, against a plain loop that reads the same files, beside the
+    /// kubelet's cAdvisor
     Agent,
-    /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up; one of 20,000 replicas; 10,000 of 10
+    /// 1,000 to 10,000 workloads whose usage arrives every second, against 1,000 of them scaled up; one of 20,000
+    /// replicas; 10,000 of 10
     Scale,
 }
 

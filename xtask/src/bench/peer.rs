@@ -76,7 +76,8 @@ impl Progress {
         Ok(Self { news, started: Instant::now() })
     }
 
-    /// Waits until every workload has its set and its status, and nothing of them changes any more. Gives the seconds until the last change.
+    /// Waits until every workload has its set and its status, and nothing of them changes any more. Gives the seconds
+    /// until the last change.
     pub(super) async fn finished(mut self) -> Result<f64> {
         let (mut sets, mut workloads) = (HashSet::new(), HashSet::new());
         let wanted = usize::try_from(WORKLOADS)?;

@@ -1,5 +1,6 @@
-//! From a step of the load to the write of the replica set: by the usage that agents push, against the HorizontalPodAutoscaler by
-//! metrics-server. Both see the same demand on the same nodes, with the same bounds and policies.
+//! From a step of the load to the write of the replica set: by the usage that agents push, against the
+//! HorizontalPodAutoscaler by metrics-server. Both see the same demand on the same nodes, with the same bounds and
+//! policies.
 
 use std::time::{Duration, Instant};
 
@@ -36,13 +37,13 @@ const NAMESPACE: &str = "reaction";
 const PAIRS: u32 = 5;
 /// Steps of each pair.
 const STEPS: u32 = 4;
-/// The count before a step, and in cores the demand that keeps it and the one of a step: 50m are asked for a replica, so the step
-/// asks for six.
+/// The count before a step, and in cores the demand that keeps it and the one of a step: 50m are asked for a replica,
+/// so the step asks for six.
 const RESTING: i32 = 2;
 const LOW: f64 = 0.08;
 const HIGH: f64 = 0.3;
-/// The shortest and the longest time between two steps: at least until averages hold the resting load alone, and then one whole
-/// interval of the HPA and of metrics-server, so that the step meets any phase of theirs.
+/// The shortest and the longest time between two steps: at least until averages hold the resting load alone, and then
+/// one whole interval of the HPA and of metrics-server, so that the step meets any phase of theirs.
 const PAUSE: (f64, f64) = (20.0, 35.0);
 /// How long either may take.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -105,7 +106,8 @@ async fn pair(
     apply(client, NAMESPACE, &manifests(&ours, &theirs)).await?;
     let mut steps = Vec::new();
     while steps.len() < STEPS as usize {
-        // Both rest, and go on resting over the pause; that one moved by itself would look like the fastest of reactions.
+        // Both rest, and go on resting over the pause; that one moved by itself would look like the fastest of
+        // reactions.
         timeout(WITHIN, async { tokio::try_join!(counts.is(&ours, RESTING), counts.is(&theirs, RESTING)) })
             .await
             .with_context(|| format!("pair {number} does not come to rest"))??;

@@ -1,7 +1,7 @@
 //! 1,000 workloads from nothing to all replica sets and statuses, against a client that only writes the same objects.
 //!
-//! What is timed is the operator, so the ReplicaSet controller is left out there: on a small machine 5,000 pods would take all of it. How much memory the operator
-//! takes is seen on a second control plane that has everything.
+//! What is timed is the operator, so the ReplicaSet controller is left out there: on a small machine 5,000 pods would
+//! take all of it. How much memory the operator takes is seen on a second control plane that has everything.
 
 use std::{fs, time::Duration};
 

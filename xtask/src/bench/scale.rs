@@ -1,5 +1,5 @@
-//! Many workloads whose usage arrives every second under a constant load, many replicas in one, and many of both: how long a
-//! decision takes, what it costs, and whether the lease is renewed in time.
+//! Many workloads whose usage arrives every second under a constant load, many replicas in one, and many of both: how
+//! long a decision takes, what it costs, and whether the lease is renewed in time.
 
 use std::{fs, time::Duration};
 
@@ -31,7 +31,8 @@ use super::{
 const NAMESPACE: &str = "scale";
 /// Of workloads that are created, and of workloads that the operator reconciles at once.
 const CONCURRENCY: usize = 16;
-/// How long replicas may take to be available, for each thousand that is new. What is there by then is measured, and told.
+/// How long replicas may take to be available, for each thousand that is new. What is there by then is measured, and
+/// told.
 const THOUSAND_WITHIN: Duration = Duration::from_secs(120);
 /// After that: until every window of usage is full.
 const SETTLE: Duration = Duration::from_secs(20);
@@ -152,7 +153,8 @@ async fn run_row(row: Row, figures: &mut Figures) -> Result<Vec<(Size, f64)>> {
     let mut operator = installation.start(&control_plane, "operator").await?;
     let usage = operator.usage().context("the operator takes usage")?;
     let mut settings = Settings::new(vec![usage.address], &usage.server_name, usage.ca_file.clone());
-    // 80 % of what is asked for, as the target says: nothing to do. Usage is in whole thousandths of a core, rounded up.
+    // 80 % of what is asked for, as the target says: nothing to do. Usage is in whole thousandths of a core, rounded
+    // up.
     settings.load = Load { base_cores: 0.08, noise: 0.05, ..Load::default() };
     let _simulator = UsageSimulator::start(client.clone(), settings)?;
     let (mut before, mut cores) = (0, Vec::new());

@@ -1,5 +1,5 @@
-//! How much of what a limit or a weight promises a container has of a real node: shares of the host's time, so of a quiet machine.
-//! Tests assert what the kernel counts instead (`e2e/tests/node`).
+//! How much of what a limit or a weight promises a container has of a real node: shares of the host's time, so of a
+//! quiet machine. Tests assert what the kernel counts instead (`e2e/tests/node`).
 
 use std::time::Duration;
 

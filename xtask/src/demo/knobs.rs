@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use catamaran_e2e::{node::Node, wait::eventually};
 use comfy_table::{Table, presets::NOTHING};
 
-/// How long a value may take to get into the kernel: a resize takes 2 s, the agent looks each second; a machine that emulates a processor is slow at times.
+/// How long a value may take to get into the kernel: a resize takes 2 s, the agent looks each second; a machine that
+/// emulates a processor is slow at times.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// A field of the quota, and what the kernel makes of it.

@@ -1,4 +1,5 @@
-//! The demo on a real node: a kernel, containerd and a kubelet in QEMU. Operators and agent run in pods of it, as the chart installs them.
+//! The demo on a real node: a kernel, containerd and a kubelet in QEMU. Operators and agent run in pods of it, as the
+//! chart installs them.
 
 use std::{
     fs,
@@ -38,7 +39,8 @@ const GREETER: &str = "greeter";
 const BURNER: &str = "burner";
 /// How long a step may take on a busy machine that emulates the node's processors.
 const WITHIN: Duration = Duration::from_secs(180);
-/// How soon the count has to follow a load. It takes 2 s; a machine that emulates the node's processors and does something else beside gets more.
+/// How soon the count has to follow a load. It takes 2 s; a machine that emulates the node's processors and does
+/// something else beside gets more.
 const REACTS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a frozen workload is looked at.
 const FROZEN_FOR: Duration = Duration::from_secs(3);

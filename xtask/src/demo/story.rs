@@ -1,4 +1,5 @@
-//! The demo on simulated nodes. Each step says what it does, waits for what has to come of it, and notes what was promised.
+//! The demo on simulated nodes. Each step says what it does, waits for what has to come of it, and notes what was
+//! promised.
 
 use std::{
     fs,
@@ -147,7 +148,8 @@ impl Simulated {
         load::step(&self.client, &self.screen, self.operators.iter().map(|(_, operator)| operator), promises).await
     }
 
-    /// Applies a change of the web workload, and looks at its availability at every watch event until the change is through.
+    /// Applies a change of the web workload, and looks at its availability at every watch event until the change is
+    /// through.
     async fn roll_out(&self, what: &str, yaml: &str, promises: &mut Promises) -> Result<()> {
         let before = self.version().await?;
         let start = Instant::now();

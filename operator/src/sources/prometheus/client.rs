@@ -50,7 +50,8 @@ impl Clients {
 
     /// The client that trusts the authorities of a CA bundle (PEM) and no others; without one, those of the host.
     ///
-    /// Errors: the bundle holds no certificate, or one that is none; or there is no bundle for `https`, and the host trusts nobody.
+    /// Errors: the bundle holds no certificate, or one that is none; or there is no bundle for `https`, and the host
+    /// trusts nobody.
     pub(super) fn trusting(&self, ca: Option<&Arc<[u8]>>, https: bool) -> Result<Client, Failure> {
         if ca.is_none() && https && host_authorities().is_empty() {
             let told = "the operator's host trusts no certificate authority; name a CA bundle";
@@ -121,8 +122,8 @@ fn host_authorities() -> Arc<RootCertStore> {
     READ.get_or_init(read).clone()
 }
 
-/// Resolves names to those of their addresses that may be asked. What it gives is what is connected to, so a name that changes
-/// its address after a check leads nowhere else; addresses in URLs do not come here, and are checked by
+/// Resolves names to those of their addresses that may be asked. What it gives is what is connected to, so a name that
+/// changes its address after a check leads nowhere else; addresses in URLs do not come here, and are checked by
 /// [`PrometheusSettings::check_url`].
 struct Resolver(Arc<PrometheusSettings>);
 

@@ -17,7 +17,8 @@ pub use url::{BaseUrl, NotABaseUrl, UrlPrefix};
 use super::failure::{Failure, chain};
 use client::Clients;
 
-/// The longest answer that is read: one number needs a hundred bytes, and a query that gives thousands of series is a mistake anyhow.
+/// The longest answer that is read: one number needs a hundred bytes, and a query that gives thousands of series is a
+/// mistake anyhow.
 const LONGEST_ANSWER: usize = 1 << 20;
 /// The endpoint of instant queries.
 const ENDPOINT: &str = "/api/v1/query";
@@ -48,9 +49,11 @@ impl Prometheus {
         Self { clients: Clients::new(settings.clone()), settings }
     }
 
-    /// Asks; the value in thousandths. Redirects are not followed: a query and its token go where the URL says, or nowhere.
+    /// Asks; the value in thousandths. Redirects are not followed: a query and its token go where the URL says, or
+    /// nowhere.
     ///
-    /// Errors: the URL may not be asked, or the server does not answer with one finite value. The caller limits the time.
+    /// Errors: the URL may not be asked, or the server does not answer with one finite value. The caller limits the
+    /// time.
     pub(super) async fn ask(&self, query: &InstantQuery<'_>) -> Result<i64, Refused> {
         self.settings.check_url(query.url).map_err(|why| Failure::Answered(why.to_string()))?;
         let client = self.clients.trusting(query.ca, query.url.is_https())?;

@@ -1,9 +1,11 @@
 //! Where the operator may send the queries that users write.
 //!
-//! A Prometheus URL comes from whoever may write an ElasticWorkload, and is asked from where the operator runs: without a limit, users could reach what only the
-//! operator's node or pod can (server-side request forgery). So by default nothing is sent to the operator's own host, to link-local addresses, or to the metadata services of
-//! clouds, whatever name they go by: the address is judged after the name is resolved, at every connection. A cluster's administrator can narrow the URLs and open addresses.
-//! What is sent is always a POST to `.../api/v1/query`; what comes back is one number, or a bounded line of words of an error.
+//! A Prometheus URL comes from whoever may write an ElasticWorkload, and is asked from where the operator runs: without
+//! a limit, users could reach what only the operator's node or pod can (server-side request forgery). So by default
+//! nothing is sent to the operator's own host, to link-local addresses, or to the metadata services of clouds, whatever
+//! name they go by: the address is judged after the name is resolved, at every connection. A cluster's administrator
+//! can narrow the URLs and open addresses. What is sent is always a POST to `.../api/v1/query`; what comes back is one
+//! number, or a bounded line of words of an error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,10 +17,12 @@ use super::url::{BaseUrl, UrlPrefix};
 /// What a cluster's administrator says about Prometheus queries.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PrometheusSettings {
-    /// The only URLs that Prometheus metrics may name: scheme, host and port, and paths below; a host may start with "*.". Any URL when none is given.
+    /// The only URLs that Prometheus metrics may name: scheme, host and port, and paths below; a host may start with
+    /// "*.". Any URL when none is given.
     #[arg(long = "prometheus-allowed-urls", env = "CATAMARAN_PROMETHEUS_ALLOWED_URLS", value_delimiter = ',')]
     pub allowed_urls: Vec<UrlPrefix>,
-    /// Networks that Prometheus queries may go to although they are loopback, link-local, multicast or a cloud's metadata service, such as 127.0.0.0/8.
+    /// Networks that Prometheus queries may go to although they are loopback, link-local, multicast or a cloud's
+    /// metadata service, such as 127.0.0.0/8.
     #[arg(
         long = "prometheus-allowed-addresses",
         env = "CATAMARAN_PROMETHEUS_ALLOWED_ADDRESSES",
@@ -44,7 +48,8 @@ pub enum Forbidden {
 }
 
 impl PrometheusSettings {
-    /// Checks a URL; if its host is an address, the address too. Names are checked when they are resolved, by [`Self::check_address`].
+    /// Checks a URL; if its host is an address, the address too. Names are checked when they are resolved, by
+    /// [`Self::check_address`].
     ///
     /// # Errors
     /// When the operator may not ask it.
@@ -69,8 +74,8 @@ impl PrometheusSettings {
     }
 }
 
-/// Addresses at which clouds tell a machine about itself, outside of the link-local networks. Sources: the documentation of Amazon EC2, Google Compute Engine, Alibaba
-/// ECS, Azure and Oracle Cloud.
+/// Addresses at which clouds tell a machine about itself, outside of the link-local networks. Sources: the
+/// documentation of Amazon EC2, Google Compute Engine, Alibaba ECS, Azure and Oracle Cloud.
 const METADATA: [IpAddr; 5] = [
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
@@ -101,7 +106,8 @@ fn reserved(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped (::ffff:a.b.c.d), compatible (::a.b.c.d) or translated (NAT64, RFC 6052: 64:ff9b::a.b.c.d).
+/// The IPv4 address that an IPv6 address leads to: mapped (::ffff:a.b.c.d), compatible (::a.b.c.d) or translated
+/// (NAT64, RFC 6052: 64:ff9b::a.b.c.d).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0 | 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {

@@ -5,8 +5,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use url::{Host, Url};
 
 /// Where a server of the Prometheus HTTP API is, such as `https://prometheus.monitoring.svc:9090` or
-/// `http://mimir.example/prometheus`. It always has a host, and is in the form that the URL standard makes of it: two that
-/// lead to the same place are equal.
+/// `http://mimir.example/prometheus`. It always has a host, and is in the form that the URL standard makes of it: two
+/// that lead to the same place are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(Url);
 
@@ -98,7 +98,8 @@ impl BaseUrl {
     }
 }
 
-/// A set of base URLs: one scheme, host and port, and all paths below one. A host that starts with `*.` stands for all names below it.
+/// A set of base URLs: one scheme, host and port, and all paths below one. A host that starts with `*.` stands for all
+/// names below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UrlPrefix(BaseUrl);
 

@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 
 pub use container::container;
-pub use virtual_machine::{GUEST_CONTAINER, virtual_machine};
+pub use virtual_machine::virtual_machine;
 
 use crate::goal::{InPlace, Invalid, revision::Template};
 

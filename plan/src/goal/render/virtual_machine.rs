@@ -4,10 +4,9 @@ use catamaran_crds::{CloudInit, Placement, VirtualMachineHull, kubevirt::Virtual
 use serde_json::{Map, Value, json};
 
 use super::{Rendered, replica_metadata, set_twice, spread_constraints};
-use crate::goal::{InPlace, Invalid, node_settings::NodeSettings, quota::Quota, revision::Template};
-
-/// The container of a launcher pod that runs the guest (KubeVirt).
-pub const GUEST_CONTAINER: &str = "compute";
+use crate::goal::{
+    InPlace, Invalid, in_place::GUEST_CONTAINER, node_settings::NodeSettings, quota::Quota, revision::Template,
+};
 
 /// Renders the virtual machine hull, without the revision label.
 ///
@@ -104,9 +103,9 @@ fn short_form(image: &str, hull: &VirtualMachineHull, quota: Quota) -> Result<Ma
 /// `pkg/virt-controller/services/renderresources.go` of KubeVirt).
 const STARTUP_DELAY: i64 = 10;
 
-/// A probe that begins when its initialDelaySeconds say: what KubeVirt adds is taken off, and it takes numbers below 0 for that.
-/// A readiness probe that says nothing begins after 1 s: KubeVirt's ten would be lost in every scale-out. A liveness probe that
-/// says nothing is left to KubeVirt.
+/// A probe that begins when its initialDelaySeconds say: what KubeVirt adds is taken off, and it takes numbers below 0
+/// for that. A readiness probe that says nothing begins after 1 s: KubeVirt's ten would be lost in every scale-out. A
+/// liveness probe that says nothing is left to KubeVirt.
 fn in_time(mut probe: Map<String, Value>, readiness: bool) -> Map<String, Value> {
     let given = probe.get("initialDelaySeconds").and_then(Value::as_i64).or(readiness.then_some(1));
     if let Some(given) = given {

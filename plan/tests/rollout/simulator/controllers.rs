@@ -1,7 +1,8 @@
 //! The controllers that the plan relies on, one pass at a time.
 //!
-//! Sources: `pkg/controller/replicaset/replica_set.go` (status from the list *before* scaling, victims by `ActivePodsWithRanks`);
-//! for virt-controller, what was observed of it: random victims, no backoff, and a pause that stops all but the status.
+//! Sources: `pkg/controller/replicaset/replica_set.go` (status from the list *before* scaling, victims by
+//! `ActivePodsWithRanks`); for virt-controller, what was observed of it: random victims, no backoff, and a pause that
+//! stops all but the status.
 
 use catamaran_crds::Hull;
 use catamaran_plan::facts::{PodQuota, Resize};

@@ -1,11 +1,12 @@
-//! A pure simulation of what a plan meets: the API server's objects, the ReplicaSet controller, virt-controller, kubelets
-//! and guests, and an operator that carries out plans one write at a time, on a view that may be old, and that may be killed.
+//! A pure simulation of what a plan meets: the API server's objects, the ReplicaSet controller, virt-controller,
+//! kubelets and guests, and an operator that carries out plans one write at a time, on a view that may be old, and that
+//! may be killed.
 //!
-//! It is driven by a sequence of [`Choice`]s, and each choice has one outcome: so the property tests and the model checker share
-//! it, and a failure can be played again.
+//! It is driven by a sequence of [`Choice`]s, and each choice has one outcome: so the property tests and the model
+//! checker share it, and a failure can be played again.
 //!
-//! One thing is asked of the operator that the plan cannot see to: its own writes are in its stores at once, deletions of
-//! instances too. Else a plan on older instances chooses other victims than the last one did, on top of them.
+//! One thing is asked of the operator that the plan cannot see to: its own writes are in its stores at once, deletions
+//! of instances too. Else a plan on older instances chooses other victims than the last one did, on top of them.
 
 mod controllers;
 mod operator;
@@ -170,8 +171,8 @@ impl Replica {
         self.quota.containers.iter().next().and_then(|(_, quota)| quota.cpu_limit)
     }
 
-    /// The kernel takes no limit below the burst. A burst above the limit so far is no matter: the agent holds what goes with
-    /// cpu.max, and raises it when the kubelet has raised that.
+    /// The kernel takes no limit below the burst. A burst above the limit so far is no matter: the agent holds what
+    /// goes with cpu.max, and raises it when the kubelet has raised that.
     ///
     /// # Errors
     /// When the burst that the node agent was told does not go with the limit that is asked for next.
@@ -294,8 +295,8 @@ impl World {
         self.sets.iter().position(|set| set.uid == uid)
     }
 
-    /// Makes worlds equal that differ by names only, for the model checker: pods are told apart by nothing but their state, and
-    /// instances are numbered anew in the same order.
+    /// Makes worlds equal that differ by names only, for the model checker: pods are told apart by nothing but their
+    /// state, and instances are numbered anew in the same order.
     pub fn normalize_names(&mut self) {
         for set in self.sets.iter_mut().filter(|set| set.hull == Hull::Container) {
             set.replicas.iter_mut().for_each(|replica| replica.id = 0);

@@ -1,8 +1,8 @@
 //! What is true, whatever the operator has seen of it: the bounds of the rollout, checked at every write.
 //!
-//! Controllers create up to `spec.replicas` and delete down to it, so what a write *allows* is what counts: how many replicas may
-//! come to exist, and how many available ones are sure to stay. Between writes neither gets worse but by losses that nobody asked
-//! for, so checking writes is enough.
+//! Controllers create up to `spec.replicas` and delete down to it, so what a write *allows* is what counts: how many
+//! replicas may come to exist, and how many available ones are sure to stay. Between writes neither gets worse but by
+//! losses that nobody asked for, so checking writes is enough.
 
 use catamaran_crds::Hull;
 use catamaran_plan::Goal;
@@ -42,7 +42,8 @@ impl Set {
 }
 
 impl World {
-    /// Checks what a write changed. Losses and gains that were not seen yet when it was planned are no fault of the plan.
+    /// Checks what a write changed. Losses and gains that were not seen yet when it was planned are no fault of the
+    /// plan.
     pub(super) fn check_write(&mut self, before: &Self, desired: &Goal, flight: &Flight) -> Result<(), String> {
         let bounds = desired.rollout.bounds(desired.replicas);
         let min_ready = desired.rollout.min_ready_seconds;

@@ -24,8 +24,8 @@ use crate::stream::{
 
 /// To a TCP connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// From the first packet to an open stream. Long: after a restart of the operator all nodes come at once, and who gives up
-/// while it waits for its turn has the work done for nothing.
+/// From the first packet to an open stream. Long: after a restart of the operator all nodes come at once, and who gives
+/// up while it waits for its turn has the work done for nothing.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 /// A replica that does not answer a report for so long is taken for lost.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);

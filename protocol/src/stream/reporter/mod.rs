@@ -1,7 +1,7 @@
 //! The client: streams snapshots to every replica of the operator.
 //!
-//! Each replica has a stream of its own, which fails and comes back alone. Only the newest snapshot waits to be sent: what a
-//! slow or lost replica misses is in the next one, as counters are cumulative.
+//! Each replica has a stream of its own, which fails and comes back alone. Only the newest snapshot waits to be sent:
+//! what a slow or lost replica misses is in the next one, as counters are cumulative.
 
 mod connection;
 mod replicas;

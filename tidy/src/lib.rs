@@ -1,0 +1,1 @@
+//! What the sources of the workspace hold to, as tests: see `tests/tidy`.

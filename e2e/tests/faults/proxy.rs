@@ -32,9 +32,8 @@ async fn an_operator_works_through_a_proxy_as_itself() -> Result<()> {
     ground.finish(&recorder).await?;
 
     let passed = leader.proxy.passed();
-    // By server-side apply.
     let made = |resource: &str| {
-        let of = |call: &Call| call.verb == Verb::Patch && call.resource == resource && call.namespace == SHOP;
+        let of = |call: &Call| call.verb == Verb::Create && call.resource == resource && call.namespace == SHOP;
         passed.iter().any(|passed| of(&passed.call) && passed.outcome == Outcome::Forwarded(201))
     };
     ensure!(made("replicasets") && made("services"), "{}", list(&passed));

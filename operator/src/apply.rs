@@ -452,25 +452,15 @@ impl Writer {
         }
     }
 
-    /// Brings a Service of ours back to what is wanted: what others added to its ports and its selector goes.
+    /// Brings a Service of ours to what is wanted, by a patch with its uid and resourceVersion. Lists are replaced as a
+    /// whole: server-side apply would keep the ports that its creation owns, and those that others added.
     async fn correct_service(&self, desired: &Goal, wanted: &Service) -> Result<Service, Failure> {
-        let answer = self.server_side_apply(desired, wanted).await?;
-        let Some(rest) = objects::service_rest(&answer, wanted) else { return Ok(answer) };
-        let name = wanted.name_any();
+        let (name, api) = (wanted.name_any(), self.api::<Service>(&desired.namespace));
+        let of = |error| Failure::of(describe::<Service>(&name), error);
+        let there = api.get(&name).await.map_err(of)?;
+        let Some(patch) = objects::service_patch(&there, wanted) else { return Ok(there) };
         self.metrics.write(Verb::Patch, "Service");
-        let answer = self.api::<Service>(&desired.namespace).patch(&name, &parameters(), &Patch::Merge(rest)).await;
-        answer.map_err(|error| Failure::of(describe::<Service>(&name), error))
-    }
-
-    async fn server_side_apply<K>(&self, desired: &Goal, object: &K) -> Result<K, Failure>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        let name = object.name_any();
-        let parameters = PatchParams::apply(FIELD_MANAGER).validation_strict().force();
-        self.metrics.write(Verb::Apply, &K::kind(&()));
-        let answer = self.api::<K>(&desired.namespace).patch(&name, &parameters, &Patch::Apply(object)).await;
-        answer.map_err(|error| Failure::of(describe::<K>(&name), error))
+        api.patch(&name, &parameters(), &Patch::Merge(patch)).await.map_err(of)
     }
 
     /// Changes a replica set, by a patch with its uid and resourceVersion.

@@ -243,10 +243,10 @@ pub fn service(desired: &Goal, ports: &[DesiredPort], uid: Option<String>) -> Se
     }
 }
 
-/// A merge patch that takes out of a Service what server-side apply leaves in it, as it is somebody else's: ports and
-/// fields of ports, and what it selects besides. `None` when there is no such thing.
+/// A merge patch that brings the ports of a Service, and what it selects, to what is wanted; what others added to them goes.
+/// `None` when nothing differs.
 #[must_use]
-pub fn service_rest(there: &Service, wanted: &Service) -> Option<Value> {
+pub fn service_patch(there: &Service, wanted: &Service) -> Option<Value> {
     let (is, wanted) = (there.spec.as_ref()?, wanted.spec.as_ref()?);
     // Which port of a node leads here is the API server's choice.
     let ports = |spec: &ServiceSpec| -> Vec<ServicePort> {
@@ -310,17 +310,18 @@ mod tests {
         Service { metadata: ObjectMeta { uid, ..ObjectMeta::default() }, spec: Some(spec), status: None }
     }
 
-    /// Server-side apply never takes these out, so a Service that has them would be corrected with each pass.
+    /// And so is a port that is wanted no longer.
     #[test]
     fn what_others_add_to_a_service_is_taken_out() {
         let wanted = service_with(&[("http", 80, None)], &[("a", "b")]);
-        assert_eq!(service_rest(&wanted, &wanted), None);
+        assert_eq!(service_patch(&wanted, &wanted), None);
         for there in [
             service_with(&[("http", 80, None), ("debug", 6060, None)], &[("a", "b")]),
             service_with(&[("http", 80, Some("http"))], &[("a", "b")]),
+            service_with(&[("http", 81, None)], &[("a", "b")]),
             service_with(&[("http", 80, None)], &[("a", "b"), ("c", "d")]),
         ] {
-            let patch = service_rest(&there, &wanted).expect("something to take out");
+            let patch = service_patch(&there, &wanted).expect("something to take out");
             assert_eq!(patch["spec"]["ports"], json!(wanted.spec.as_ref().expect("a spec").ports));
             assert_eq!(patch["spec"]["selector"]["a"], json!("b"));
             let extra = there.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|all| all.len() > 1);

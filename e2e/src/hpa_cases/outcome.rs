@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::format::Condition;
 
@@ -45,6 +45,16 @@ pub struct CurrentMetric {
     /// In thousandths.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value_milli: Option<i64>,
+}
+
+/// The values of all targets of a case, in whatever form.
+fn targets(case: &Value) -> impl Iterator<Item = &Value> {
+    let sources = case["metrics"].as_array().into_iter().flatten().filter_map(Value::as_object);
+    let sources = sources.flat_map(|metric| metric.values());
+    let values = sources.filter_map(|source| source.get("target")?.as_object());
+    values.flat_map(|target| {
+        ["averageUtilization", "averageValue", "value"].into_iter().filter_map(|key| target.get(key))
+    })
 }
 
 /// What two outcomes of a case do not agree on.
@@ -97,10 +107,17 @@ impl Deliberate {
         };
         let pairs = || metrics().flat_map(|(hpa, ours)| values(hpa).into_iter().zip(values(ours)));
         let extreme = case["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "extreme"));
-        if extreme {
+        let is_target = |wanted: fn(&Value) -> bool| targets(case).any(|target| wanted(target));
+        // The share of a target of nothing is infinite.
+        if extreme || is_target(|target| *target == json!(0) || *target == json!("0")) {
             Some(Self::Saturation)
-        } else if pairs().any(|pair| pair == (Some(0), Some(1))) {
+        } else if pairs().any(|pair| pair == (Some(0), Some(1)))
+            // The mean with what pods without a sample are taken to use.
+            || (is_target(|target| *target == json!("1m")) && pairs().any(|(hpa, _)| hpa == Some(0)))
+        {
             Some(Self::AboveZero)
+        } else if pairs().any(|pair| pair == (Some(i64::MAX), Some(0))) {
+            Some(Self::BelowZero)
         } else if case["statusReplicas"] == 0 && pairs().any(|(hpa, _)| hpa == Some(i64::MIN)) {
             Some(Self::NoReplicas)
         } else if pairs().any(|(_, ours)| ours.is_some_and(|value| value < 0)) {

@@ -47,6 +47,13 @@ pub struct CurrentMetric {
     pub value_milli: Option<i64>,
 }
 
+/// Whether a target is of fewer thousandths than there are pods: with those that pods without a sample are taken to
+/// use, the mean may be below one.
+fn is_below_pods(target: &Value, case: &Value) -> bool {
+    let milli = target.as_str().and_then(|text| text.strip_suffix('m')?.parse::<usize>().ok());
+    milli.is_some_and(|milli| milli < case["pods"].as_array().map_or(0, Vec::len))
+}
+
 /// The values of all targets of a case, in whatever form.
 fn targets(case: &Value) -> impl Iterator<Item = &Value> {
     let sources = case["metrics"].as_array().into_iter().flatten().filter_map(Value::as_object);
@@ -107,13 +114,11 @@ impl Deliberate {
         };
         let pairs = || metrics().flat_map(|(hpa, ours)| values(hpa).into_iter().zip(values(ours)));
         let extreme = case["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "extreme"));
-        let is_target = |wanted: fn(&Value) -> bool| targets(case).any(|target| wanted(target));
         // The share of a target of nothing is infinite.
-        if extreme || is_target(|target| *target == json!(0) || *target == json!("0")) {
+        if extreme || targets(case).any(|target| *target == json!(0) || *target == json!("0")) {
             Some(Self::Saturation)
         } else if pairs().any(|pair| pair == (Some(0), Some(1)))
-            // The mean with what pods without a sample are taken to use.
-            || (is_target(|target| *target == json!("1m")) && pairs().any(|(hpa, _)| hpa == Some(0)))
+            || (targets(case).any(|target| is_below_pods(target, case)) && pairs().any(|(hpa, _)| hpa == Some(0)))
         {
             Some(Self::AboveZero)
         } else if pairs().any(|pair| pair == (Some(i64::MAX), Some(0))) {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::format::Condition;
 
@@ -50,8 +51,16 @@ pub struct CurrentMetric {
 /// Whether a target is of fewer thousandths than there are pods: with those that pods without a sample are taken to
 /// use, the mean may be below one.
 fn is_below_pods(target: &Value, case: &Value) -> bool {
-    let milli = target.as_str().and_then(|text| text.strip_suffix('m')?.parse::<usize>().ok());
-    milli.is_some_and(|milli| milli < case["pods"].as_array().map_or(0, Vec::len))
+    let pods = case["pods"].as_array().map_or(0, Vec::len);
+    milli_of(target).and_then(|milli| usize::try_from(milli).ok()).is_some_and(|milli| milli < pods)
+}
+
+/// A target in thousandths, or in per cent.
+fn milli_of(target: &Value) -> Option<i64> {
+    match target {
+        Value::Number(percent) => percent.as_i64(),
+        target => catamaran_autoscale::quantity::milli(&Quantity(target.as_str()?.to_owned())).ok(),
+    }
 }
 
 /// The values of all targets of a case, in whatever form.
@@ -115,7 +124,7 @@ impl Deliberate {
         let pairs = || metrics().flat_map(|(hpa, ours)| values(hpa).into_iter().zip(values(ours)));
         let extreme = case["tags"].as_array().is_some_and(|tags| tags.iter().any(|tag| tag == "extreme"));
         // The share of a target of nothing is infinite.
-        if extreme || targets(case).any(|target| *target == json!(0) || *target == json!("0")) {
+        if extreme || targets(case).any(|target| milli_of(target) == Some(0)) {
             Some(Self::Saturation)
         } else if pairs().any(|pair| pair == (Some(0), Some(1)))
             || (targets(case).any(|target| is_below_pods(target, case)) && pairs().any(|(hpa, _)| hpa == Some(0)))

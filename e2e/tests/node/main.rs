@@ -66,7 +66,7 @@ fn main() -> Result<ExitCode> {
         Shared(agent::writes_are_slowed_to_the_limit),
         Alone(agent::weights_order_the_cpu),
         Shared(frozen::containers_use_nothing_and_go_on),
-        Alone(agent::an_agent_that_goes_leaves_nothing),
+        Alone(agent::an_agent_that_another_one_follows_keeps_what_it_held),
         Alone(bill::known_seconds_are_billed_over_restarts_and_a_failover),
         Shared(network::pods_reach_services),
         Shared(quota::limits_are_in_the_cgroup),

@@ -230,6 +230,7 @@ fn settings(folder: &Path, intake: SocketAddr) -> Result<Settings> {
         ("--usage-server-name", SERVER_NAME.to_owned()),
         ("--usage-ca", path("ca.crt")),
         ("--usage-token", path("token")),
+        ("--on-stop", "undo".to_owned()),
     ];
     let arguments = arguments.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
     Ok(Settings::try_parse_from(["catamaran-agent".to_owned()].into_iter().chain(arguments))?)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use catamaran_autoscale::pods::{Phase, Requests};
+use catamaran_autoscale::pods::Phase;
 use catamaran_crds::{Hull, names::WORKLOAD_LABEL};
 use catamaran_metering::{Account, Request};
 use catamaran_protocol::stream::identity::PodIdentity;
@@ -116,20 +116,6 @@ fn replica(owner: &Arc<Owner>, entry: &PodEntry) -> Option<Replica> {
         owner: owner.clone(),
         hull,
         started: entry.pod.started?,
-        request: request(entry),
+        request: entry.reserved,
     })
-}
-
-/// What the scheduler reserves: of the pod as a whole where it says so, else of its containers and sidecars; and its
-/// overhead.
-fn request(entry: &PodEntry) -> Request {
-    let sidecars = entry.pod.init_containers.iter().filter(|init| init.restart_always).map(|init| &init.container);
-    let containers: Vec<&Requests> =
-        entry.pod.containers.iter().chain(sidecars).map(|container| &container.requests).collect();
-    let amount = |pick: fn(&Requests) -> Option<i64>| {
-        let of_containers = containers.iter().filter_map(|requests| pick(requests)).fold(0, i64::saturating_add);
-        let pod = pick(&entry.pod.requests).unwrap_or(of_containers);
-        u64::try_from(pod.saturating_add(pick(&entry.pod.overhead).unwrap_or_default())).unwrap_or_default()
-    };
-    Request { cpu_millicores: amount(|requests| requests.cpu), memory_bytes: amount(|requests| requests.memory) }
 }

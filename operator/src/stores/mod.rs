@@ -8,6 +8,7 @@ mod index;
 mod last_good;
 mod out_of_memory;
 mod pods;
+mod reserved;
 mod resize;
 mod watch;
 mod written;

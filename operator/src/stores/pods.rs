@@ -9,6 +9,7 @@ use catamaran_autoscale::{
 use catamaran_crds::names::{
     NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST, WORKLOAD_LABEL, workload_of_label,
 };
+use catamaran_metering::Request;
 use catamaran_plan::{
     facts::{PodQuota, RefusedResize, Resize},
     goal::quota::Quota,
@@ -27,6 +28,7 @@ use super::{
     convert::controller,
     index::{Index, WorkloadKey},
     out_of_memory::{LimitsBefore, OomKilled, oom_kill, together},
+    reserved::reserved,
 };
 use crate::intake::hooks::{Placed, Placement};
 
@@ -63,6 +65,8 @@ pub struct PodEntry {
     pub oom_kill: Option<Box<OomKilled>>,
     /// The memory limits that it had before, if they became others while it was watched.
     pub limits_before: Option<Box<LimitsBefore>>,
+    /// What the scheduler reserves for it, of a launcher pod as well: what a bill by request charges.
+    pub reserved: Request,
     /// What a decision looks at. Of a launcher pod that is the container of the guest alone.
     pub pod: Pod,
 }
@@ -104,6 +108,7 @@ impl From<&core::Pod> for PodEntry {
             oom_kill: oom_kill(object, &quota.containers).map(Box::new),
             quota,
             limits_before: None,
+            reserved: reserved(object),
             instance: launcher.then(|| labels.get(INSTANCE_LABEL).cloned()).flatten(),
             node: object.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(Into::into),
             pod,

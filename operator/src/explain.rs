@@ -201,6 +201,7 @@ mod tests {
             usage_due: None,
             enforcement: Vec::new(),
             out_of_memory: Vec::new(),
+            strays: Vec::new(),
             resize: ResizeApi::Served,
         };
         let revision = desired.revision.clone();

@@ -44,7 +44,7 @@ pub fn observe(
     let key = WorkloadKey::of_workload(workload);
     let uid = workload.uid();
     let (mut sets, foreign_sets) = replica_sets(stores, workload);
-    let entries = stores.pods.index.children(&key);
+    let entries = stores.own_pods(&key);
     let slices = stores.slices.children(&key);
     let served = slices.iter().flat_map(|slice| slice.launchers()).collect();
     let pods = Pods { stores, agents, key: &key, scaling, live: by_owner(&entries), served };
@@ -73,6 +73,7 @@ pub fn observe(
         sets,
         foreign_sets,
         service: service(stores, &key, uid.as_deref()),
+        strays: stores.strays(&key),
         status,
         resize: stores.resize(),
         usage_due: agents.autoscaler.usage_due(now),

@@ -209,7 +209,7 @@ pub fn pod_patch(uid: &str, marked: bool) -> Value {
     json!({ "metadata": { "uid": uid, "annotations": { POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) } } })
 }
 
-/// A merge patch that takes a launcher pod out of the Service of its workload, since a time, or puts it back.
+/// A merge patch that takes a pod out of the Service of its workload, since a time, or puts it back.
 #[must_use]
 pub fn service_label_patch(workload: &str, uid: &str, since: Option<Timestamp>) -> Value {
     let label = since.map_or_else(|| workload.to_owned(), |since| leaving_label(workload, since.as_second()));

@@ -19,6 +19,7 @@ const ROLLOUT: &[Pass] = &[
     sets::change,
     target::create,
     service::apply,
+    service::expel,
     in_place::wait,
     history::delete,
     target::wait_for_replicas,

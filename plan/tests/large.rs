@@ -85,6 +85,7 @@ fn facts(goal: &Goal, count: usize, members: Members) -> Facts {
         usage_due: None,
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
+        strays: Vec::new(),
     }
 }
 

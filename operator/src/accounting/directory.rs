@@ -1,13 +1,12 @@
 //! Whose a pod is, as the stores know it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use catamaran_autoscale::pods::Phase;
-use catamaran_crds::{Hull, names::WORKLOAD_LABEL};
+use catamaran_crds::Hull;
 use catamaran_metering::{Account, Request};
 use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use crate::stores::{PodEntry, Stores, WorkloadKey};
@@ -52,10 +51,10 @@ pub struct Replica {
 impl Directory for Stores {
     fn replicas(&self) -> Vec<Replica> {
         let mut found = Vec::new();
-        self.pods.index.visit(|key, entries| {
-            let owner = owner(self, key);
-            found.extend(entries.filter_map(|entry| replica(&owner, entry)));
-        });
+        for key in self.pods.index.keys() {
+            let owner = owner(self, &key);
+            found.extend(self.own_pods(&key).iter().filter_map(|entry| replica(&owner, entry)));
+        }
         found
     }
 
@@ -63,14 +62,8 @@ impl Directory for Stores {
         let key = self.pods.workload_of(pod.namespace(), pod.name())?;
         // Not by all children of the workload: it may have thousands, and each is asked for when its agent first
         // reports it.
-        let entry = self.pods.index.find(&ObjectMeta {
-            name: Some(pod.name().to_owned()),
-            namespace: Some(pod.namespace().to_owned()),
-            uid: Some(pod.uid().to_owned()),
-            labels: Some(BTreeMap::from([(WORKLOAD_LABEL.to_owned(), key.name.clone())])),
-            ..ObjectMeta::default()
-        })?;
-        if entry.uid == pod.uid() { replica(&owner(self, &key), &entry) } else { None }
+        let entry = self.pods.index.by_uid(pod.uid()).filter(|entry| self.owns(&key, entry))?;
+        replica(&owner(self, &key), &entry)
     }
 
     fn accounts(&self) -> Vec<Account> {

@@ -62,7 +62,7 @@ impl Autoscaler {
         let class = workload.spec.class_name.as_ref().and_then(|name| stores.classes.get(&ObjectRef::new(name)));
         let quota = Quota::resolve(workload.spec.quota.as_ref(), class.as_ref().map(|class| &class.spec));
         let quota = quota.unwrap_or_default();
-        let mut entries = stores.pods.index.children(key);
+        let mut entries = stores.own_pods(key);
         entries.retain(|entry| entry.is_live());
         let asked = self.shared.memories().get(key).and_then(|memory| lock(memory).asked).unwrap_or(false);
         let answers: Vec<(Metric, Answer)> = match asked {

@@ -262,7 +262,7 @@ impl Shared {
             let (sets, _) = crate::observe::replica_sets(&self.stores, workload);
             memory.start(workload, &sets, policy, leads, now);
         }
-        let mut entries = self.stores.pods.index.children(key);
+        let mut entries = self.stores.own_pods(key);
         for entry in &mut entries {
             memory.with_quota(entry);
         }

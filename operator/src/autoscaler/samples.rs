@@ -1,6 +1,9 @@
 //! What metrics of a workload are answered with: from the agents' usage, else from the sources.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use catamaran_autoscale::{
     Metric, Policy,
@@ -96,18 +99,15 @@ impl<'a> Usage<'a> {
         answers: &[Answer],
         now: Timestamp,
     ) -> (Vec<Result<Samples, NoSamples>>, Vec<Option<Timestamp>>) {
-        let mut answers = answers.iter();
+        let mut answers = answers.iter().map(|answer| (self.of_own(answer.result.clone()), answer.arrived));
         let (usage, asked) = (&self.known, !self.is_complete());
         let answer = |metric: &Metric| match metric {
             Metric::Resource { resource, .. } | Metric::ContainerResource { resource, .. } => {
-                let answer = if asked { answers.next().map(|answer| answer.result.clone()) } else { None };
+                let answer = if asked { answers.next().map(|(result, _)| result) } else { None };
                 (resource_samples(resource, usage, self.pods, answer, now), None)
             }
             Metric::Pods { .. } | Metric::Object { .. } | Metric::External { .. } | Metric::Prometheus { .. } => {
-                match answers.next() {
-                    Some(answer) => (answer.result.clone(), answer.arrived),
-                    None => (Err(NoSamples("not asked for yet".to_owned())), None),
-                }
+                answers.next().unwrap_or_else(|| (Err(NoSamples("not asked for yet".to_owned())), None))
             }
             Metric::Pressure { resource, stall, .. } => {
                 (share_samples(usage, |rates| pressure(rates, *resource, *stall), now), None)
@@ -116,6 +116,23 @@ impl<'a> Usage<'a> {
             Metric::Invalid { message, .. } => (Err(NoSamples(message.clone())), None),
         };
         policy.metrics.iter().map(answer).unzip()
+    }
+
+    /// Sources answer for all pods with the workload's label; those that are not its own do not count.
+    fn of_own(&self, mut answer: Result<Samples, NoSamples>) -> Result<Samples, NoSamples> {
+        let own = || self.pods.iter().map(|entry| entry.pod.name.as_str()).collect::<HashSet<_>>();
+        match &mut answer {
+            Ok(Samples::Resource(samples)) => {
+                let own = own();
+                samples.retain(|name, _| own.contains(name.as_str()));
+            }
+            Ok(Samples::Pods(samples)) => {
+                let own = own();
+                samples.retain(|name, _| own.contains(name.as_str()));
+            }
+            Ok(Samples::Value(_) | Samples::Series(_)) | Err(_) => {}
+        }
+        answer
     }
 }
 

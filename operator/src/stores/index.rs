@@ -191,20 +191,18 @@ impl<T> Index<T> {
             .collect()
     }
 
-    /// Shows the children of each workload where they are. The index is locked meanwhile, so `see` has to be quick.
-    pub fn visit(&self, mut see: impl FnMut(&WorkloadKey, &mut dyn Iterator<Item = &T>)) {
-        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        for (key, slot) in &entries.children {
-            see(key, &mut slot.values().map(|entry| &*entry.value));
-        }
-    }
-
     /// An object as it is known, whoever it belonged to.
     #[must_use]
     pub fn find(&self, meta: &ObjectMeta) -> Option<Arc<T>> {
+        self.by_uid(uid(meta))
+    }
+
+    /// The same, by its uid.
+    #[must_use]
+    pub fn by_uid(&self, uid: &str) -> Option<Arc<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let slot = entries.children.get(entries.homes.get(uid(meta))?)?;
-        slot.get(uid(meta)).map(|entry| entry.value.clone())
+        let slot = entries.children.get(entries.homes.get(uid)?)?;
+        slot.get(uid).map(|entry| entry.value.clone())
     }
 
     /// Waits for the first complete listing.

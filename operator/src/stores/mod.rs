@@ -7,6 +7,7 @@ mod freshness;
 mod index;
 mod last_good;
 mod out_of_memory;
+mod owned;
 mod pods;
 mod reserved;
 mod resize;

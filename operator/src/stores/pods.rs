@@ -7,7 +7,7 @@ use catamaran_autoscale::{
     quantity::milli,
 };
 use catamaran_crds::names::{
-    NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, VICTIM_COST, WORKLOAD_LABEL, workload_of_label,
+    NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, REVISION_LABEL, VICTIM_COST, WORKLOAD_LABEL, workload_of_label,
 };
 use catamaran_metering::Request;
 use catamaran_plan::{
@@ -45,6 +45,8 @@ const INSTANCE_LABEL: &str = "vm.kubevirt.io/name";
 pub struct PodEntry {
     /// The uid of the controlling owner: a ReplicaSet or a VirtualMachineInstance.
     pub owner: Option<String>,
+    /// Of a pod that nobody controls, its revision label; empty where it has none.
+    pub released: Option<Box<str>>,
     /// Its uid.
     pub uid: String,
     /// When it was created.
@@ -96,9 +98,12 @@ impl From<&core::Pod> for PodEntry {
         }
         let quota = pod_quota(object);
         let leaving = labels.get(WORKLOAD_LABEL).and_then(|value| workload_of_label(value).1);
+        let owner = controller(&object.metadata);
+        let revision = || labels.get(REVISION_LABEL).map(String::as_str).unwrap_or_default();
         Self {
+            released: owner.is_none().then(|| revision().into()),
             leaving: leaving.and_then(|since| Timestamp::from_second(since).ok()),
-            owner: controller(&object.metadata),
+            owner,
             uid: object.uid().unwrap_or_default(),
             created: object.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             marked: object.annotations().get(POD_DELETION_COST_ANNOTATION).is_some_and(|cost| cost == VICTIM_COST),
@@ -284,7 +289,7 @@ impl Pods {
     }
 
     /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service
-    /// or put back, the pod's quota is another one, it began to run and is to be held, or it was killed for want of
+    /// or put back, it came to be somebody else's, the pod's quota is another one, it began to run and is to be held, or it was killed for want of
     /// memory. With it the workload that the pod was taken from, if it was.
     pub(super) fn enter(&self, object: &core::Pod) -> Vec<WorkloadKey> {
         self.enter_at(object, Timestamp::now())
@@ -304,6 +309,7 @@ impl Pods {
                 entry.keep_oom_limit(&before);
                 let began = entry.quota.annotation.is_some() && entry.pod.phase != before.pod.phase;
                 concerns |= entry.leaving != before.leaving;
+                concerns |= entry.owner != before.owner || entry.released != before.released;
                 concerns |= began || entry.quota != before.quota || entry.oom_kill != before.oom_kill;
             }
         }

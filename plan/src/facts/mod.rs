@@ -20,7 +20,7 @@ pub use instances::{Instance, InstanceSet, Launcher, Pause, Stage};
 pub use notes::{Crash, CrashLoop, FrozenNote};
 pub use pods::{Pod, PodSet};
 pub use quota::{Containers, PodQuota, RefusedResize, Resize, TemplateQuota};
-pub use service::{Selects, ServiceFacts};
+pub use service::{Selects, ServiceFacts, Stray};
 pub use sets::{Counts, Members, SetFacts};
 
 /// Everything that a plan for one workload may look at, besides [`crate::Goal`].
@@ -39,6 +39,8 @@ pub struct Facts {
     pub foreign_sets: Vec<(Hull, String)>,
     /// The Service of the workload's name.
     pub service: ServiceFacts,
+    /// Pods that would get its traffic and are no replicas.
+    pub strays: Vec<Stray>,
     /// The status as last written.
     pub status: ElasticWorkloadStatus,
     /// Whether pods can be resized.

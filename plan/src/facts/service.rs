@@ -20,6 +20,18 @@ pub enum ServiceFacts {
     Foreign,
 }
 
+/// A pod that carries the workload's label and is none of its replicas: one that was taken out by its labels, or that
+/// somebody made beside them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// Its name.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its revision label; the replica set of that revision may take it over yet.
+    pub revision: Option<String>,
+}
+
 /// What a Service of ours selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selects {

@@ -35,7 +35,8 @@ pub enum Action {
         /// Whether it is marked.
         marked: bool,
     },
-    /// Take a launcher pod out of its Service before its guest goes, or put it back.
+    /// Take a pod out of the Service: a launcher pod before its guest goes, which may be put back, or one that is no
+    /// replica.
     LeaveService {
         /// Its name.
         pod: String,

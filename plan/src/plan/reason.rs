@@ -53,6 +53,8 @@ pub enum Reason {
     Spared,
     /// Its guest is to go, and gets no more requests first.
     Leaves,
+    /// It has the workload's label and is none of its replicas.
+    Stray,
     /// Guests end soon after their start.
     CrashLoop {
         /// Rounds of it.
@@ -244,6 +246,7 @@ impl fmt::Display for Reason {
             }),
             Self::Marked { victims } => f.write_str(chosen(*victims)),
             Self::Leaves => f.write_str("its guest is to go, and gets no more requests before it does"),
+            Self::Stray => f.write_str("it has the workload's label and is none of its replicas"),
             Self::Spared => f.write_str("it is not to go any more"),
             Self::CrashLoop { rounds } => {
                 write!(f, "guests end soon after their start (round {rounds}); replacing them is slowed down")

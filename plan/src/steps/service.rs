@@ -34,3 +34,19 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
         }
     }
 }
+
+/// Takes pods out of the Service that carry the workload's label and are none of its replicas. One that its replica set
+/// may take over is left alone: that one counts it then.
+pub(crate) fn expel(context: &Context<'_>, draft: &mut Draft) {
+    if !matches!(context.facts.service, ServiceFacts::Owned { .. }) || context.goal.service_ports.is_empty() {
+        return;
+    }
+    let is_ours = |revision: &String| {
+        *revision == context.target.revision || context.sets.iter().any(|set| set.revision == *revision)
+    };
+    for stray in context.facts.strays.iter().filter(|stray| !stray.revision.as_ref().is_some_and(is_ours)) {
+        let since = Some(context.now());
+        let action = Action::LeaveService { pod: stray.pod.clone(), uid: stray.uid.clone(), since };
+        draft.step(action, Reason::Stray);
+    }
+}

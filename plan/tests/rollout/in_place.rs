@@ -80,6 +80,7 @@ pub(crate) fn running(before: &Goal) -> Facts {
         usage_due: None,
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
+        strays: Vec::new(),
     }
 }
 

@@ -14,5 +14,6 @@ mod settle;
 mod simulator;
 mod stories;
 mod story;
+mod strays;
 mod tables;
 mod unseen;

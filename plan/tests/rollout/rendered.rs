@@ -40,6 +40,7 @@ fn rendered(workload: &str) -> String {
         usage_due: None,
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
+        strays: Vec::new(),
     };
     let objects = plan(&desired, &observed, None).steps.into_iter().map(|step| match step.action {
         Action::CreateSet(set) => match objects::replica_set(&desired, &set) {

@@ -65,6 +65,7 @@ fn planned_with(service: ServiceFacts, replicas: u32, set: InstanceSet, wanted: 
         usage_due: None,
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
+        strays: Vec::new(),
     };
     let plan = plan(desired, &observed, None);
     plan.steps.iter().map(|step| step.action.to_string().replace("VirtualMachineInstance", "VMI")).collect()

@@ -79,6 +79,7 @@ impl World {
             usage_due: None,
             enforcement: self.enforcement(),
             out_of_memory: Vec::new(),
+            strays: Vec::new(),
         }
     }
 

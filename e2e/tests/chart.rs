@@ -451,7 +451,8 @@ async fn the_definitions_outlive_the_release() -> Result<()> {
 
     let second = helm.install("catamaran-two", &chart(), SYSTEM, &json!({})).await;
     let refusal = format!("{:#}", second.err().context("two releases own the same definitions")?);
-    ensure!(refusal.contains("invalid ownership metadata"), "{refusal}");
+    let owner = format!("belongs to release \"catamaran\" in namespace \"{SYSTEM}\"");
+    ensure!(refusal.contains(&owner) && refusal.contains("--set crds.takeOver=true"), "{refusal}");
     let beside = json!({"crds": {"enabled": false}, "watchNamespace": SYSTEM, "rbac": {"userRoles": false}});
     helm.install("catamaran-two", &chart(), SYSTEM, &beside).await?;
     helm.uninstall("catamaran-two", SYSTEM).await?;
@@ -459,7 +460,24 @@ async fn the_definitions_outlive_the_release() -> Result<()> {
     helm.uninstall("catamaran", SYSTEM).await?;
     ensure!(names().await? == ours, "left: {:?}", names().await?);
 
-    // The same name takes them over again, and without the switch they go with the release.
+    // Another name and namespace takes them over where it says so.
+    let refused = helm.install("other", &chart(), "elsewhere", &json!({})).await;
+    let refusal = format!("{:#}", refused.err().context("they are another release's")?);
+    ensure!(refusal.contains("--take-ownership"), "{refusal}");
+    let folder = chart();
+    let install = ["install", "other"].map(OsStr::new).into_iter().chain([folder.as_os_str()]);
+    let take = json!({"crds": {"takeOver": true}});
+    helm.run(install, &["--namespace", "elsewhere", "--create-namespace", "--take-ownership"], Some(&take)).await?;
+    helm.upgrade("other", &chart(), "elsewhere", &json!({})).await?;
+    helm.uninstall("other", "elsewhere").await?;
+    ensure!(names().await? == ours, "left again: {:?}", names().await?);
+
+    // By hand, as the documentation says; without the switch they go with the release.
+    for name in &ours {
+        let notes = json!({"meta.helm.sh/release-name": "catamaran", "meta.helm.sh/release-namespace": SYSTEM});
+        let by_hand = json!({"metadata": {"annotations": notes}});
+        definitions.patch(name, &PatchParams::default(), &Patch::Merge(by_hand)).await?;
+    }
     helm.install("catamaran", &chart(), SYSTEM, &json!({"crds": {"keep": false}})).await?;
     helm.uninstall("catamaran", SYSTEM).await?;
     eventually("the definitions are gone", WITHIN, || async move { Ok(names().await?.is_empty().then_some(())) }).await

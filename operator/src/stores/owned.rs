@@ -83,7 +83,8 @@ mod tests {
 
     /// An object named and identified by `name`, of an owner.
     fn object<T: DeserializeOwned>(name: &str, owner: Option<&str>, labels: Value, rest: Value) -> T {
-        let owners = owner.map(|uid| json!([{"apiVersion": "v1", "kind": "O", "name": uid, "uid": uid, "controller": true}]));
+        let owners =
+            owner.map(|uid| json!([{"apiVersion": "v1", "kind": "O", "name": uid, "uid": uid, "controller": true}]));
         let mut object = json!({"metadata": {"name": name, "namespace": "shop", "uid": name, "resourceVersion": "1",
             "labels": labels, "ownerReferences": owners}});
         object.as_object_mut().expect("an object").extend(rest.as_object().cloned().unwrap_or_default());

@@ -49,9 +49,10 @@ fn of_container(container: &Container, status: Option<&ContainerStatus>, infeasi
     let given = status.and_then(|status| status.resources.as_ref()?.requests.as_ref());
     let allocated = status.and_then(|status| status.allocated_resources.as_ref());
     let asked = requests.filter(|_| !infeasible || (given.is_none() && allocated.is_none()));
-    [asked, given, allocated].map(of).into_iter().fold([0; 2], |most, amounts| {
-        each(most, amounts.map(Option::unwrap_or_default), u64::max)
-    })
+    [asked, given, allocated]
+        .map(of)
+        .into_iter()
+        .fold([0; 2], |most, amounts| each(most, amounts.map(Option::unwrap_or_default), u64::max))
 }
 
 fn is_infeasible(status: &PodStatus) -> bool {
@@ -149,7 +150,11 @@ mod tests {
                 ]}),
                 (1005, 1315),
             ),
-            ("beyond all", json!({"containers": [container("1", "15E"), container("2", "15E")]}), (3000, u64::MAX >> 20)),
+            (
+                "beyond all",
+                json!({"containers": [container("1", "15E"), container("2", "15E")]}),
+                (3000, u64::MAX >> 20),
+            ),
         ] {
             assert_eq!(reserved_of(spec, json!({})), expected, "{what}");
         }

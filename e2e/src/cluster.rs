@@ -140,8 +140,7 @@ impl Cluster {
         let leader = leaders.remove(0);
         let metrics = self.metrics(&agent, 8081).await?;
         let connected = metric(&metrics, "catamaran_agent_connected_replicas");
-        #[allow(clippy::cast_precision_loss)]
-        let all = operators.len() as f64;
+        let all = f64::from(u32::try_from(operators.len())?);
         ensure!(connected == Some(all), "the agent is connected to {connected:?} operators");
         Ok(Settled { operators, leader, agent })
     }

@@ -183,6 +183,17 @@ impl Recorder {
         }
         History(moments)
     }
+
+    /// Ends a test: the bounds were kept, and then all is `quiet`.
+    ///
+    /// # Errors
+    /// The first event that broke a bound, or what `quiet` finds.
+    pub async fn finish(&self, quiet: impl Future<Output = Result<()>>) -> Result<History> {
+        let history = self.history();
+        history.check_bounds()?;
+        quiet.await?;
+        Ok(history)
+    }
 }
 
 impl Drop for Recorder {

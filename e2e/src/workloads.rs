@@ -1,4 +1,4 @@
-//! Applying workloads and waiting for what becomes of them.
+//! Workloads for tests: their manifests, applying them, and waiting for what becomes of them.
 
 use std::time::Duration;
 
@@ -17,6 +17,39 @@ use crate::wait::eventually;
 
 /// How long tests wait for a rollout.
 pub const WITHIN: Duration = Duration::from_secs(60);
+
+/// The manifest of a workload in containers, small and with a Service. `rollout` is what is in the braces of that field.
+#[must_use]
+pub fn workload(name: &str, image: &str, replicas: u32, rollout: &str) -> String {
+    format!(
+        "apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {{name: {name}}}
+spec:
+  container:
+    image: {image}
+{CONTAINER_PORT}  quota: {{cpu: {{request: 50m, limit: 500m}}, memory: {{request: 32Mi, limit: 64Mi}}}}
+  replicas: {replicas}
+  rollout: {{{rollout}}}
+  service: {{ports: [{{name: http, port: 80}}]}}
+"
+    )
+}
+
+/// What of it a virtual machine does not have.
+const CONTAINER_PORT: &str = "    ports: [{name: http, containerPort: 80}]\n";
+
+/// A [`workload`] by the name `web`.
+#[must_use]
+pub fn web(image: &str, replicas: u32, rollout: &str) -> String {
+    workload("web", image, replicas, rollout)
+}
+
+/// The manifest of a [`workload`] as that of one in virtual machines.
+#[must_use]
+pub fn as_machines(manifest: &str) -> String {
+    manifest.replace("  container:", "  virtualMachine:").replace(CONTAINER_PORT, "")
+}
 
 /// Applies the documents of a YAML text by server-side apply with strict validation, as `kubectl apply --server-side`
 /// does.

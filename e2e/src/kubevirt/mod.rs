@@ -70,6 +70,16 @@ pub fn own_definitions() -> Option<PathBuf> {
 }
 
 impl StandIn {
+    /// Starts a stand-in on a control plane, as the user [`USER`] and with virt-api's subresources.
+    ///
+    /// # Errors
+    /// When the API server refuses something, or does not reach the subresources.
+    pub async fn run(control_plane: &ControlPlane, knobs: Knobs) -> Result<Self> {
+        let mut stand_in = Self::start(client(control_plane).await?, knobs).await?;
+        stand_in.serve(control_plane).await?;
+        Ok(stand_in)
+    }
+
     /// Installs the CustomResourceDefinitions and admission rules, and starts the controllers as tasks of this process.
     ///
     /// # Errors

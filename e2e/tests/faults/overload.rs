@@ -9,11 +9,11 @@ use std::{
 use anyhow::{Result, ensure};
 use catamaran_e2e::{
     faults::{Answer, Match, Outcome, Passed, Rule},
-    workloads::{condition, patch, wait_for},
+    workloads::{as_machines, condition, patch, wait_for, workload},
 };
 use serde_json::json;
 
-use crate::support::{Ground, Member, OTHER, ROLLOUT, SHOP, lasting, web, workload};
+use crate::support::{Ground, Member, OTHER, ROLLOUT, SHOP, lasting, web};
 
 /// In CI a little longer than a reconcile may wait before a process counts as stuck.
 fn a_while() -> Duration {
@@ -51,7 +51,7 @@ async fn refused(names: &[String], answer: Answer, recovery: Duration) -> Result
     let mut leader = ground.lead("operator-a").await?;
     let recorder = ground.record(OTHER, "web").await?;
     for name in names {
-        ground.apply(SHOP, &workload(name, "registry.test/shop:1", 1)).await?;
+        ground.apply(SHOP, &workload(name, "registry.test/shop:1", 1, "")).await?;
     }
     for name in names {
         ground.current(SHOP, name, ROLLOUT).await?;
@@ -60,7 +60,7 @@ async fn refused(names: &[String], answer: Answer, recovery: Duration) -> Result
     let health = leader.health();
     let rule = leader.proxy.set(Rule::new(Match::writes().namespace(SHOP), answer));
     for name in names {
-        ground.apply(SHOP, &workload(name, "registry.test/shop:2", 1)).await?;
+        ground.apply(SHOP, &workload(name, "registry.test/shop:2", 1, "")).await?;
     }
     let longest = others_move_on(&ground, &mut leader, a_while()).await?;
     ensure!(rule.hits() > 0, "there was something to refuse");
@@ -76,7 +76,7 @@ async fn refused(names: &[String], answer: Answer, recovery: Duration) -> Result
     );
     health.was_well().await?;
     leader.runs()?;
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
@@ -96,9 +96,7 @@ async fn guests_that_cannot_be_paused_cost_nobody_else_anything() -> Result<()> 
     let mut ground = Ground::start(json!({})).await?;
     ground.start_kubevirt().await?;
     let mut leader = ground.lead("operator-a").await?;
-    let machines = web(1, 1).replace("  container:", "  virtualMachine:");
-    let machines = machines.replace("    ports: [{name: http, containerPort: 80}]\n", "");
-    ground.rolled(SHOP, &machines, ROLLOUT).await?;
+    ground.rolled(SHOP, &as_machines(&web(1, 1)), ROLLOUT).await?;
     let undisturbed = ground.rolled(OTHER, &web(1, 2), ROLLOUT).await?;
     let health = leader.health();
     let pause = Match::writes().resource("virtualmachineinstances/pause");

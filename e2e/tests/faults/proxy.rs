@@ -29,7 +29,7 @@ async fn an_operator_works_through_a_proxy_as_itself() -> Result<()> {
     leader.proxy.set(Rule::new(Match::writes().namespace(SHOP), Answer::unavailable()).times(1));
     ground.rolled(SHOP, &web(3, 2), ROLLOUT).await?;
     ensure!(lost.hits() == 1 && late.hits() > 0, "{} lost, {} late", lost.hits(), late.hits());
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
 
     let passed = leader.proxy.passed();
     let made = |resource: &str| {

@@ -27,7 +27,7 @@ async fn a_standby_whose_connections_fell_silent_takes_over() -> Result<()> {
     println!("{} silent connections; leads after {takeover:?}, rolled out {rolled:?} later", silence.hits());
     ensure!(silence.hits() > 0);
     standby.runs()?;
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
@@ -45,7 +45,7 @@ async fn a_leader_whose_watch_fell_silent_sees_again() -> Result<()> {
         leader.proxy.clear(&silence);
     }
     leader.runs()?;
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
@@ -63,7 +63,7 @@ async fn a_leader_that_is_cut_off_is_replaced() -> Result<()> {
     ground.current(SHOP, "web", ROLLOUT).await?;
     ground.rolled(SHOP, &web(3, 3), ROLLOUT).await?;
     println!("cut off, replaced after {takeover:?}");
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     let late = ground.writes_of("operator-a", mark)?;
     ensure!(late.is_empty(), "two writers: {late:?}");
     Ok(())
@@ -100,7 +100,7 @@ async fn after_an_api_server_that_was_away_everything_goes_on() -> Result<()> {
     let after = ground.uids(SHOP, "web").await?;
     ensure!(after == before.0, "pods of a workload that nobody changed: {before:?}, now {after:?}");
     ensure!(!before.1.is_empty());
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     let touched: Vec<_> = ground.writes_of("operator-", mark)?;
     let touched: Vec<_> =
         touched.iter().filter(|write| write.namespace == SHOP && write.resource != "events").collect();

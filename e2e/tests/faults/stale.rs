@@ -83,7 +83,7 @@ async fn taken_over_with_an_old_view(fault: Fault) -> Result<()> {
     ground.rolled(SHOP, &web(3, 3), Duration::from_secs(90)).await?;
     println!("took over after {takeover:?}; the fault was met {} times", stands_still.hits());
     standby.runs()?;
-    let history = ground.finish(&recorder).await?;
+    let history = recorder.finish(ground.quiet()).await?;
     ensure!(ever_of(&history, &old) == before, "pods of the first image were made again");
     generations.never_fell()
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use catamaran_e2e::{
     faults::{Answer, Match, Proxy, Rule},
-    workloads::{self, patch, wait_for},
+    workloads::{self, as_machines, patch, wait_for},
 };
 use k8s_openapi::{
     api::core::v1::Pod, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -60,7 +60,7 @@ spec: {quota: {cpu: {request: 50m}, memory: {request: 32Mi}}}
     ground.rolled(OTHER, &web(3, 2), ROLLOUT).await?;
     ground.current(SHOP, "web", ROLLOUT).await?;
     leader.runs()?;
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     ensure!(ground.uids(SHOP, "web").await? == before.0, "the workload of the class is as it was");
     ensure!(ground.uids(OTHER, "web").await? != before.1, "the other was rolled out");
     Ok(())
@@ -78,9 +78,7 @@ async fn containers_start_while_kubevirt_cannot_be_listed() -> Result<()> {
     let recorder = ground.record(OTHER, "web").await?;
     ground.rolled(OTHER, &web(1, 2), ROLLOUT).await?;
     ensure!(rule.hits() > 0, "it asked for them");
-    let machines = web(1, 1).replace("  container:", "  virtualMachine:");
-    let machines = machines.replace("    ports: [{name: http, containerPort: 80}]\n", "");
-    ground.apply(SHOP, &machines).await?;
+    ground.apply(SHOP, &as_machines(&web(1, 1))).await?;
     ground.rolled(OTHER, &web(2, 2), ROLLOUT).await?;
     let health = leader.health();
     leader.proxy.clear(&rule);
@@ -89,7 +87,7 @@ async fn containers_start_while_kubevirt_cannot_be_listed() -> Result<()> {
     println!("virtual machines run {:?} after KubeVirt could be listed", cleared.elapsed());
     health.was_well().await?;
     leader.runs()?;
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
@@ -167,6 +165,6 @@ async fn a_pod_write_that_fails_is_a_condition_and_holds_nothing_else_up() -> Re
     ground.current(SHOP, "web", ROLLOUT).await?;
     ensure!(ground.uids(SHOP, "web").await? == before, "in place");
     leader.runs()?;
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }

@@ -11,9 +11,9 @@ use catamaran_e2e::{
     audit::{Mark, Write},
     control_plane::ControlPlane,
     faults::Proxy,
-    history::{History, Recorder},
+    history::Recorder,
     installation::{self, Installation, Operator, SYSTEM, operator_user},
-    kubevirt::{self, Knobs, StandIn},
+    kubevirt::{Knobs, StandIn},
     wait::eventually,
     workloads::{self, wait_for},
 };
@@ -71,10 +71,7 @@ impl Ground {
     }
 
     pub(crate) async fn start_kubevirt(&mut self) -> Result<()> {
-        let client = kubevirt::client(&self.control_plane).await?;
-        let mut stand_in = StandIn::start(client, Knobs::default()).await?;
-        stand_in.serve(&self.control_plane).await?;
-        self.kubevirt = Some(stand_in);
+        self.kubevirt = Some(StandIn::run(&self.control_plane, Knobs::default()).await?);
         Ok(())
     }
 
@@ -171,14 +168,6 @@ impl Ground {
         }
         outcome
     }
-
-    /// Ends a test: bounds were kept, and all is quiet.
-    pub(crate) async fn finish(&self, recorder: &Recorder) -> Result<History> {
-        let history = recorder.history();
-        history.check_bounds()?;
-        self.quiet().await?;
-        Ok(history)
-    }
 }
 
 impl Member {
@@ -226,24 +215,7 @@ fn name_in(yaml: &str) -> Result<&str> {
     Ok(rest.split_once(['}', ',']).context("the end of the name")?.0)
 }
 
-/// A container workload.
-pub(crate) fn workload(name: &str, image: &str, replicas: u32) -> String {
-    format!(
-        "apiVersion: catamaran.dev/v1alpha1
-kind: ElasticWorkload
-metadata: {{name: {name}}}
-spec:
-  container:
-    image: {image}
-    ports: [{{name: http, containerPort: 80}}]
-  quota: {{cpu: {{request: 50m, limit: 500m}}, memory: {{request: 32Mi, limit: 64Mi}}}}
-  replicas: {replicas}
-  service: {{ports: [{{name: http, port: 80}}]}}
-"
-    )
-}
-
 /// `web` with an image of this version.
 pub(crate) fn web(version: u32, replicas: u32) -> String {
-    workload("web", &format!("registry.test/web:{version}"), replicas)
+    workloads::web(&format!("registry.test/web:{version}"), replicas, "")
 }

@@ -56,7 +56,7 @@ async fn thirty_killed_leaders_are_replaced_before_their_lease_ends() -> Result<
     ensure!(writers > KILLS / 2, "only {writers} wrote");
     // Renewed at most 2 s before the kill, a lease of 15 s holds for 13 s at least: nobody waited for it.
     ensure!(median < Duration::from_secs(10), "the standby waited for the lease: {times:?}");
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
@@ -83,7 +83,7 @@ async fn a_leader_that_was_stopped_writes_nothing_when_it_wakes() -> Result<()> 
     ground.apply(SHOP, &web(4, 4)).await?;
     ground.current(SHOP, "web", ROLLOUT).await?;
     println!("stopped: a standby led after {takeover:?}");
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     let late = ground.writes_of("operator-a", mark)?;
     ensure!(late.is_empty(), "two writers: {late:?}");
     let holder = ground.holder().await?;

@@ -61,10 +61,7 @@ impl Ground {
     pub(crate) async fn start_kubevirt(&self) -> Result<()> {
         let start = || async {
             kubevirt::make_schedulable(&self.client, &self.node).await?;
-            let client = kubevirt::client(&self.control_plane).await?;
-            let mut stand_in = StandIn::start(client, Knobs::default()).await?;
-            stand_in.serve(&self.control_plane).await?;
-            anyhow::Ok(stand_in)
+            StandIn::run(&self.control_plane, Knobs::default()).await
         };
         self.kubevirt.get_or_try_init(start).await.map(|_| ())
     }

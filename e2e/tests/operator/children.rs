@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use catamaran_crds::names::WORKLOAD_LABEL;
 use catamaran_e2e::{
     wait::eventually,
-    workloads::{WITHIN, condition, patch, staying_pods, wait_for, wait_ready},
+    workloads::{WITHIN, condition},
 };
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Service};
 use kube::{
@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::support::{Ground, NAMESPACE};
+use crate::support::Ground;
 
 /// Lists that the typed schema takes for maps, with an entry twice.
 const TWICE: &str = "apiVersion: catamaran.dev/v1alpha1
@@ -42,22 +42,19 @@ spec:
 ";
 
 async fn images(ground: &Ground, workload: &str) -> Result<Vec<String>> {
-    let pods = staying_pods(&ground.client, NAMESPACE, workload).await?;
+    let pods = ground.staying_pods(workload).await?;
     let specs = pods.into_iter().filter_map(|pod| pod.spec);
     Ok(specs.flat_map(|spec| spec.containers).filter_map(|container| container.image).collect())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn children_are_what_we_wrote() -> Result<()> {
-    let ground = Ground::start().await?;
-    let client = ground.client.clone();
+pub(crate) async fn children_are_what_we_wrote(ground: Ground) -> Result<()> {
     ground.apply(TWICE).await?;
     ground.apply(WEB).await?;
-    wait_ready(&client, NAMESPACE, "twice").await?;
-    wait_ready(&client, NAMESPACE, "web").await?;
+    ground.wait_ready("twice").await?;
+    ground.wait_ready("web").await?;
 
     // What others add to the Service is taken out, once.
-    let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
+    let services: Api<Service> = ground.api();
     let others = PatchParams { field_manager: Some("kubectl-patch".to_owned()), ..PatchParams::default() };
     let added = json!({"spec": {"ports": [
         {"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"},
@@ -74,27 +71,27 @@ async fn children_are_what_we_wrote() -> Result<()> {
     ground.quiet().await?;
 
     // `kubectl set image` on the replica set: reported with who did it, replaced by a rollout, and never come back to.
-    let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), NAMESPACE);
+    let sets: Api<ReplicaSet> = ground.api();
     let of_web = ListParams::default().labels(&format!("{WORKLOAD_LABEL}=web"));
     let set = sets.list(&of_web).await?.items.pop().context("a set")?.name_any();
     let evil =
         json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "registry.test/evil:9"}]}}}});
     let others = PatchParams { field_manager: Some("kubectl-set".to_owned()), ..PatchParams::default() };
     sets.patch(&set, &others, &Patch::Strategic(&evil)).await?;
-    let told = wait_for(&client, NAMESPACE, "web", "tells of the change", WITHIN, |workload| {
-        condition(workload, "ForeignChange").is_some()
-    })
-    .await?;
+    let told = ground
+        .wait_for("web", "tells of the change", WITHIN, |workload| condition(workload, "ForeignChange").is_some())
+        .await?;
     let message = condition(&told, "ForeignChange").map(|found| found.message.clone()).unwrap_or_default();
     ensure!(message.contains("kubectl-set") && message.contains(&set), "{message}");
-    wait_for(&client, NAMESPACE, "web", "is of the spec again", WITHIN, |workload| {
-        condition(workload, "ForeignChange").is_none()
-            && condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
-    })
-    .await?;
+    ground
+        .wait_for("web", "is of the spec again", WITHIN, |workload| {
+            condition(workload, "ForeignChange").is_none()
+                && condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+        })
+        .await?;
     for image in ["registry.test/web:2", "registry.test/web:1"] {
-        patch(&client, NAMESPACE, "web", &json!({"spec": {"container": {"image": image}}})).await?;
-        wait_ready(&client, NAMESPACE, "web").await?;
+        ground.patch("web", &json!({"spec": {"container": {"image": image}}})).await?;
+        ground.wait_ready("web").await?;
         ensure!(images(&ground, "web").await?.iter().all(|found| found == image), "{image}");
     }
     ground.quiet().await

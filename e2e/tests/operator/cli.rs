@@ -11,10 +11,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use catamaran_e2e::{
     installation::{SYSTEM, binary},
-    kubevirt::Knobs,
     usage::world::Load,
     wait::eventually,
-    workloads::WITHIN,
+    workloads::{WITHIN, web},
 };
 use catamaran_protocol::usage::{UsageList, UsageSource};
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
@@ -31,8 +30,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    scaling::{AT_ONCE, CPU, containers, machines, settled, simulator, with_usage},
-    support::{Ground, NAMESPACE},
+    scaling::{AT_ONCE, CPU, containers, machines, settled},
+    support::{Ground, SHOP},
 };
 
 /// The Service of the operator's HTTP port.
@@ -120,15 +119,15 @@ fn own_address() -> Result<IpAddr> {
 
 /// Runs a workload at a known load and looks at it by each command.
 async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> Result<()> {
-    let simulator = simulator(&ground)?;
+    let namespace = &ground.namespace;
     // 50m are asked for: 0.09 cores are two replicas at 90 %.
-    simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
+    ground.usage()?.load(namespace, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
     ground.apply(&manifest(&format!("minReplicas: 1, maxReplicas: 2, {CPU}, {AT_ONCE}"))).await?;
     let workload = settled(&ground, 2).await?;
     let plugin = Plugin::new(ground.control_plane.kubeconfig())?;
 
-    let tree = plugin.says(&["status", "web", "-n", NAMESPACE]).await?;
-    ensure!(tree.starts_with(&format!("shop/web: {hull}, 2/2 ready, 2 available")), "{tree}");
+    let tree = plugin.says(&["status", "web", "-n", namespace]).await?;
+    ensure!(tree.starts_with(&format!("{namespace}/web: {hull}, 2/2 ready, 2 available")), "{tree}");
     ensure!(tree.contains("Auto, 1 to 2 replicas, wants 2; "), "{tree}");
     let revision = tree.lines().find(|line| line.starts_with("└─ web-")).context(tree.clone())?;
     ensure!(revision.contains("1, current") && revision.contains("2/2"), "{tree}");
@@ -137,10 +136,10 @@ async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> R
     ensure!(replicas.len() == 2, "{tree}");
 
     let url = format!("--operator-url=http://{}", ground.operator.address());
-    let text = plugin.says(&["explain", "web", "-n", NAMESPACE, &url]).await?;
+    let text = plugin.says(&["explain", "web", "-n", namespace, &url]).await?;
     let decision = workload.status.and_then(|status| status.scaling?.last_decision).context("a decision")?;
     for part in [
-        "ElasticWorkload shop/web, as the operator that leads sees it",
+        &format!("ElasticWorkload {namespace}/web, as the operator that leads sees it"),
         "wanted 2, existing 2, of the wanted revision 2, ready 2, available 2",
         "bounds: at least 2 available, at most 3 in all",
         "= Ready True ",
@@ -155,7 +154,7 @@ async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> R
     // At most two replicas, so the count is steady. 3 s after the last change of the count the rates are those of two
     // replicas.
     let list = eventually("usage of both replicas", WITHIN, || async {
-        let text = plugin.says(&["top", "web", "-n", NAMESPACE, "--replicas", "--json", &url]).await?;
+        let text = plugin.says(&["top", "web", "-n", namespace, "--replicas", "--json", &url]).await?;
         let list: UsageList = serde_json::from_str(&text)?;
         let [workload] = list.items.as_slice() else { anyhow::bail!("{text}") };
         let share = |cpu: Option<i64>| cpu.is_some_and(|cpu| (43..=47).contains(&cpu));
@@ -178,34 +177,33 @@ async fn looks_at(ground: Ground, manifest: fn(&str) -> String, hull: &str) -> R
     ensure!(usage.each.iter().all(|replica| replica.source == Some(UsageSource::Agent)), "{usage:?}");
     ensure!(usage.each.iter().all(|replica| tree.contains(&replica.name)), "{usage:?}\n{tree}");
     let table = plugin.says(&["top", "-A", &url]).await?;
-    ensure!(table.contains("128Mi") && table.contains(hull) && table.contains("agents"), "{table}");
+    let row = table.lines().find(|line| line.starts_with(&format!("{namespace} "))).context(table.clone())?;
+    ensure!(row.contains("128Mi") && row.contains(hull) && row.contains("agents"), "{table}");
 
-    let nobody = plugin.fails(&["explain", "nobody", "-n", NAMESPACE, &url]).await?;
-    ensure!(nobody.contains("the operator knows no ElasticWorkload nobody in namespace shop"), "{nobody}");
-    let nobody = plugin.fails(&["status", "nobody", "-n", NAMESPACE]).await?;
-    ensure!(nobody.contains("no ElasticWorkload nobody in namespace shop"), "{nobody}");
+    let nobody = plugin.fails(&["explain", "nobody", "-n", namespace, &url]).await?;
+    ensure!(
+        nobody.contains(&format!("the operator knows no ElasticWorkload nobody in namespace {namespace}")),
+        "{nobody}"
+    );
+    let nobody = plugin.fails(&["status", "nobody", "-n", namespace]).await?;
+    ensure!(nobody.contains(&format!("no ElasticWorkload nobody in namespace {namespace}")), "{nobody}");
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_looks_at_containers() -> Result<()> {
-    looks_at(Ground::start_with(with_usage()).await?, containers, "container").await
+pub(crate) async fn a_person_looks_at_containers(ground: Ground) -> Result<()> {
+    looks_at(ground, containers, "container").await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_looks_at_virtual_machines() -> Result<()> {
-    let mut ground = Ground::start_with(with_usage()).await?;
-    ground.start_kubevirt(Knobs::default()).await?;
+pub(crate) async fn a_person_looks_at_virtual_machines(ground: Ground) -> Result<()> {
     looks_at(ground, machines, "virtualMachine").await
 }
 
 /// By RBAC on the proxy to one Service; as a plugin that kubectl finds on the PATH.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_operator_is_reached_through_the_api_server() -> Result<()> {
+pub(crate) async fn the_operator_is_reached_through_the_api_server() -> Result<()> {
     let ground = Ground::start_with(json!({"rbac": {"pluginSubjects": [{"kind": "User", "name": "ops"}]}})).await?;
-    ground.apply(&crate::support::web("registry.test/web:1", 2, "")).await?;
+    ground.apply(&web("registry.test/web:1", 2, "")).await?;
     settled(&ground, 2).await?;
-    let explain = ["explain", "web", "-n", NAMESPACE];
+    let explain = ["explain", "web", "-n", SHOP];
     let admin = Plugin::new(ground.control_plane.kubeconfig())?;
     let silent = admin.fails(&explain).await?;
     ensure!(silent.contains("the operator does not answer: ") && silent.contains(SYSTEM), "{silent}");
@@ -216,13 +214,13 @@ async fn the_operator_is_reached_through_the_api_server() -> Result<()> {
     })
     .await?;
     ensure!(text.contains("there is no spec.scaling; the count is spec.replicas"), "{text}");
-    let table = admin.says(&["top", "-n", NAMESPACE]).await?;
+    let table = admin.says(&["top", "-n", SHOP]).await?;
     ensure!(table.lines().nth(1).is_some_and(|line| line.contains("2/2") && line.trim_end().ends_with('-')), "{table}");
 
     // Ops may ask the operator, and nothing else; others may not even that.
     let ops = Plugin::new(ground.control_plane.kubeconfig_for_user("ops", None)?)?;
     ensure!(ops.says(&explain).await?.contains("ElasticWorkload shop/web"), "ops may ask");
-    let unread = ops.fails(&["status", "web", "-n", NAMESPACE]).await?;
+    let unread = ops.fails(&["status", "web", "-n", SHOP]).await?;
     ensure!(unread.contains("is forbidden: User \"ops\""), "{unread}");
     let eve = Plugin::new(ground.control_plane.kubeconfig_for_user("eve", None)?)?;
     let refused = eve.fails(&explain).await?;
@@ -235,7 +233,7 @@ async fn the_operator_is_reached_through_the_api_server() -> Result<()> {
     let folder = binary("kubectl-catamaran")?.parent().map(Path::to_owned).context("a folder")?;
     let path = std::env::join_paths([folder, PathBuf::from("/usr/bin")])?;
     let mut kubectl = ground.control_plane.kubectl()?;
-    let output = kubectl.args(["catamaran", "status", "--namespace", NAMESPACE]).env("PATH", path).output()?;
+    let output = kubectl.args(["catamaran", "status", "--namespace", SHOP]).env("PATH", path).output()?;
     let tree = String::from_utf8(output.stdout)?;
     ensure!(output.status.success() && tree.starts_with("shop/web: container, 2/2 ready"), "{tree}");
     ground.quiet().await

@@ -4,15 +4,12 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
-use catamaran_e2e::{kubevirt::Knobs, workloads::wait_ready};
 use k8s_openapi::serde_json::Value;
 use kube::{Api, ResourceExt};
 
-use crate::support::{Ground, NAMESPACE};
+use crate::support::Ground;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_example_gets_ready() -> Result<()> {
-    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+pub(crate) async fn every_example_gets_ready(ground: Ground) -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
     let mut files: Vec<_> = fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
@@ -26,11 +23,11 @@ async fn every_example_gets_ready() -> Result<()> {
             let value: Value = serde_saphyr::from_str(document)?;
             if value["kind"] == "ElasticWorkload" {
                 let name = value["metadata"]["name"].as_str().context("a name")?;
-                wait_ready(&ground.client, NAMESPACE, name).await.with_context(|| file.display().to_string())?;
+                ground.wait_ready(name).await.with_context(|| file.display().to_string())?;
             }
         }
     }
-    let workloads: Api<ElasticWorkload> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let workloads: Api<ElasticWorkload> = ground.api();
     for workload in workloads.list(&Default::default()).await? {
         let conditions = workload.status.clone().unwrap_or_default().conditions;
         ensure!(

@@ -9,39 +9,38 @@ use anyhow::{Result, ensure};
 use catamaran_e2e::{
     installation::operator_user,
     wait::eventually,
-    workloads::{WITHIN, wait_for, wait_ready},
+    workloads::{WITHIN, web},
 };
 use k8s_openapi::api::{apps::v1::ReplicaSet, coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use crate::support::{Ground, NAMESPACE, random, web};
+use crate::support::{Ground, random};
 
 /// The replica sets of a namespace: name and replicas.
 async fn sets(ground: &Ground) -> Result<BTreeMap<String, i32>> {
-    let api: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let api: Api<ReplicaSet> = ground.api();
     let sets = api.list(&Default::default()).await?;
     Ok(sets.iter().map(|set| (set.name_any(), set.spec.clone().and_then(|spec| spec.replicas).unwrap_or(1))).collect())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_thirty_moments_of_a_rollout() -> Result<()> {
+pub(crate) async fn killed_at_thirty_moments_of_a_rollout() -> Result<()> {
     const KILLS: u32 = 30;
     let mut random = random()?;
     let mut ground = Ground::start_with(json!({"extraArgs": ["--lease-duration-seconds=3"]})).await?;
     let recorder = ground.record("web").await?;
     ground.apply(&web("registry.test/web:0", 4, "revisionHistoryLimit: 100")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     for kill in 1..=KILLS {
         ground.apply(&web(&format!("registry.test/web:{kill}"), 4, "revisionHistoryLimit: 100")).await?;
         // A moment of the rollout, which takes about three seconds undisturbed.
         ground.kill_operator(Duration::from_millis(2500), &mut random, &format!("operator-{kill}")).await?;
         if kill % 3 == 0 {
-            wait_ready(&ground.client, NAMESPACE, "web").await?;
+            ground.wait_ready("web").await?;
         }
     }
-    let end = wait_ready(&ground.client, NAMESPACE, "web").await?;
-    let history = ground.finish(&recorder).await?;
+    let end = ground.wait_ready("web").await?;
+    let history = recorder.finish(ground.quiet()).await?;
     let revision = end.status.unwrap_or_default().update_revision.unwrap_or_default();
     ensure!(history.end()?.of_revision(&revision) == 4 && history.end()?.total() == 4, "{}", history.end()?);
 
@@ -50,7 +49,7 @@ async fn killed_at_thirty_moments_of_a_rollout() -> Result<()> {
     ensure!(sets.get(&format!("web-{revision}")) == Some(&4), "{sets:?}");
     ensure!(sets.values().sum::<i32>() == 4, "{sets:?}");
     ensure!(sets.len() <= usize::try_from(KILLS)? + 1, "no set without a template: {sets:?}");
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let pods: Api<Pod> = ground.api();
     for pod in pods.list(&Default::default()).await? {
         let owner = pod.owner_references().first().map(|owner| owner.name.clone()).unwrap_or_default();
         ensure!(sets.contains_key(&owner), "pod {} is an orphan of {owner}", pod.name_any());
@@ -58,8 +57,7 @@ async fn killed_at_thirty_moments_of_a_rollout() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_standby_takes_over_in_time_and_never_beside_the_leader() -> Result<()> {
+pub(crate) async fn a_standby_takes_over_in_time_and_never_beside_the_leader() -> Result<()> {
     let mut ground = Ground::start().await?;
     let leases: Api<Lease> = Api::namespaced(ground.client.clone(), catamaran_e2e::installation::SYSTEM);
     let holder = || async {
@@ -76,21 +74,22 @@ async fn a_standby_takes_over_in_time_and_never_beside_the_leader() -> Result<()
     let recorder = ground.record("web").await?;
     let _standby = ground.installation.start(&ground.control_plane, "operator-b").await?;
     ground.apply(&web("registry.test/web:1", 6, "")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     let mark = ground.control_plane.audit().mark()?;
     ground.apply(&web("registry.test/web:2", 6, "")).await?;
-    wait_for(&ground.client, NAMESPACE, "web", "is in mid-rollout", WITHIN, |workload| {
-        workload.status.as_ref().is_some_and(|status| status.updated_replicas > 0 && status.updated_replicas < 6)
-    })
-    .await?;
+    ground
+        .wait_for("web", "is in mid-rollout", WITHIN, |workload| {
+            workload.status.as_ref().is_some_and(|status| status.updated_replicas > 0 && status.updated_replicas < 6)
+        })
+        .await?;
     let killed = Instant::now();
-    ground.operator.kill()?;
+    ground.kill()?;
     leads("operator-b").await?;
     let handover = killed.elapsed();
     println!("handover after SIGKILL: {handover:?}");
     ensure!(handover < Duration::from_secs(3), "the process is known to be dead: {handover:?}");
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
-    ground.finish(&recorder).await?;
+    ground.wait_ready("web").await?;
+    recorder.finish(ground.quiet()).await?;
 
     // Of all writes but the lease's, those of the first process end before those of the second begin.
     let writes = ground.control_plane.audit().writes_since(mark)?;
@@ -104,15 +103,14 @@ async fn a_standby_takes_over_in_time_and_never_beside_the_leader() -> Result<()
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_asked_to_stop_hands_over_at_once() -> Result<()> {
+pub(crate) async fn a_leader_that_is_asked_to_stop_hands_over_at_once() -> Result<()> {
     let mut ground = Ground::start().await?;
     let mut standby = ground.installation.start(&ground.control_plane, "operator-b").await?;
     let asked = Instant::now();
-    let status = ground.operator.process().terminate(Duration::from_secs(10)).await?;
+    let status = ground.alone()?.operator.process().terminate(Duration::from_secs(10)).await?;
     ensure!(status.success(), "a graceful stop is no error: {status}");
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     println!("a workload ready {:?} after SIGTERM of the leader", asked.elapsed());
     ensure!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     ensure!(standby.process().exited()?.is_none(), "the standby runs");

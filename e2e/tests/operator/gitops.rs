@@ -15,7 +15,7 @@ use catamaran_crds::{
 use catamaran_e2e::{
     kubevirt::{self, Knobs},
     wait::eventually,
-    workloads::{WITHIN, condition, staying_pods, wait_for, wait_ready, wait_stalled, workloads},
+    workloads::{WITHIN, condition, web},
 };
 use k8s_openapi::{
     api::{
@@ -29,12 +29,12 @@ use kube::{
     api::{DeleteParams, ListParams, PropagationPolicy},
 };
 
-use crate::support::{Ground, NAMESPACE, web, web_machines};
+use crate::support::{Ground, web_machines};
 
 /// Runs kubectl with a manifest on standard input; gives its exit code and output.
 fn kubectl(ground: &Ground, arguments: &[&str], input: &str) -> Result<(Option<i32>, String)> {
     let mut command = ground.control_plane.kubectl()?;
-    command.args(["--namespace", NAMESPACE]).args(arguments);
+    command.args(["--namespace", &ground.namespace]).args(arguments);
     command
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -46,22 +46,21 @@ fn kubectl(ground: &Ground, arguments: &[&str], input: &str) -> Result<(Option<i
     Ok((output.status.code(), text))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn kubectl_apply_diff_and_scale() -> Result<()> {
-    let ground = Ground::start().await?;
+pub(crate) async fn kubectl_apply_diff_and_scale(ground: Ground) -> Result<()> {
     let manifest = web("registry.test/web:1", 2, "").replace("  replicas: 2\n", "");
     let (code, text) = kubectl(&ground, &["apply", "-f", "-"], &manifest)?;
     ensure!(code == Some(0), "{text}");
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     let (code, text) = kubectl(&ground, &["diff", "-f", "-"], &manifest)?;
     ensure!(code == Some(0) && text.is_empty(), "a difference after the operator ran: {text}");
 
     let (code, text) = kubectl(&ground, &["scale", "elasticworkload/web", "--replicas=4"], "")?;
     ensure!(code == Some(0), "{text}");
-    wait_for(&ground.client, NAMESPACE, "web", "has 4 replicas", WITHIN, |workload| {
-        workload.status.as_ref().is_some_and(|status| status.available_replicas == 4)
-    })
-    .await?;
+    ground
+        .wait_for("web", "has 4 replicas", WITHIN, |workload| {
+            workload.status.as_ref().is_some_and(|status| status.available_replicas == 4)
+        })
+        .await?;
     // The manifest does not speak of replicas, so applying it again leaves them.
     let (code, text) = kubectl(&ground, &["diff", "-f", "-"], &manifest)?;
     ensure!(code == Some(0) && text.is_empty(), "{text}");
@@ -71,7 +70,7 @@ async fn kubectl_apply_diff_and_scale() -> Result<()> {
         &manifest,
     )?;
     ensure!(code == Some(0), "{text}");
-    let workload = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let workload = ground.wait_ready("web").await?;
     ensure!(workload.spec.replicas == Some(4), "{:?}", workload.spec.replicas);
 
     let (code, text) = kubectl(&ground, &["get", "ew,wlc"], "")?;
@@ -84,11 +83,9 @@ async fn kubectl_apply_diff_and_scale() -> Result<()> {
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_horizontal_pod_autoscaler_scales_it() -> Result<()> {
-    let ground = Ground::start().await?;
+pub(crate) async fn a_horizontal_pod_autoscaler_scales_it(ground: Ground) -> Result<()> {
     ground.apply(&web("registry.test/web:1", 1, "")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     // Without metrics an autoscaler still keeps its lower bound.
     ground
         .apply(
@@ -103,27 +100,26 @@ spec:
 ",
         )
         .await?;
-    let workload = wait_for(&ground.client, NAMESPACE, "web", "is scaled by the autoscaler", WITHIN, |workload| {
-        workload.status.as_ref().is_some_and(|status| status.available_replicas == 3)
-    })
-    .await?;
+    let workload = ground
+        .wait_for("web", "is scaled by the autoscaler", WITHIN, |workload| {
+            workload.status.as_ref().is_some_and(|status| status.available_replicas == 3)
+        })
+        .await?;
     ensure!(workload.spec.replicas == Some(3), "by spec.replicas, through the scale subresource");
     let selector = workload.status.unwrap_or_default().selector.unwrap_or_default();
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let pods: Api<Pod> = ground.api();
     let pods = pods.list(&ListParams::default().labels(&selector)).await?;
     ensure!(pods.items.len() == 3, "the selector finds the replicas: {}", pods.items.len());
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()> {
-    let ground = Ground::start().await?;
-    let api = workloads(&ground.client, NAMESPACE);
-    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let services: Api<Service> = Api::namespaced(ground.client.clone(), NAMESPACE);
+pub(crate) async fn deletion_takes_everything_along_and_orphaning_leaves_it(ground: Ground) -> Result<()> {
+    let api = ground.api::<ElasticWorkload>();
+    let sets: Api<ReplicaSet> = ground.api();
+    let pods: Api<Pod> = ground.api();
+    let services: Api<Service> = ground.api();
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     api.delete("web", &DeleteParams::default()).await?;
     // The garbage collector learns of a new kind of owner every 30 s only.
     eventually("everything is gone", Duration::from_secs(90), || async {
@@ -135,7 +131,7 @@ async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()>
     .await?;
 
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     api.delete("web", &orphan).await?;
     eventually("the workload is gone", Duration::from_secs(30), || async {
@@ -147,7 +143,7 @@ async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()>
 
     // A new workload of the name does not take the orphans over, and says so.
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
-    let stalled = wait_stalled(&ground.client, NAMESPACE, "web", "NameTaken").await?;
+    let stalled = ground.wait_stalled("web", "NameTaken").await?;
     ensure!(
         condition(&stalled, "Stalled").is_some_and(|c| c.message.contains(&left[0].name_any())),
         "{:?}",
@@ -159,7 +155,7 @@ async fn deletion_takes_everything_along_and_orphaning_leaves_it() -> Result<()>
     // The way out that the condition names.
     sets.delete(&left[0].name_any(), &DeleteParams::background()).await?;
     services.delete("web", &DeleteParams::default()).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     let owned = sets.list(&Default::default()).await?.items;
     let workload: ElasticWorkload = api.get("web").await?;
     ensure!(owned.len() == 1 && owned[0].owner_references()[0].uid == workload.uid().unwrap_or_default());
@@ -175,15 +171,15 @@ async fn held(ground: &Ground, workload: &str) -> Result<Vec<String>> {
             .is_some_and(|all| all.contains_key(NODE_QUOTA_ANNOTATION))
     };
     let mut held = Vec::new();
-    for pod in staying_pods(&ground.client, NAMESPACE, workload).await? {
+    for pod in ground.staying_pods(workload).await? {
         held.extend(is_held(Some(&pod.metadata)).then(|| pod.name_any()));
     }
-    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let sets: Api<ReplicaSet> = ground.api();
     for set in sets.list(&label).await? {
         let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref()?.metadata.as_ref());
         held.extend(is_held(template).then(|| set.name_any()));
     }
-    let sets: Api<VirtualMachineInstanceReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let sets: Api<VirtualMachineInstanceReplicaSet> = ground.api();
     for set in sets.list(&label).await? {
         let template = set.spec.template.as_ref().and_then(|template| template.metadata.as_ref());
         held.extend(is_held(template).then(|| set.name_any()));
@@ -191,11 +187,10 @@ async fn held(ground: &Ground, workload: &str) -> Result<Vec<String>> {
     Ok(held)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn node_agents_hold_nothing_for_orphans() -> Result<()> {
+pub(crate) async fn node_agents_hold_nothing_for_orphans() -> Result<()> {
     let mut ground = Ground::with_kubevirt(Knobs::default()).await?;
     // Until then nothing of KubeVirt's is orphaned.
-    kubevirt::garbage_collected(&Api::namespaced(ground.client.clone(), NAMESPACE)).await?;
+    kubevirt::garbage_collected(&ground.api()).await?;
     let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     let quota = |manifest: String, name: &str| {
         manifest.replace("{name: web}", &format!("{{name: {name}}}")).replace("64Mi}}", "64Mi}, pids: 64}")
@@ -206,23 +201,23 @@ async fn node_agents_hold_nothing_for_orphans() -> Result<()> {
     ground.apply(&quota(web("registry.test/web:1", 2, ""), "late")).await?;
     let mut before = BTreeMap::new();
     for name in names {
-        wait_ready(&ground.client, NAMESPACE, name).await?;
+        ground.wait_ready(name).await?;
         ensure!(held(&ground, name).await?.len() == 3, "{name}: {:?}", held(&ground, name).await?);
-        let pods = staying_pods(&ground.client, NAMESPACE, name).await?;
+        let pods = ground.staying_pods(name).await?;
         before.insert(name, pods.iter().filter_map(ResourceExt::uid).collect::<BTreeSet<_>>());
     }
-    let api = workloads(&ground.client, NAMESPACE);
+    let api = ground.api::<ElasticWorkload>();
     for name in ["containers", "machines"] {
         api.delete(name, &orphan).await?;
     }
     // One more while no operator runs.
-    ground.operator.kill()?;
+    ground.kill()?;
     api.delete("late", &orphan).await?;
     eventually("the workloads are gone", WITHIN, || async {
         Ok(api.list(&ListParams::default()).await?.items.is_empty().then_some(()))
     })
     .await?;
-    ground.operator = ground.replaced().await?;
+    ground.replace_operator().await?;
     let ground = &ground;
     for name in names {
         eventually(&format!("{name} are let go"), WITHIN, || async move {
@@ -231,7 +226,7 @@ async fn node_agents_hold_nothing_for_orphans() -> Result<()> {
             Ok(Some(()))
         })
         .await?;
-        let pods = staying_pods(&ground.client, NAMESPACE, name).await?;
+        let pods = ground.staying_pods(name).await?;
         let after: BTreeSet<_> = pods.iter().filter_map(ResourceExt::uid).collect();
         ensure!(after == before[name], "{name} were disturbed");
     }

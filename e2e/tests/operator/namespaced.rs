@@ -4,15 +4,14 @@ use anyhow::{Result, ensure};
 use catamaran_e2e::{
     audit::Mark,
     installation::operator_user,
-    workloads::{self, wait_ready, workloads},
+    workloads::{self, web, workloads},
 };
 use serde_json::json;
 
-use crate::support::{Ground, NAMESPACE, web};
+use crate::support::{Ground, SHOP};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_the_watched_namespace_is_served() -> Result<()> {
-    let ground = Ground::start_with(json!({"watchNamespace": NAMESPACE})).await?;
+pub(crate) async fn only_the_watched_namespace_is_served() -> Result<()> {
+    let ground = Ground::start_with(json!({"watchNamespace": SHOP})).await?;
     ground.control_plane.create_namespace("elsewhere").await?;
     workloads::apply(&ground.client, "elsewhere", &web("registry.test/web:1", 2, "")).await?;
     let recorder = ground.record("web").await?;
@@ -24,8 +23,8 @@ spec: {quota: {cpu: {request: 50m}, memory: {request: 32Mi}}}
     ground.apply(class).await?;
     let with_class = web("registry.test/web:1", 2, "").replace("spec:\n", "spec:\n  className: small\n");
     ground.apply(&with_class).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
-    ground.finish(&recorder).await?;
+    ground.wait_ready("web").await?;
+    recorder.finish(ground.quiet()).await?;
     let other = workloads(&ground.client, "elsewhere").get("web").await?;
     ensure!(other.status.is_none(), "{:?}", other.status);
     let refused: Vec<_> = ground

@@ -3,33 +3,25 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use catamaran_e2e::workloads::{wait_ready, wait_stalled};
+use catamaran_e2e::workloads::{web, workload};
 use jiff::Timestamp;
 
-use crate::support::{Ground, NAMESPACE, web};
+use crate::support::Ground;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn from_10_to_40_seconds_after_the_last_change_only_the_lease_is_written() -> Result<()> {
+pub(crate) async fn from_10_to_40_seconds_after_the_last_change_only_the_lease_is_written() -> Result<()> {
     let ground = Ground::start().await?;
     ground.apply(&web("registry.test/web:1", 5, "")).await?;
-    ground.apply(&web("registry.test/web:1", 2, "minReadySeconds: 1").replace("{name: web}", "{name: slow}")).await?;
-    ground
-        .apply(&web("registry.test/web:broken", 2, "progressDeadlineSeconds: 3").replace("{name: web}", "{name: bad}"))
-        .await?;
-    ground
-        .apply(
-            &web("registry.test/web:1", 2, "")
-                .replace("spec:\n", "spec:\n  className: none\n")
-                .replace("{name: web}", "{name: lost}"),
-        )
-        .await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.apply(&workload("slow", "registry.test/web:1", 2, "minReadySeconds: 1")).await?;
+    ground.apply(&workload("bad", "registry.test/web:broken", 2, "progressDeadlineSeconds: 3")).await?;
+    let lost = workload("lost", "registry.test/web:1", 2, "").replace("spec:\n", "spec:\n  className: none\n");
+    ground.apply(&lost).await?;
+    ground.wait_ready("web").await?;
     ground.apply(&web("registry.test/web:2", 4, "")).await?;
     for name in ["web", "slow"] {
-        wait_ready(&ground.client, NAMESPACE, name).await?;
+        ground.wait_ready(name).await?;
     }
-    wait_stalled(&ground.client, NAMESPACE, "bad", "ProgressDeadlineExceeded").await?;
-    wait_stalled(&ground.client, NAMESPACE, "lost", "WorkloadClassNotFound").await?;
+    ground.wait_stalled("bad", "ProgressDeadlineExceeded").await?;
+    ground.wait_stalled("lost", "WorkloadClassNotFound").await?;
     let last_change = Timestamp::now();
     ground.quiet_between(last_change + Duration::from_secs(10), last_change + Duration::from_secs(40)).await
 }

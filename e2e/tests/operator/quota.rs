@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use catamaran_crds::{kubevirt::VirtualMachineInstance, names::NODE_QUOTA_ANNOTATION};
 use catamaran_e2e::{
     wait::eventually,
-    workloads::{WITHIN, condition, patch, restarts, staying_pods, wait_for, wait_ready},
+    workloads::{WITHIN, condition, restarts, web},
 };
 use catamaran_protocol::node_quota::NodeQuota;
 use k8s_openapi::api::{
@@ -19,10 +19,10 @@ use k8s_openapi::api::{
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::support::{Ground, NAMESPACE, web, web_machines};
+use crate::support::{Ground, web_machines};
 
 async fn live(ground: &Ground) -> Result<Vec<Pod>> {
-    staying_pods(&ground.client, NAMESPACE, "web").await
+    ground.staying_pods("web").await
 }
 
 async fn uids(ground: &Ground) -> Result<BTreeSet<String>> {
@@ -46,20 +46,18 @@ fn limits(pod: &Pod) -> Result<[BTreeMap<String, String>; 2]> {
 
 /// Changes the quota and waits until the operator says that it is in effect.
 async fn change(ground: &Ground, quota: &Value) -> Result<catamaran_crds::ElasticWorkload> {
-    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"quota": quota}})).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await
+    ground.patch("web", &json!({"spec": {"quota": quota}})).await?;
+    ground.wait_ready("web").await
 }
 
 fn revision(workload: &catamaran_crds::ElasticWorkload) -> Option<&str> {
     workload.status.as_ref()?.update_revision.as_deref()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_changed_quota_restarts_nothing() -> Result<()> {
-    let ground = Ground::start().await?;
+pub(crate) async fn a_changed_quota_restarts_nothing(ground: Ground) -> Result<()> {
     let recorder = ground.record("web").await?;
     ground.apply(&web("registry.test/web:1", 4, "")).await?;
-    let first = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let first = ground.wait_ready("web").await?;
     let before = uids(&ground).await?;
     // Up, down with a burst that has to go down first, and the knobs of the node agent alone.
     for (quota, limit, burst) in [
@@ -81,25 +79,23 @@ async fn a_changed_quota_restarts_nothing() -> Result<()> {
         ground.quiet().await?;
     }
     // A pod to come has it from the start.
-    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 5}})).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.patch("web", &json!({"spec": {"replicas": 5}})).await?;
+    ground.wait_ready("web").await?;
     for pod in live(&ground).await? {
         ensure!(limits(&pod)?[0]["memory"] == "48Mi", "{}", pod.name_any());
     }
-    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let sets: Api<ReplicaSet> = ground.api();
     ensure!(sets.list(&ListParams::default()).await?.items.len() == 1, "one replica set all along");
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_node_cannot_do_and_what_kubernetes_refuses_rolls() -> Result<()> {
-    let ground = Ground::start().await?;
+pub(crate) async fn what_a_node_cannot_do_and_what_kubernetes_refuses_rolls(ground: Ground) -> Result<()> {
     let recorder = ground.record("web").await?;
     let workload = web("registry.test/web:1", 3, "maxSurge: 1, maxUnavailable: 0")
         .replace("    ports:", "    env: [{name: KWOK_RESIZE, value: Infeasible}]\n    ports:");
     ground.apply(&workload).await?;
-    let first = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let first = ground.wait_ready("web").await?;
     let infeasible = change(&ground, &json!({"cpu": {"limit": "700m"}})).await?;
     ensure!(revision(&infeasible) != revision(&first), "an infeasible resize rolls");
     for pod in live(&ground).await? {
@@ -108,38 +104,35 @@ async fn what_a_node_cannot_do_and_what_kubernetes_refuses_rolls() -> Result<()>
     // Without a limit, which no resize takes away.
     let removed = change(&ground, &json!({"cpu": {"limit": null}})).await?;
     ensure!(revision(&removed) != revision(&infeasible), "a limit that is taken away rolls");
-    let history = ground.finish(&recorder).await?;
+    let history = recorder.finish(ground.quiet()).await?;
     ensure!(history.end()?.total() == 3 && history.end()?.available() == 3, "{}", history.end()?);
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_room_for_now_is_told_and_waited_for() -> Result<()> {
-    let ground = Ground::start().await?;
+pub(crate) async fn a_node_without_room_for_now_is_told_and_waited_for(ground: Ground) -> Result<()> {
     let recorder = ground.record("web").await?;
     let workload = web("registry.test/web:1", 2, "")
         .replace("    ports:", "    env: [{name: KWOK_RESIZE, value: Deferred}]\n    ports:");
     ground.apply(&workload).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     let before = uids(&ground).await?;
-    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"quota": {"cpu": {"limit": "700m"}}}})).await?;
-    let told = wait_for(&ground.client, NAMESPACE, "web", "is told to wait for room", WITHIN, |workload| {
-        condition(workload, "Reconciling").is_some_and(|reconciling| reconciling.reason == "ResizeDeferred")
-    })
-    .await?;
+    ground.patch("web", &json!({"spec": {"quota": {"cpu": {"limit": "700m"}}}})).await?;
+    let told = ground
+        .wait_for("web", "is told to wait for room", WITHIN, |workload| {
+            condition(workload, "Reconciling").is_some_and(|reconciling| reconciling.reason == "ResizeDeferred")
+        })
+        .await?;
     let message = condition(&told, "Ready").map(|ready| ready.message.clone()).unwrap_or_default();
     ensure!(message.contains("Node didn't have enough capacity"), "{message}");
     ensure!(condition(&told, "Stalled").is_none() && uids(&ground).await? == before, "it goes on by itself");
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn knobs_of_the_agent_reach_the_launcher_pods_of_guests_that_run() -> Result<()> {
-    let ground = Ground::with_kubevirt(catamaran_e2e::kubevirt::Knobs::default()).await?;
+pub(crate) async fn knobs_of_the_agent_reach_the_launcher_pods_of_guests_that_run(ground: Ground) -> Result<()> {
     let recorder = ground.record("web").await?;
     ground.apply(&web_machines("registry.test/disk:1", 2, "")).await?;
-    let first = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let first = ground.wait_ready("web").await?;
     let before = uids(&ground).await?;
     let changed = change(&ground, &json!({"pids": 2000, "cpu": {"burst": "100m"}})).await?;
     ensure!(revision(&changed) == revision(&first), "no revision");
@@ -162,12 +155,12 @@ async fn knobs_of_the_agent_reach_the_launcher_pods_of_guests_that_run() -> Resu
     }
     change(&ground, &json!({"pids": 2000})).await?;
     // A guest to come has it by its template.
-    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 3}})).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
-    let instances: Api<VirtualMachineInstance> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    ground.patch("web", &json!({"spec": {"replicas": 3}})).await?;
+    ground.wait_ready("web").await?;
+    let instances: Api<VirtualMachineInstance> = ground.api();
     let annotated = instances.list(&ListParams::default()).await?;
     let annotated = annotated.iter().filter(|instance| instance.annotations().contains_key(NODE_QUOTA_ANNOTATION));
     ensure!(annotated.count() == 1, "the new one");
-    ground.finish(&recorder).await?;
+    recorder.finish(ground.quiet()).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     fake_clock::FakeClock,
@@ -11,29 +11,19 @@ use catamaran_e2e::{
     kubevirt::Knobs,
     metrics_adapter::{CustomVersions, MetricsAdapter},
     usage::{
-        simulator::{Faults, Settings, UsageSimulator},
+        simulator::{Faults, UsageSimulator},
         world::Load,
     },
     wait::eventually,
-    workloads::{WITHIN, patch, wait_for, wait_ready, workloads},
+    workloads::{WITHIN, web},
 };
+use catamaran_protocol::usage::UsageList;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Ground, NAMESPACE, random, web, web_machines};
-
-/// Values of the chart with the usage intake.
-pub(crate) fn with_usage() -> Value {
-    json!({"usage": {"enabled": true, "certificateSecret": "usage-tls"}})
-}
-
-pub(crate) fn simulator(ground: &Ground) -> Result<UsageSimulator> {
-    let usage = ground.operator.usage().context("the operator takes usage")?;
-    let settings = Settings::new(vec![usage.address], &usage.server_name, usage.ca_file.clone());
-    UsageSimulator::start(ground.client.clone(), settings)
-}
+use crate::support::{Ground, random, web_machines, with_usage};
 
 /// A workload whose spec has this scaling in place of a count.
 fn scaled(workload: &str, scaling: &str) -> String {
@@ -60,18 +50,16 @@ fn told(workload: &ElasticWorkload, type_: &str) -> (String, String) {
 }
 
 async fn wants(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
-    wait_for(&ground.client, NAMESPACE, "web", &format!("wants {count} replicas"), WITHIN, |workload| {
-        desired(workload) == count
-    })
-    .await
+    ground.wait_for("web", &format!("wants {count} replicas"), WITHIN, |workload| desired(workload) == count).await
 }
 
 pub(crate) async fn settled(ground: &Ground, count: i32) -> Result<ElasticWorkload> {
-    wait_for(&ground.client, NAMESPACE, "web", &format!("has {count} replicas"), WITHIN, |workload| {
-        let status = workload.status.clone().unwrap_or_default();
-        status.desired_replicas == count && status.replicas == count && status.available_replicas == count
-    })
-    .await
+    ground
+        .wait_for("web", &format!("has {count} replicas"), WITHIN, |workload| {
+            let status = workload.status.clone().unwrap_or_default();
+            status.desired_replicas == count && status.replicas == count && status.available_replicas == count
+        })
+        .await
 }
 
 /// The value of a metric of the operator, summed over its labels where they contain `labels`.
@@ -81,8 +69,8 @@ async fn metric(ground: &Ground, name: &str, labels: &str) -> Result<f64> {
     lines.map(|line| Ok(line.rsplit(' ').next().context("a value")?.parse::<f64>()?)).sum()
 }
 
-/// Waits for so many more decisions.
-pub(crate) async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
+/// Waits for so many more decisions of an operator that has one workload alone.
+async fn decisions(ground: &Ground, more: f64, labels: &str) -> Result<()> {
     let name = "catamaran_scaling_decisions_total";
     let before = metric(ground, name, labels).await?;
     eventually(&format!("{more} more decisions {labels}"), WITHIN, || async {
@@ -96,17 +84,16 @@ pub(crate) const CPU: &str =
 /// Up at once; down when 5 s have asked for it: usage is an average of 3 s, so right after a scale-in it reads too low.
 pub(crate) const AT_ONCE: &str = "behavior: {scaleUp: {policies: [{type: Pods, value: 100, periodSeconds: 1}]}, scaleDown: {stabilizationWindowSeconds: 5, policies: [{type: Pods, value: 100, periodSeconds: 1}]}}";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
+pub(crate) async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
     let ground = Ground::start_with(with_usage()).await?;
-    let simulator = simulator(&ground)?;
+    let simulator = ground.simulate()?;
     let load = |cores: f64| Load { base_cores: 0.0, noise: 0.02, ..Load::cores(cores) };
     // 50m are asked for: 0.09 cores are two replicas at 90 %, whatever the noise.
-    simulator.load(NAMESPACE, "web", load(0.09));
+    simulator.load(&ground.namespace, "web", load(0.09));
     ground.apply(&containers(&format!("minReplicas: 1, maxReplicas: 8, {CPU}, {AT_ONCE}"))).await?;
     settled(&ground, 2).await?;
     let changed = Instant::now();
-    simulator.load(NAMESPACE, "web", load(0.29));
+    simulator.load(&ground.namespace, "web", load(0.29));
     let grown = wants(&ground, 6).await?;
     println!("from the step of the load to the written status: {:.1} s", changed.elapsed().as_secs_f64());
     let decision = grown.status.clone().and_then(|status| status.scaling?.last_decision).context("a decision")?;
@@ -123,7 +110,7 @@ async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
     })
     .await?;
     settled(&ground, 6).await?;
-    simulator.load(NAMESPACE, "web", load(0.09));
+    simulator.load(&ground.namespace, "web", load(0.09));
     settled(&ground, 2).await?;
     for (outcome, least) in [("up", 1.0), ("down", 1.0), ("unchanged", 4.0)] {
         let counted = metric(&ground, "catamaran_scaling_decisions_total", &format!("outcome=\"{outcome}\"")).await?;
@@ -139,23 +126,23 @@ async fn replicas_follow_the_usage_that_agents_push() -> Result<()> {
         println!("{time}: {:.3} s on average", sum / count);
     }
     // kubectl scale changes nothing in mode Auto.
-    patch(&ground.client, NAMESPACE, "web", &json!({"spec": {"replicas": 7}})).await?;
+    ground.patch("web", &json!({"spec": {"replicas": 7}})).await?;
     decisions(&ground, 2.0, "").await?;
     settled(&ground, 2).await?;
     ground.quiet().await
 }
 
-/// Gives each of ten replicas other work, scales in by four, and returns the names that are left with their work.
+/// Gives each of ten replicas other work, and scales in by four.
 async fn victims_of(ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
     let recorder = ground.record("web").await?;
-    let simulator = simulator(&ground)?;
-    simulator.load(NAMESPACE, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
+    let simulator = ground.usage()?;
+    simulator.load(&ground.namespace, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
     let bounds =
         |max: u32| manifest(&format!("minReplicas: {max}, maxReplicas: {max}, {CPU}, {AT_ONCE}, victims: LeastBusy"));
     ground.apply(&bounds(10)).await?;
     settled(&ground, 10).await?;
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let ten = Ten::at_work(&ground, &simulator, &pods).await?;
+    let pods: Api<Pod> = ground.api();
+    let ten = Ten::at_work(&ground, simulator, &pods).await?;
     ground.apply(&bounds(6)).await?;
     settled(&ground, 6).await?;
     ten.lost_the_least_busy(&pods).await?;
@@ -182,8 +169,19 @@ impl Ten {
         }
         let mut idle: Vec<String> = order[..4].iter().map(|index| names[*index].clone()).collect();
         idle.sort();
-        // The window of usage is 3 s; after so many decisions it holds the new work alone.
-        decisions(ground, 6.0, "").await?;
+        // Usage is an average of 3 s: it is right when those hold the new work alone.
+        eventually("usage shows the new work", WITHIN, || async {
+            let (_, text) = ground.operator.probe(&format!("/usage/{}/web?replicas=true", ground.namespace)).await?;
+            let list: UsageList = serde_json::from_str(&text)?;
+            let [workload] = list.items.as_slice() else { bail!("{text}") };
+            let mut shown: Vec<i64> = workload.each.iter().filter_map(|replica| replica.usage.cpu_millicores).collect();
+            shown.sort_unstable();
+            // With the base of each.
+            let right = shown.iter().zip(0..).all(|(shown, work)| shown.abs_diff(30 + 40 * work) <= 5);
+            ensure!(shown.len() == 10 && right, "{shown:?}");
+            Ok(Some(()))
+        })
+        .await?;
         Ok(Self { names, idle })
     }
 
@@ -218,15 +216,15 @@ async fn live(pods: &Api<Pod>) -> Result<Vec<String>> {
 /// scale-in has no further write. `CATAMARAN_EVERY_WRITE` takes each of them; else there are three by chance.
 async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
     let proxy = Proxy::start(&ground.control_plane).await?;
-    ground.installation.by_way_of(&proxy.url())?;
-    ground.operator.kill()?;
-    ground.operator = ground.replaced().await?;
+    ground.alone()?.installation.by_way_of(&proxy.url())?;
+    ground.kill()?;
+    ground.replace_operator().await?;
     let recorder = ground.record("web").await?;
-    let simulator = simulator(&ground)?;
-    simulator.load(NAMESPACE, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
+    let simulator = ground.simulate()?;
+    simulator.load(&ground.namespace, "web", Load { base_cores: 0.01, noise: 0.0, ..Load::cores(0.0) });
     let bounds =
         |max: u32| manifest(&format!("minReplicas: {max}, maxReplicas: {max}, {CPU}, {AT_ONCE}, victims: LeastBusy"));
-    let pods: Api<Pod> = Api::namespaced(ground.client.clone(), NAMESPACE);
+    let pods: Api<Pod> = ground.api();
     let mut moments: Vec<usize> = (1..=20).collect();
     if std::env::var_os("CATAMARAN_EVERY_WRITE").is_none() {
         let mut random = random()?;
@@ -255,9 +253,9 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
         if was_killed {
             println!("killed after write {moment}");
             killed += 1;
-            ground.operator.kill()?;
+            ground.kill()?;
             proxy.clear(&shut);
-            ground.operator = ground.replaced().await?;
+            ground.replace_operator().await?;
             settled(&ground, 6).await?;
         }
         proxy.clear(&shut);
@@ -271,27 +269,21 @@ async fn victims_whenever_killed(mut ground: Ground, manifest: fn(&str) -> Strin
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_least_busy_containers_go_whenever_the_operator_is_killed() -> Result<()> {
+pub(crate) async fn the_least_busy_containers_go_whenever_the_operator_is_killed() -> Result<()> {
     victims_whenever_killed(Ground::start_with(with_usage()).await?, containers).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_least_busy_virtual_machines_go_whenever_the_operator_is_killed() -> Result<()> {
+pub(crate) async fn the_least_busy_virtual_machines_go_whenever_the_operator_is_killed() -> Result<()> {
     let mut ground = Ground::start_with(with_usage()).await?;
     ground.start_kubevirt(Knobs::default()).await?;
     victims_whenever_killed(ground, machines).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_least_busy_containers_go() -> Result<()> {
-    victims_of(Ground::start_with(with_usage()).await?, containers).await
+pub(crate) async fn the_least_busy_containers_go(ground: Ground) -> Result<()> {
+    victims_of(ground, containers).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_least_busy_virtual_machines_go() -> Result<()> {
-    let mut ground = Ground::start_with(with_usage()).await?;
-    ground.start_kubevirt(Knobs::default()).await?;
+pub(crate) async fn the_least_busy_virtual_machines_go(ground: Ground) -> Result<()> {
     victims_of(ground, machines).await
 }
 
@@ -299,31 +291,34 @@ const QUEUE: &str = "metrics: [{type: External, external: {metric: {name: queue}
 
 /// 0 -> 1 -> N -> 0 by an External metric.
 async fn to_zero_and_back(ground: Ground, manifest: fn(&str) -> String) -> Result<()> {
-    let adapter = MetricsAdapter::start(&ground.control_plane, CustomVersions::Both).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "0");
+    let adapter = ground.metrics()?;
+    adapter.set_external(&ground.namespace, "queue", &[], "0");
     ground.apply(&manifest(&format!("minReplicas: 0, maxReplicas: 5, {QUEUE}, {AT_ONCE}"))).await?;
     settled(&ground, 0).await?;
     // Up to the activation it sleeps on.
-    adapter.set_external(NAMESPACE, "queue", &[], "2");
-    decisions(&ground, 2.0, "outcome=\"unchanged\"").await?;
+    adapter.set_external(&ground.namespace, "queue", &[], "2");
+    let path = format!("/explain/{}/web", ground.namespace);
+    eventually("it is decided on that", WITHIN, || async {
+        let (_, text) = ground.operator.probe(&path).await?;
+        ensure!(text.contains("queue: 2 in all"), "{text}");
+        Ok(Some(()))
+    })
+    .await?;
     settled(&ground, 0).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "3");
+    adapter.set_external(&ground.namespace, "queue", &[], "3");
     settled(&ground, 1).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "40");
+    adapter.set_external(&ground.namespace, "queue", &[], "40");
     settled(&ground, 4).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "0");
+    adapter.set_external(&ground.namespace, "queue", &[], "0");
     settled(&ground, 0).await?;
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn containers_go_to_zero_and_come_back() -> Result<()> {
-    to_zero_and_back(Ground::start().await?, containers).await
+pub(crate) async fn containers_go_to_zero_and_come_back(ground: Ground) -> Result<()> {
+    to_zero_and_back(ground, containers).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn virtual_machines_go_to_zero_and_come_back() -> Result<()> {
-    let ground = Ground::with_kubevirt(Knobs::default()).await?;
+pub(crate) async fn virtual_machines_go_to_zero_and_come_back(ground: Ground) -> Result<()> {
     to_zero_and_back(ground, machines).await
 }
 
@@ -340,21 +335,18 @@ async fn follows_schedules(ground: Ground, manifest: fn(&str) -> String) -> Resu
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn schedules_move_the_bounds_of_containers() -> Result<()> {
-    follows_schedules(Ground::start().await?, containers).await
+pub(crate) async fn schedules_move_the_bounds_of_containers(ground: Ground) -> Result<()> {
+    follows_schedules(ground, containers).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn schedules_move_the_bounds_of_virtual_machines() -> Result<()> {
-    follows_schedules(Ground::with_kubevirt(Knobs::default()).await?, machines).await
+pub(crate) async fn schedules_move_the_bounds_of_virtual_machines(ground: Ground) -> Result<()> {
+    follows_schedules(ground, machines).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_cuts_no_window_short() -> Result<()> {
+pub(crate) async fn a_restart_cuts_no_window_short() -> Result<()> {
     let mut ground = Ground::start().await?;
     let adapter = MetricsAdapter::start(&ground.control_plane, CustomVersions::Both).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "40");
+    adapter.set_external(&ground.namespace, "queue", &[], "40");
     let window = "behavior: {scaleDown: {stabilizationWindowSeconds: 3600}}";
     ground
         .apply(&containers(&format!(
@@ -363,33 +355,31 @@ async fn a_restart_cuts_no_window_short() -> Result<()> {
         )))
         .await?;
     settled(&ground, 4).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "10");
-    wait_for(&ground.client, NAMESPACE, "web", "is held by its window", WITHIN, |workload| {
-        told(workload, "AbleToScale").1 == "ScaleDownStabilized"
-    })
-    .await?;
-    ground.operator.kill()?;
-    ground.operator = ground.installation.start(&ground.control_plane, "operator-b").await?;
+    adapter.set_external(&ground.namespace, "queue", &[], "10");
+    ground
+        .wait_for("web", "is held by its window", WITHIN, |workload| {
+            told(workload, "AbleToScale").1 == "ScaleDownStabilized"
+        })
+        .await?;
+    ground.kill_operator(Duration::ZERO, &mut random()?, "operator-b").await?;
     decisions(&ground, 3.0, "limit=\"scaleDownWindow\"").await?;
     settled(&ground, 4).await?;
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn lost_metrics_hold_then_fall_back_and_come_back() -> Result<()> {
+pub(crate) async fn lost_metrics_hold_then_fall_back_and_come_back() -> Result<()> {
     let ground = Ground::start_with(with_usage()).await?;
-    let simulator = simulator(&ground)?;
-    simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
+    let simulator = ground.simulate()?;
+    simulator.load(&ground.namespace, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
     let fallback = "fallback: {afterSeconds: 8, replicas: 5, behavior: CurrentReplicasIfHigher}";
     ground.apply(&containers(&format!("minReplicas: 1, maxReplicas: 8, {CPU}, {AT_ONCE}, {fallback}"))).await?;
     settled(&ground, 2).await?;
     for node in 0..4 {
         simulator.faults(&format!("node-{node}"), Faults { stopped: true, ..Faults::default() });
     }
-    let lost = wait_for(&ground.client, NAMESPACE, "web", "says that metrics are lost", WITHIN, |workload| {
-        told(workload, "ScalingActive").0 == "False"
-    })
-    .await?;
+    let lost = ground
+        .wait_for("web", "says that metrics are lost", WITHIN, |workload| told(workload, "ScalingActive").0 == "False")
+        .await?;
     ensure!(desired(&lost) == 2 || desired(&lost) == 5, "missing data removes nothing: {}", desired(&lost));
     let fallen = settled(&ground, 5).await?;
     let decision = fallen.status.and_then(|status| status.scaling?.last_decision).context("a decision")?;
@@ -402,54 +392,50 @@ async fn lost_metrics_hold_then_fall_back_and_come_back() -> Result<()> {
     for node in 0..4 {
         simulator.faults(&format!("node-{node}"), Faults::default());
     }
-    let back = wait_for(&ground.client, NAMESPACE, "web", "has metrics again", WITHIN, |workload| {
-        told(workload, "ScalingActive").0 == "True"
-    })
-    .await?;
+    let back = ground
+        .wait_for("web", "has metrics again", WITHIN, |workload| told(workload, "ScalingActive").0 == "True")
+        .await?;
     ensure!(desired(&back) >= 2, "{:?}", back.status);
     settled(&ground, 2).await?;
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_set_by_an_hour_moves_nothing() -> Result<()> {
+pub(crate) async fn a_clock_that_is_set_by_an_hour_moves_nothing() -> Result<()> {
     let mut ground = Ground::start_with(with_usage()).await?;
     let clock = FakeClock::new()?;
-    ground.installation.set_environment(clock.environment());
-    ground.operator.kill()?;
-    ground.operator = ground.replaced().await?;
-    let simulator = simulator(&ground)?;
-    simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.24) });
+    ground.alone()?.installation.set_environment(clock.environment());
+    ground.kill()?;
+    ground.replace_operator().await?;
+    let simulator = ground.simulate()?;
+    simulator.load(&ground.namespace, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.24) });
     let fallback = "fallback: {afterSeconds: 600, replicas: 1}";
     let window = "behavior: {scaleDown: {stabilizationWindowSeconds: 600}}";
     ground.apply(&containers(&format!("minReplicas: 1, maxReplicas: 8, {CPU}, {window}, {fallback}"))).await?;
     settled(&ground, 5).await?;
     // Two replicas would do, but the window of ten minutes is young; after a jump of an hour it still is.
-    simulator.load(NAMESPACE, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
+    simulator.load(&ground.namespace, "web", Load { base_cores: 0.0, noise: 0.0, ..Load::cores(0.09) });
     for hours in [1, 0, -1, 0] {
         clock.set(SignedDuration::from_hours(hours))?;
         decisions(&ground, 5.0, "").await?;
-        let workload = workloads(&ground.client, NAMESPACE).get("web").await?;
+        let workload = ground.api::<ElasticWorkload>().get("web").await?;
         ensure!(desired(&workload) == 5, "{hours} h: {:?}", workload.status);
     }
     settled(&ground, 5).await?;
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn recommendations_are_shown_and_not_carried_out() -> Result<()> {
-    let ground = Ground::start().await?;
-    let adapter = MetricsAdapter::start(&ground.control_plane, CustomVersions::Both).await?;
-    adapter.set_external(NAMESPACE, "queue", &[], "40");
+pub(crate) async fn recommendations_are_shown_and_not_carried_out(ground: Ground) -> Result<()> {
+    ground.metrics()?.set_external(&ground.namespace, "queue", &[], "40");
     let queue = QUEUE.replace(", activation: 2", "");
     let manifest = containers(&format!("mode: Recommend, minReplicas: 1, maxReplicas: 5, {queue}"));
     ground.apply(&manifest.replace("  scaling:", "  replicas: 2\n  scaling:")).await?;
-    let ready = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let ready = ground.wait_ready("web").await?;
     ensure!(desired(&ready) == 2, "{:?}", ready.status);
-    let shown = wait_for(&ground.client, NAMESPACE, "web", "recommends 4", WITHIN, |workload| {
-        workload.status.as_ref().and_then(|status| status.scaling.as_ref()).is_some_and(|s| s.desired_replicas == 4)
-    })
-    .await?;
+    let shown = ground
+        .wait_for("web", "recommends 4", WITHIN, |workload| {
+            workload.status.as_ref().and_then(|status| status.scaling.as_ref()).is_some_and(|s| s.desired_replicas == 4)
+        })
+        .await?;
     ensure!(desired(&shown) == 2, "{:?}", shown.status);
     ground.quiet().await
 }

@@ -4,14 +4,16 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     installation::operator_user,
-    workloads::{WITHIN, apply, condition, wait_for, wait_ready},
+    wait::eventually,
+    workloads::{WITHIN, condition, web},
 };
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Service};
 use kube::{Api, ResourceExt, api::DeleteParams};
 
-use crate::support::{Ground, NAMESPACE, web};
+use crate::support::Ground;
 
 /// What is expected of a wrong manifest.
 enum Expect {
@@ -372,11 +374,6 @@ const CASES: &[Case] = &[
         "{container: {template: {metadata: {annotations: {kubectl.kubernetes.io/default-container: b}}, spec: {containers: [{name: a, image: a}]}}}}",
         Stalled("InvalidSpec", &["default-container", "\"b\""]),
     ),
-    case(
-        "a virtual machine without KubeVirt",
-        "{virtualMachine: {image: a}, quota: {memory: {request: 64Mi}}}",
-        Stalled("KubeVirtNotInstalled", &["spec.virtualMachine", "install KubeVirt"]),
-    ),
 ];
 
 /// Wrong prices of a WorkloadClass, and words of the API server's refusal.
@@ -402,22 +399,20 @@ const PRICES: &[(&str, &str, &[&str])] = &[
     ("a misspelt amount", "{currency: EUR, cpuHour: '1', memoryHour: '1'}", &["memoryHour"]),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result<()> {
-    let mut ground = Ground::start().await?;
+pub(crate) async fn wrong_manifests_are_answered_with_the_field_and_the_way_out(ground: Ground) -> Result<()> {
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
+    // Classes have no namespace: no other test has one of this name.
     ground
         .apply("apiVersion: catamaran.dev/v1alpha1\nkind: WorkloadClass\nmetadata: {name: tiny}\nspec: {quota: {cpu: {limit: 100m}}}\n")
         .await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
-    let api = catamaran_e2e::workloads::workloads(&ground.client, NAMESPACE);
+    ground.wait_ready("web").await?;
+    let api: Api<ElasticWorkload> = ground.api();
     let mut wrong = Vec::new();
     for Case { what, name, spec, expect } in CASES {
         let yaml = format!(
             "apiVersion: catamaran.dev/v1alpha1\nkind: ElasticWorkload\nmetadata: {{name: {name}}}\nspec: {spec}\n"
         );
-        let answer = apply(&ground.client, NAMESPACE, &yaml).await;
-        match (answer, expect) {
+        match (ground.apply(&yaml).await, expect) {
             (Err(error), Refused(words)) => {
                 let text = error.to_string();
                 if let Some(word) = words.iter().find(|word| !text.contains(**word)) {
@@ -425,8 +420,8 @@ async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result
                 }
             }
             (Ok(()), Stalled(reason, words)) => {
-                let workload =
-                    wait_for(&ground.client, NAMESPACE, name, &format!("is stalled: {what}"), WITHIN, |workload| {
+                let workload = ground
+                    .wait_for(name, &format!("is stalled: {what}"), WITHIN, |workload| {
                         condition(workload, "Stalled").is_some()
                     })
                     .await?;
@@ -450,7 +445,7 @@ async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result
         let class = format!(
             "apiVersion: catamaran.dev/v1alpha1\nkind: WorkloadClass\nmetadata: {{name: wrong}}\nspec: {{quota: {{cpu: {{limit: 1}}}}, price: {price}}}\n"
         );
-        match apply(&ground.client, NAMESPACE, &class).await {
+        match ground.apply(&class).await {
             Ok(()) => wrong.push(format!("{what}: accepted")),
             Err(error) => {
                 let text = error.to_string();
@@ -460,25 +455,23 @@ async fn wrong_manifests_are_answered_with_the_field_and_the_way_out() -> Result
         }
     }
     ensure!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), CASES.len() + PRICES.len(), wrong.join("\n"));
-    ensure!(ground.operator.process().exited()?.is_none(), "the operator runs");
-    let log = ground.operator.process().log_tail(100_000);
-    ensure!(!log.contains("panicked"), "{log}");
+    ensure!(ground.operator.probe("/healthz").await?.0 == 200, "the operator runs");
+    let log = std::fs::read_to_string(ground.operator.log())?;
+    let panics: Vec<_> = log.lines().filter(|line| line.contains("panicked")).collect();
+    ensure!(panics.is_empty(), "{panics:?}");
     ground.apply(&web("registry.test/web:2", 3, "")).await?;
-    wait_ready(&ground.client, NAMESPACE, "web").await?;
+    ground.wait_ready("web").await?;
     ground.quiet().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn strangers_of_the_same_name_are_left_alone() -> Result<()> {
-    let ground = Ground::start().await?;
+pub(crate) async fn strangers_of_the_same_name_are_left_alone(ground: Ground) -> Result<()> {
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
-    let workload = wait_ready(&ground.client, NAMESPACE, "web").await?;
+    let workload = ground.wait_ready("web").await?;
     let revision = workload.status.unwrap_or_default().update_revision.unwrap_or_default();
-    let api = catamaran_e2e::workloads::workloads(&ground.client, NAMESPACE);
-    api.delete("web", &DeleteParams::default()).await?;
-    let sets: Api<ReplicaSet> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    let services: Api<Service> = Api::namespaced(ground.client.clone(), NAMESPACE);
-    catamaran_e2e::wait::eventually("everything is gone", Duration::from_secs(90), || async {
+    ground.api::<ElasticWorkload>().delete("web", &DeleteParams::default()).await?;
+    let sets: Api<ReplicaSet> = ground.api();
+    let services: Api<Service> = ground.api();
+    eventually("everything is gone", Duration::from_secs(90), || async {
         let left =
             sets.list(&Default::default()).await?.items.len() + services.list(&Default::default()).await?.items.len();
         Ok((left == 0).then_some(()))
@@ -504,13 +497,14 @@ spec: {{ports: [{{name: other, port: 81}}]}}
         .await?;
     let before = (sets.get(&format!("web-{revision}")).await?, services.get("web").await?);
     ground.apply(&web("registry.test/web:1", 2, "")).await?;
-    let stalled = catamaran_e2e::workloads::wait_stalled(&ground.client, NAMESPACE, "web", "NameTaken").await?;
+    let stalled = ground.wait_stalled("web", "NameTaken").await?;
     let message = condition(&stalled, "Stalled").map(|c| c.message.clone()).unwrap_or_default();
     ensure!(message.contains("metadata.name") && message.contains(&format!("web-{revision}")), "{message}");
     let mark = ground.control_plane.audit().mark()?;
     tokio::time::sleep(Duration::from_secs(12)).await;
     let writes = ground.control_plane.audit().writes_since(mark)?;
-    let ours = writes.iter().filter(|write| write.user == operator_user() && write.resource != "leases").count();
+    let ours =
+        writes.iter().filter(|write| write.user == operator_user() && write.namespace == ground.namespace).count();
     ensure!(ours < 10, "{ours} writes in 12 s: the operator spins");
     let after = (sets.get(&format!("web-{revision}")).await?, services.get("web").await?);
     ensure!(before.0.spec == after.0.spec && after.0.owner_references().is_empty(), "the replica set is untouched");

@@ -182,6 +182,12 @@ impl Ten {
             Ok(Some(()))
         })
         .await?;
+        // Conditions alone are written every 15 s: what the new work asks for is written by then.
+        ground
+            .wait_for("web", "says that more would be right", WITHIN, |workload| {
+                told(workload, "ScalingLimited").1 == "TooManyReplicas"
+            })
+            .await?;
         Ok(Self { names, idle })
     }
 

@@ -18,7 +18,8 @@ use crate::wait::eventually;
 /// How long tests wait for a rollout.
 pub const WITHIN: Duration = Duration::from_secs(60);
 
-/// The manifest of a workload in containers, small and with a Service. `rollout` is what is in the braces of that field.
+/// The manifest of a workload in containers, small and with a Service. `rollout` is what stands in the braces of that
+/// field.
 #[must_use]
 pub fn workload(name: &str, image: &str, replicas: u32, rollout: &str) -> String {
     format!(

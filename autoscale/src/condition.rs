@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::decision::Decision;
-
 /// A condition of autoscaling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
@@ -102,55 +100,30 @@ pub(super) enum ScaledToZero {
     Absent,
 }
 
-impl Decision {
-    /// How the conditions change, given what became of the write.
-    #[must_use]
-    pub fn changes(&self, write: &Write) -> Vec<Change> {
-        let mut changes = self.conditions.clone();
-        match write {
-            Write::None => {}
-            Write::Done => {
-                set(
-                    &mut changes,
-                    Condition::new(
-                        ConditionType::AbleToScale,
-                        true,
-                        "SucceededRescale",
-                        format!("the count was set to {}", self.to),
-                    ),
-                );
-                match self.scaled_to_zero {
-                    ScaledToZero::True => set(
-                        &mut changes,
-                        Condition::new(
-                            ConditionType::ScaledToZero,
-                            true,
-                            "ScaledToZero",
-                            "the autoscaler removed the last replica",
-                        ),
-                    ),
-                    ScaledToZero::False => set(
-                        &mut changes,
-                        Condition::new(
-                            ConditionType::ScaledToZero,
-                            false,
-                            "NotScaledToZero",
-                            "the autoscaler did not remove the last replica",
-                        ),
-                    ),
-                    ScaledToZero::Absent => changes.push(Change::Remove(ConditionType::ScaledToZero)),
+/// How a write changes the conditions.
+pub(super) fn after_write(changes: &mut Vec<Change>, write: &Write, to: i32, scaled_to_zero: ScaledToZero) {
+    use ConditionType as Type;
+    let mut becomes = |kind, status, reason, message: Cow<'static, str>| {
+        set(changes, Condition::new(kind, status, reason, message));
+    };
+    match write {
+        Write::None => {}
+        Write::Done => {
+            becomes(Type::AbleToScale, true, "SucceededRescale", format!("the count was set to {to}").into());
+            match scaled_to_zero {
+                ScaledToZero::True => {
+                    let message = "the autoscaler removed the last replica";
+                    becomes(Type::ScaledToZero, true, "ScaledToZero", message.into());
                 }
+                ScaledToZero::False => {
+                    let message = "the autoscaler did not remove the last replica";
+                    becomes(Type::ScaledToZero, false, "NotScaledToZero", message.into());
+                }
+                ScaledToZero::Absent => changes.push(Change::Remove(Type::ScaledToZero)),
             }
-            Write::Failed(error) => set(
-                &mut changes,
-                Condition::new(
-                    ConditionType::AbleToScale,
-                    false,
-                    "FailedUpdateScale",
-                    format!("the count could not be set: {error}"),
-                ),
-            ),
         }
-        changes
+        Write::Failed(error) => {
+            becomes(Type::AbleToScale, false, "FailedUpdateScale", format!("the count could not be set: {error}").into());
+        }
     }
 }

@@ -11,11 +11,12 @@ use jiff::Timestamp;
 use super::{
     activation::{self, Demand},
     condition::{Change, Condition, ConditionType, ScaledToZero, set},
-    decision::{Bound, Decision, Hold, Idle, LostMetrics, MetricReport, Step, Target},
-    history::{History, Used},
+    context::Context,
+    decision::{Bound, Decision, Hold, Idle, LostMetrics, MetricReport, Step, Target, Used},
+    history::History,
     pods::Pod,
     policy::{FromZero, Metric, Mode, Policy},
-    proposal::{Context, propose},
+    propose::propose,
     samples::{NoSamples, Samples},
     schedule::Bounds,
 };

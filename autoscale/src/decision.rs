@@ -6,8 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     behavior::{Direction, LimitedBy},
-    condition::{Change, ScaledToZero},
-    history::Used,
+    condition::{self, Change, ScaledToZero, Write},
     policy::{Kind, Metric, Mode, Resource, ResourceTarget, ValueTarget},
     proposal::{MetricError, Proposal},
     schedule::Bounds,
@@ -44,6 +43,20 @@ pub struct Decision {
     pub(super) used: Vec<Used>,
 }
 
+/// A sample of a metric whose proposal is a ratio times the count, and what it came to when it was first looked at.
+///
+/// A value of something outside does not fall when replicas are added, only when it is measured again. The HPA looks at
+/// each sample about once, as it decides as often as it measures; a decision is made here whenever any metric has news,
+/// and a ratio that is applied twice would multiply the count twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Used {
+    pub(super) metric: String,
+    pub(super) target: Target,
+    /// When the sample was taken.
+    pub(super) taken: Timestamp,
+    pub(super) proposal: Proposal,
+}
+
 impl Decision {
     /// The count to write, if there is one to write.
     #[must_use]
@@ -52,6 +65,14 @@ impl Decision {
             Mode::Auto => (self.to != self.from).then_some(self.to),
             Mode::Recommend | Mode::Off => None,
         }
+    }
+
+    /// How the conditions change, given what became of the write.
+    #[must_use]
+    pub fn changes(&self, write: &Write) -> Vec<Change> {
+        let mut changes = self.conditions.clone();
+        condition::after_write(&mut changes, write, self.to, self.scaled_to_zero);
+        changes
     }
 
     /// Whether a metric failed. A decision may be made all the same, from the others.

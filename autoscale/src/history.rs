@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     arithmetic::{later, seconds_before},
-    decision::{Decision, LostMetrics, Target},
+    decision::{Decision, LostMetrics, Target, Used},
     policy::Policy,
-    proposal::Proposal,
 };
 
 /// The memory of one workload's autoscaling.
@@ -44,20 +43,6 @@ pub struct History {
     /// What the samples of ratios were used for. Not stored: a process that starts anew has new samples.
     #[serde(skip)]
     used: Vec<Used>,
-}
-
-/// A sample of a metric whose proposal is a ratio times the count, and what it came to when it was first looked at.
-///
-/// A value of something outside does not fall when replicas are added, only when it is measured again. The HPA looks at
-/// each sample about once, as it decides as often as it measures; a decision is made here whenever any metric has news,
-/// and a ratio that is applied twice would multiply the count twice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Used {
-    pub(super) metric: String,
-    pub(super) target: Target,
-    /// When the sample was taken.
-    pub(super) taken: Timestamp,
-    pub(super) proposal: Proposal,
 }
 
 /// What the metrics alone asked for at some time: neither stabilized nor limited.

@@ -5,11 +5,12 @@
 
 use super::{
     arithmetic::seconds_before,
-    behavior::{self, Behavior, Direction, Limit},
+    behavior::{Behavior, Direction},
     condition::ConditionType,
     decide::Run,
     decision::{Bound, Step},
     history::Cutoff,
+    limits::{self, Limit},
 };
 
 impl Run<'_> {
@@ -80,7 +81,7 @@ impl Run<'_> {
     /// The rates of `behavior`, and the bound in the same direction.
     fn limit(&self, behavior: &Behavior, wanted: i32) -> Option<Limited> {
         let (from, max) = (self.decision.from, self.observed.bounds.max);
-        let limit = |rules, direction| behavior::limit(rules, direction, from, self.history, self.now);
+        let limit = |rules, direction| limits::limit(rules, direction, from, self.history, self.now);
         if wanted > from {
             // What has come in the period may exceed the limit already; then nothing more comes, but nothing goes
             // either.
@@ -103,7 +104,7 @@ impl Run<'_> {
 
     /// The rules before there was `behavior`: up to double the count at a time.
     fn limit_to_double(&self, wanted: i32) -> Option<Limited> {
-        let limit = behavior::double(self.decision.from);
+        let limit = limits::double(self.decision.from);
         self.limited_by_min(wanted).or_else(|| self.limited_up(wanted, limit, self.observed.bounds.max))
     }
 

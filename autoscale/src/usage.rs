@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 
 use super::{
     arithmetic::{ceil_i32, fit_i32, fit_i64, quotient, ratio},
+    context::Context,
     pods::{Group, Pod, Taken},
     policy::{Resource, ResourceTarget},
-    proposal::{Context, Current, MetricError, Proposal},
+    proposal::{Current, MetricError, Proposal},
     samples::{PodSample, ResourceSample},
 };
 

@@ -6,8 +6,9 @@
 
 use super::{
     arithmetic::{ceil_i32, ceil_i64, count, fit_i64, ratio},
+    context::Context,
     policy::ValueTarget,
-    proposal::{Context, Current, MetricError, Proposal},
+    proposal::{Current, MetricError, Proposal},
     samples::NoSamples,
 };
 

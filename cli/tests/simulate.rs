@@ -231,188 +231,128 @@ fn lines_may_end_as_on_windows_and_schedules_know_unix_times() {
     assert_eq!(result["workloads"][0]["changes"][0]["to"], 4);
 }
 
-/// What is wrong: of the manifest a text that is replaced, the trace, more arguments, and what is said.
-type Wrong = (&'static str, &'static str, &'static str, &'static [&'static str], &'static str);
+/// What a manifest, a trace and arguments are refused with.
+fn assert_refused(manifest: &str, trace: &str, arguments: &[&str], message: &str) {
+    let folder = Folder::new(&[("web.yaml", manifest), ("trace.csv", trace)]);
+    let output = folder.run(&[&["-f", "web.yaml", "-t", "trace.csv"], arguments].concat());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.starts_with("error: ") && told.matches(message).count() == 1, "{message}\n{told}");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{message}");
+}
 
 #[test]
-fn what_cannot_be_used_is_told() {
-    const METRIC: &str = "type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}";
-    const CPU: &str = "name: cpu, target: {type: Utilization, averageUtilization: 60}";
-    let wrong: &[Wrong] = &[
+fn a_trace_that_cannot_be_used_is_told() {
+    for (trace, message) in [
         (
-            "",
-            "",
             "demand\n1\n",
-            &[],
             "trace.csv: line 1: there is no column time; the first line names the columns, for example time,demand",
         ),
-        ("", "", "time,load\n0,1\n", &[], "trace.csv: line 1: there is no column demand;"),
+        ("time,load\n0,1\n", "trace.csv: line 1: there is no column demand;"),
         (
-            "",
-            "",
             "time,demand,queue\n",
-            &[],
             "trace.csv: line 1, column 3: \"queue\" is no name of a column; write time, demand, memory,",
         ),
-        ("", "", "time,demand,demand\n", &[], "trace.csv: line 1, column 3: demand is there twice"),
-        ("", "", "time,demand\n0,1\n10,much\n", &[], "trace.csv: line 3, column demand: \"much\" is not a quantity;"),
-        ("", "", "time,demand\n0,1\n10,-1\n", &[], "trace.csv: line 3, column demand: must not be below 0"),
-        ("", "", "time,demand\n0,1\n10,9E\n", &[], "trace.csv: line 3, column demand: 9E is too large"),
+        ("time,demand,demand\n", "trace.csv: line 1, column 3: demand is there twice"),
+        ("time,demand\n0,1\n10,much\n", "trace.csv: line 3, column demand: \"much\" is not a quantity;"),
+        ("time,demand\n0,1\n10,-1\n", "trace.csv: line 3, column demand: must not be below 0"),
+        ("time,demand\n0,1\n10,9E\n", "trace.csv: line 3, column demand: 9E is too large"),
+        ("time,demand\n0,\n10,1\n", "trace.csv: line 2, column demand: is empty; the first row has to have a demand"),
         (
-            "",
-            "",
-            "time,demand\n0,\n10,1\n",
-            &[],
-            "trace.csv: line 2, column demand: is empty; the first row has to have a demand",
-        ),
-        (
-            "",
-            "",
             "time,demand\n0,1\n10,1\n10,1\n",
-            &[],
             "trace.csv: line 4, column time: 10 is not after the row before; sort the rows by time",
         ),
+        ("time,demand\nnoon,1\n", "trace.csv: line 2, column time: \"noon\" is no time; write seconds, or a date like"),
         (
-            "",
-            "",
-            "time,demand\nnoon,1\n",
-            &[],
-            "trace.csv: line 2, column time: \"noon\" is no time; write seconds, or a date like",
-        ),
-        (
-            "",
-            "",
             "time,demand\n0,1\n2026-03-02T12:00:00Z,1\n",
-            &[],
             "trace.csv: line 3, column time: \"2026-03-02T12:00:00Z\" is no number of seconds",
         ),
-        ("", "", "time,demand\n0,1\n10\n", &[], "trace.csv: line 3: 1 values, and 2 columns"),
-        ("", "", "time,demand\n0,1\n", &[], "trace.csv: there have to be at least two rows"),
-        ("", "", "", &[], "trace.csv: line 1: there is no column time;"),
+        ("time,demand\n0,1\n10\n", "trace.csv: line 3: 1 values, and 2 columns"),
+        ("time,demand\n0,1\n", "trace.csv: there have to be at least two rows"),
+        ("", "trace.csv: line 1: there is no column time;"),
         (
-            "",
-            "",
             "time,demand\n0,1\n99999999999,1\n",
-            &[],
             "the trace has 19999999999 steps of 10 s, and 4000000 is the most; raise --step",
         ),
-        ("", "", STORY, &["--step", "100ms"], "--step has to be between 1s and 1h"),
-        ("", "", STORY, &["--startup", "2h"], "--startup has to be between 0s and 1h"),
-        (
-            "memory: {request: 1Gi}",
-            "",
-            STORY,
-            &["--price-gib-hour", "1"],
-            "web.yaml: web: --price-gib-hour needs a memory request of every container",
-        ),
-        (
-            "maxReplicas",
-            "maxReplica",
-            STORY,
-            &[],
-            "web.yaml: document 1: ElasticWorkload: spec.scaling: missing field `maxReplicas`",
-        ),
-        (
-            "maxReplicas",
-            "mode: Off\n    maxReplicas",
-            STORY,
-            &[],
-            "ElasticWorkload: spec.scaling.mode: invalid type: boolean `false`",
-        ),
-        (
-            "fallback:",
-            "fallbacks:",
-            STORY,
-            &[],
-            "web.yaml: document 1: ElasticWorkload: unknown field spec.scaling.fallbacks;",
-        ),
-        (
-            "ElasticWorkload",
-            "Deployment",
-            STORY,
-            &[],
-            "web.yaml: there is no ElasticWorkload of catamaran.dev; write one ElasticWorkload",
-        ),
-        (
-            "minReplicas: 2",
-            "minReplicas: 7",
-            STORY,
-            &[],
-            "web.yaml: web: spec.scaling: minReplicas 7 and maxReplicas 6:",
-        ),
-        ("  replicas: 2", "  state: Stopped", STORY, &[], "web.yaml: web: spec.state: is Stopped: nothing runs"),
-        (
-            "  replicas: 2",
-            "  className: small",
-            STORY,
-            &[],
-            "web.yaml: web: spec.className: WorkloadClass \"small\" does not exist;",
-        ),
-        (
-            "cpu: {request: 500m, limit: 1}, ",
-            "",
-            STORY,
-            &[],
-            "web.yaml: spec.scaling.metrics[0] (cpu): a target of type Utilization needs a cpu request",
-        ),
-        (
-            CPU,
-            "name: memory, target: {type: Utilization, averageUtilization: 60}",
-            STORY,
-            &[],
-            "(memory): the trace has no values for it; add a column memory: what each replica uses",
-        ),
-        (
-            METRIC,
-            "type: Throttling, throttling: {target: {averageUtilization: 5}}",
-            STORY,
-            &[],
-            "(cpu throttling): the trace has no values for it; add a column throttling: percent",
-        ),
-        (
-            METRIC,
-            "type: Pressure, pressure: {resource: io, target: {averageUtilization: 5}}",
-            STORY,
-            &[],
-            "(io pressure (some)): the trace has no values for it; add a column pressure:io:some:",
-        ),
-        (
-            METRIC,
-            "type: External, external: {metric: {name: queue}, target: {type: AverageValue, averageValue: 5}}",
-            STORY,
-            &[],
-            "(queue): the trace has no values for it; add a column metric:queue: the value",
-        ),
-        (
-            METRIC,
-            "type: Pods, pods: {metric: {name: rate}, target: {type: AverageValue, averageValue: 5}}",
-            STORY,
-            &[],
-            "add a column metric:rate: the sum over all replicas",
-        ),
-        (
-            METRIC,
-            "type: ContainerResource, containerResource: {name: cpu, container: proxy, target: {type: AverageValue, averageValue: 5}}",
-            STORY,
-            &[],
-            "(cpu of container proxy): a trace tells what container main uses, and nothing of others",
-        ),
-        (
-            "fallback:",
-            "schedules: [{name: day, start: 0 8 * * *, end: 0 18 * * *, minReplicas: 3}]\n    fallback:",
-            STORY,
-            &[],
-            "spec.scaling.schedules: they need to know the date, and the trace has seconds; say with --start",
-        ),
-    ];
-    for (text, replacement, trace, arguments, message) in wrong {
+    ] {
+        assert_refused(WEB, trace, &[], message);
+    }
+}
+
+#[test]
+fn arguments_that_cannot_be_used_are_told() {
+    for (arguments, message) in [
+        (["--step", "100ms"], "--step has to be between 1s and 1h"),
+        (["--startup", "2h"], "--startup has to be between 0s and 1h"),
+    ] {
+        assert_refused(WEB, STORY, &arguments, message);
+    }
+    let message = "web.yaml: web: --price-gib-hour needs a memory request of every container";
+    assert_refused(&WEB.replace("memory: {request: 1Gi}", ""), STORY, &["--price-gib-hour", "1"], message);
+}
+
+/// A text of the manifest, what it is replaced by, and what is said.
+const MANIFESTS: &[(&str, &str, &str)] = &[
+    ("maxReplicas", "maxReplica", "web.yaml: document 1: ElasticWorkload: spec.scaling: missing field `maxReplicas`"),
+    ("maxReplicas", "mode: Off\n    maxReplicas", "ElasticWorkload: spec.scaling.mode: invalid type: boolean `false`"),
+    ("fallback:", "fallbacks:", "web.yaml: document 1: ElasticWorkload: unknown field spec.scaling.fallbacks;"),
+    (
+        "ElasticWorkload",
+        "Deployment",
+        "web.yaml: there is no ElasticWorkload of catamaran.dev; write one ElasticWorkload",
+    ),
+    ("minReplicas: 2", "minReplicas: 7", "web.yaml: web: spec.scaling: minReplicas 7 and maxReplicas 6:"),
+    ("  replicas: 2", "  state: Stopped", "web.yaml: web: spec.state: is Stopped: nothing runs"),
+    ("  replicas: 2", "  className: small", "web.yaml: web: spec.className: WorkloadClass \"small\" does not exist;"),
+    (
+        "cpu: {request: 500m, limit: 1}, ",
+        "",
+        "web.yaml: spec.scaling.metrics[0] (cpu): a target of type Utilization needs a cpu request",
+    ),
+    (
+        CPU,
+        "name: memory, target: {type: Utilization, averageUtilization: 60}",
+        "(memory): the trace has no values for it; add a column memory: what each replica uses",
+    ),
+    (
+        METRIC,
+        "type: Throttling, throttling: {target: {averageUtilization: 5}}",
+        "(cpu throttling): the trace has no values for it; add a column throttling: percent",
+    ),
+    (
+        METRIC,
+        "type: Pressure, pressure: {resource: io, target: {averageUtilization: 5}}",
+        "(io pressure (some)): the trace has no values for it; add a column pressure:io:some:",
+    ),
+    (
+        METRIC,
+        "type: External, external: {metric: {name: queue}, target: {type: AverageValue, averageValue: 5}}",
+        "(queue): the trace has no values for it; add a column metric:queue: the value",
+    ),
+    (
+        METRIC,
+        "type: Pods, pods: {metric: {name: rate}, target: {type: AverageValue, averageValue: 5}}",
+        "add a column metric:rate: the sum over all replicas",
+    ),
+    (
+        METRIC,
+        "type: ContainerResource, containerResource: {name: cpu, container: proxy, target: {type: AverageValue, averageValue: 5}}",
+        "(cpu of container proxy): a trace tells what container main uses, and nothing of others",
+    ),
+    (
+        "fallback:",
+        "schedules: [{name: day, start: 0 8 * * *, end: 0 18 * * *, minReplicas: 3}]\n    fallback:",
+        "spec.scaling.schedules: they need to know the date, and the trace has seconds; say with --start",
+    ),
+];
+
+const METRIC: &str = "type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 60}}";
+const CPU: &str = "name: cpu, target: {type: Utilization, averageUtilization: 60}";
+
+#[test]
+fn a_manifest_that_cannot_be_used_is_told() {
+    for (text, replacement, message) in MANIFESTS {
         assert!(WEB.contains(text), "{text}");
-        let manifest = if text.is_empty() { WEB.to_owned() } else { WEB.replacen(text, replacement, 1) };
-        let folder = Folder::new(&[("web.yaml", &manifest), ("trace.csv", trace)]);
-        let output = folder.run(&[&["-f", "web.yaml", "-t", "trace.csv"], *arguments].concat());
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(told.starts_with("error: ") && told.matches(message).count() == 1, "{message}\n{told}");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{message}");
+        assert_refused(&WEB.replacen(text, replacement, 1), STORY, &[], message);
     }
 }
 

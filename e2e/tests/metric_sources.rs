@@ -259,25 +259,19 @@ async fn usage_is_what_metrics_server_says() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
-    let control_plane = quick_hpa().start().await?;
-    let client = control_plane.client();
-    control_plane.default_service_account("default").await?;
+/// A workload with a metric of each kind, and the queries for them and for two more.
+async fn workload_of_custom_metrics(client: &Client) -> Result<Vec<Metric>> {
     let target = json!({"type": "AverageValue", "averageValue": "100"});
     let queue_a = json!({"name": "queue_length", "selector": {"matchLabels": {"queue": "a"}}});
-    workload(
-        &client,
-        "web",
-        json!([
-            {"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": target}},
-            {"type": "Object", "object": {"metric": {"name": "hits", "selector": {"matchLabels": {"verb": "GET"}}}, "target": {"type": "Value", "value": "100"},
-                "describedObject": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "front"}}},
-            {"type": "External", "external": {"metric": queue_a, "target": {"type": "Value", "value": "100"}}},
-        ]),
-    )
-    .await?;
-    let (sources, web) = (sources(&control_plane, PrometheusSettings::default()).await?, key("web"));
+    let get = json!({"name": "hits", "selector": {"matchLabels": {"verb": "GET"}}});
+    let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "front"});
+    let value = json!({"type": "Value", "value": "100"});
+    let metrics = json!([
+        {"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": target}},
+        {"type": "Object", "object": {"metric": get, "target": value, "describedObject": ingress}},
+        {"type": "External", "external": {"metric": queue_a, "target": value}},
+    ]);
+    workload(client, "web", metrics).await?;
     let object = |kind: &str, api_version: Option<&str>, name: &str, metric| {
         let described_object = CrossVersionObjectReference {
             api_version: api_version.map(str::to_owned),
@@ -286,88 +280,78 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
         };
         Metric::Object { described_object, metric }
     };
-    let queries = vec![
+    Ok(vec![
         Metric::Pods { selector: selector("web"), metric: metric("requests", &[]) },
         object("Ingress", Some("networking.k8s.io/v1"), "front", metric("hits", &[("verb", "GET")])),
         Metric::External { metric: metric("queue_length", &[("queue", "a")]) },
         object("Service", None, "web", metric("connections", &[])),
         object("Namespace", None, "other", metric("quota", &[])),
-    ];
-    sources.want(&web, queries);
+    ])
+}
 
-    // No such API: the words are those of the HPA, after what its replica calculator puts in front.
+/// No such API: the words are those of the HPA, after what its replica calculator puts in front.
+async fn an_absent_api_is_told(client: &Client, sources: &Sources, web: &WorkloadKey) -> Result<()> {
+    const CUSTOM: &str = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered";
+    const EXTERNAL: &str = "unable to fetch metrics from external metrics API: the server could not find the requested resource (external.metrics.k8s.io)";
     eventually("an absent API is told", WITHIN, || async {
-        let told = why(&sources, &web).unwrap_or_default();
-        ensure!(
-            told == "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered",
-            "{told}"
-        );
-        let by_the_hpa = inactive(&client, "web").await?.unwrap_or_default();
+        let told = why(sources, web).unwrap_or_default();
+        ensure!(told == CUSTOM, "{told}");
+        let by_the_hpa = inactive(client, "web").await?.unwrap_or_default();
         ensure!(by_the_hpa.contains(&told), "{by_the_hpa}");
-        let external = sources.answers(&web).swap_remove(2).result.err().context("no external metrics API")?;
-        ensure!(
-            external.0
-                == "unable to fetch metrics from external metrics API: the server could not find the requested resource (external.metrics.k8s.io)",
-            "{external}"
-        );
+        let external = sources.answers(web).swap_remove(2).result.err().context("no external metrics API")?;
+        ensure!(external.0 == EXTERNAL, "{external}");
         Ok(Some(()))
     })
-    .await?;
+    .await
+}
 
-    // It comes with v1beta1 alone at first.
-    let adapter = MetricsAdapter::start(&control_plane, CustomVersions::V1Beta1).await?;
-    let pods = eventually("two pods", WITHIN, || async {
-        let pods = pod_names(&client, "web").await?;
-        Ok((pods.len() == 2).then_some(pods))
+/// Waits until sources and the HPA tell what the adapter says.
+async fn is_told(client: &Client, sources: &Sources, web: &WorkloadKey, words: &str, end: &str) -> Result<()> {
+    eventually("sources and the HPA have the words of the adapter", WITHIN, || async {
+        let told = why(sources, web).unwrap_or_default();
+        ensure!(told == format!("{words}{end}"), "{told}");
+        let by_the_hpa = inactive(client, "web").await?.unwrap_or_default();
+        ensure!(by_the_hpa.contains(words), "{by_the_hpa}");
+        Ok(Some(()))
     })
-    .await?;
-    let set = || {
-        adapter.set_object("default", "pods", &pods[0], "requests", "1500m");
-        adapter.set_object("default", "pods", &pods[1], "requests", "10");
-        adapter.set_object("default", "pods", "stranger", "requests", "1k");
-        adapter.set_object_series("default", "ingresses.networking.k8s.io", "front", "hits", &[("verb", "GET")], "42");
-        adapter.set_object_series("default", "ingresses.networking.k8s.io", "front", "hits", &[("verb", "PUT")], "7");
-        adapter.set_object("default", "services", "web", "connections", "12500u");
-        adapter.set_object("default", "namespaces", "default", "quota", "3");
-        adapter.set_external("default", "queue_length", &[("queue", "a"), ("shard", "0")], "5");
-        adapter.set_external("default", "queue_length", &[("queue", "a"), ("shard", "1")], "250m");
-        adapter.set_external("default", "queue_length", &[("queue", "b")], "99");
-    };
-    set();
-    let values = |samples: &[Samples]| -> Result<Vec<Vec<i64>>> {
-        let values = |samples: &Samples| match samples {
-            Samples::Pods(pods) => Ok(pods.values().map(|sample| sample.value).collect()),
-            Samples::Value(value) => Ok(vec![*value]),
-            Samples::Series(series) => Ok(series.clone()),
-            Samples::Resource(_) => bail!("no resource was asked for"),
-        };
-        samples.iter().map(values).collect()
-    };
-    let mut by_pod = BTreeMap::from([(pods[0].clone(), 1500), (pods[1].clone(), 10_000)]).into_values();
-    let by_pod = vec![by_pod.next().context("a pod")?, by_pod.next().context("a pod")?];
-    let expected = vec![by_pod, vec![42_000], vec![5000, 250], vec![13], vec![3000]];
-    let settled = |what: &'static str| {
-        let (sources, web, expected) = (&sources, &web, &expected);
-        eventually(what, WITHIN, move || async move {
-            let seen = values(&all(sources, web)?)?;
-            ensure!(seen == *expected, "{seen:?} instead of {expected:?}");
-            Ok(Some(()))
-        })
-    };
-    settled("everything has a value by v1beta1").await?;
+    .await
+}
 
-    // The numbers are those of kubectl.
+/// What the adapter has of two pods of `web`, and of others.
+fn set_values(adapter: &MetricsAdapter, pods: &[String]) {
+    adapter.set_object("default", "pods", &pods[0], "requests", "1500m");
+    adapter.set_object("default", "pods", &pods[1], "requests", "10");
+    adapter.set_object("default", "pods", "stranger", "requests", "1k");
+    adapter.set_object_series("default", "ingresses.networking.k8s.io", "front", "hits", &[("verb", "GET")], "42");
+    adapter.set_object_series("default", "ingresses.networking.k8s.io", "front", "hits", &[("verb", "PUT")], "7");
+    adapter.set_object("default", "services", "web", "connections", "12500u");
+    adapter.set_object("default", "namespaces", "default", "quota", "3");
+    adapter.set_external("default", "queue_length", &[("queue", "a"), ("shard", "0")], "5");
+    adapter.set_external("default", "queue_length", &[("queue", "a"), ("shard", "1")], "250m");
+    adapter.set_external("default", "queue_length", &[("queue", "b")], "99");
+}
+
+fn values(samples: &[Samples]) -> Result<Vec<Vec<i64>>> {
+    let values = |samples: &Samples| match samples {
+        Samples::Pods(pods) => Ok(pods.values().map(|sample| sample.value).collect()),
+        Samples::Value(value) => Ok(vec![*value]),
+        Samples::Series(series) => Ok(series.clone()),
+        Samples::Resource(_) => bail!("no resource was asked for"),
+    };
+    samples.iter().map(values).collect()
+}
+
+/// The values of [`set_values`], as kubectl and the HPA have them.
+async fn the_numbers_are_those_of_others(control_plane: &ControlPlane, by_pod: &[i64]) -> Result<()> {
     let path = "/apis/custom.metrics.k8s.io/v1beta1/namespaces/default/pods/*/requests?labelSelector=app%3Dweb";
-    let list = raw(&control_plane, path).await?;
+    let list = raw(control_plane, path).await?;
     let items = list["items"].as_array().context("a list")?;
-    for (item, expected) in items.iter().zip(&expected[0]) {
+    for (item, expected) in items.iter().zip(by_pod) {
         ensure!(milli(item["value"].as_str().context("a quantity")?)? == *expected, "{list:#}");
     }
     ensure!(items.len() == 2, "{list:#}");
-
-    // And those of the HPA.
     eventually("the HPA computes with the same", WITHIN, || async {
-        let computed = current(&client, "web").await?;
+        let computed = current(&control_plane.client(), "web").await?;
         let value = |quantity: Option<&Quantity>| milli(&quantity.context("a value")?.0);
         let pods = computed[0].pods.as_ref().context("Pods")?.current.average_value.as_ref();
         let object = computed[1].object.as_ref().context("Object")?.current.value.as_ref();
@@ -376,7 +360,37 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
         ensure!(computed == [(1500 + 10_000) / 2, 42_000, 5250], "{computed:?}");
         Ok(Some(()))
     })
+    .await
+}
+
+#[tokio::test]
+async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
+    let control_plane = quick_hpa().start().await?;
+    let client = control_plane.client();
+    control_plane.default_service_account("default").await?;
+    let queries = workload_of_custom_metrics(&client).await?;
+    let (sources, web) = (sources(&control_plane, PrometheusSettings::default()).await?, key("web"));
+    sources.want(&web, queries);
+    an_absent_api_is_told(&client, &sources, &web).await?;
+
+    // It comes with v1beta1 alone at first.
+    let adapter = MetricsAdapter::start(&control_plane, CustomVersions::V1Beta1).await?;
+    let pods = eventually("two pods", WITHIN, || async {
+        let pods = pod_names(&client, "web").await?;
+        Ok((pods.len() == 2).then_some(pods))
+    })
     .await?;
+    set_values(&adapter, &pods);
+    let by_pod = BTreeMap::from([(pods[0].clone(), 1500), (pods[1].clone(), 10_000)]);
+    let by_pod: Vec<i64> = by_pod.into_values().collect();
+    let expected = vec![by_pod.clone(), vec![42_000], vec![5000, 250], vec![13], vec![3000]];
+    eventually("everything has a value by v1beta1", WITHIN, || async {
+        let seen = values(&all(&sources, &web)?)?;
+        ensure!(seen == expected, "{seen:?} instead of {expected:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    the_numbers_are_those_of_others(&control_plane, &by_pod).await?;
 
     // The adapter is upgraded: another version takes the place of the one that is known.
     adapter.register(&control_plane, "custom.metrics.k8s.io", "v1beta2").await?;
@@ -391,20 +405,13 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
 
     // What is not there is told in the adapter's words.
     adapter.clear();
-    eventually("the adapter without values says so", WITHIN, || async {
-        let told = why(&sources, &web).unwrap_or_default();
-        let expected =
-            "unable to fetch metrics from custom metrics API: the server could not find the metric requests for pods";
-        ensure!(told == expected, "{told}");
-        let by_the_hpa = inactive(&client, "web").await?.unwrap_or_default();
-        ensure!(by_the_hpa.contains(expected), "{by_the_hpa}");
-        Ok(Some(()))
-    })
-    .await?;
-    set();
+    let unable = "unable to fetch metrics from custom metrics API: the server";
+    let words = format!("{unable} could not find the metric requests for pods");
+    is_told(&client, &sources, &web, &words, "").await?;
+    set_values(&adapter, &pods);
     adapter.set_external("default", "queue_length", &[], "1");
-    let expected = Metric::External { metric: metric("queue_length", &[("queue", "c")]) };
-    sources.want(&key("empty"), vec![expected]);
+    let query = Metric::External { metric: metric("queue_length", &[("queue", "c")]) };
+    sources.want(&key("empty"), vec![query]);
     eventually("no series is told, too", WITHIN, || async {
         Ok((why(&sources, &key("empty")).as_deref() == Some("no metrics returned from external metrics API"))
             .then_some(()))
@@ -413,16 +420,8 @@ async fn custom_and_external_metrics_are_what_the_adapter_says() -> Result<()> {
 
     // It goes without a word, and another comes in its place.
     drop(adapter);
-    eventually("an adapter that is down is told", WITHIN, || async {
-        let told = why(&sources, &web).unwrap_or_default();
-        let expected =
-            "unable to fetch metrics from custom metrics API: the server is currently unable to handle the request (";
-        ensure!(told == format!("{expected}custom.metrics.k8s.io)"), "{told}");
-        let by_the_hpa = inactive(&client, "web").await?.unwrap_or_default();
-        ensure!(by_the_hpa.contains(expected), "{by_the_hpa}");
-        Ok(Some(()))
-    })
-    .await?;
+    let words = format!("{unable} is currently unable to handle the request (");
+    is_told(&client, &sources, &web, &words, "custom.metrics.k8s.io)").await?;
     let adapter = MetricsAdapter::start(&control_plane, CustomVersions::Both).await?;
     adapter.set_object("default", "pods", &pods[0], "requests", "1");
     eventually("the new one is asked", WITHIN, || async {

@@ -1,47 +1,20 @@
 //! /healthz, /readyz and /metrics; and, for `kubectl catamaran`, /explain, /usage and /accounts.
 
 mod answers;
+mod probes;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{Router, extract::State, http::StatusCode, response::Response, routing::get};
-use catamaran_controller::{
-    liveness::{Checks, Outcome},
-    openmetrics,
-};
+use catamaran_controller::{liveness::Outcome, openmetrics};
 use tokio::net::TcpListener;
 
-use crate::{
-    accounting::Accounts,
-    autoscaler::Autoscaler,
-    findings::Findings,
-    metrics::{Metrics, WorkloadLabels},
-    stores::{Queue, StoredWorkload, Stores},
-};
+pub use probes::Probes;
+
+use crate::{metrics::WorkloadLabels, stores::StoredWorkload};
 
 /// When workloads wait and no reconcile has ended for so long, the process is stuck: Kubernetes restarts it.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(120);
-
-/// What the endpoints look at.
-#[derive(Clone)]
-pub struct Probes {
-    /// What must be so for this process to be ready.
-    pub checks: Checks,
-    /// What waits.
-    pub queue: Queue,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// What is known.
-    pub stores: Stores,
-    /// What decides on counts, and knows usage.
-    pub autoscaler: Autoscaler,
-    /// What agents found at pods.
-    pub findings: Findings,
-    /// What was used and reserved.
-    pub accounts: Accounts,
-    /// The name of this process.
-    pub identity: Arc<str>,
-}
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, probes: Probes) {

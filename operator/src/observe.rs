@@ -6,10 +6,10 @@ use std::{
 };
 
 use catamaran_autoscale::pods::Phase;
-use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus, Hull};
+use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Facts,
-    facts::{Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts, SetFacts},
+    facts::{Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts},
 };
 use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
@@ -43,7 +43,7 @@ pub fn observe(
 ) -> Facts {
     let key = WorkloadKey::of_workload(workload);
     let uid = workload.uid();
-    let (mut sets, foreign_sets) = replica_sets(stores, workload);
+    let (mut sets, foreign_sets) = stores.sets_of(workload);
     let entries = stores.own_pods(&key);
     let slices = stores.slices.children(&key);
     let served = slices.iter().flat_map(|slice| slice.launchers()).collect();
@@ -80,24 +80,6 @@ pub fn observe(
         enforcement,
         out_of_memory: entries.iter().filter_map(|entry| out_of_memory(entry, agents.findings)).collect(),
     }
-}
-
-/// The replica sets that a workload owns, from the oldest to the newest and without their members, and those that are
-/// not its own.
-#[must_use]
-pub fn replica_sets(stores: &Stores, workload: &ElasticWorkload) -> (Vec<SetFacts>, Vec<(Hull, String)>) {
-    let (key, uid) = (WorkloadKey::of_workload(workload), workload.uid());
-    let (mut sets, mut foreign) = (Vec::new(), Vec::new());
-    let entries = stores.replica_sets.children(&key).into_iter().chain(stores.machine_sets.children(&key));
-    for entry in entries {
-        if entry.owner.is_some() && entry.owner == uid {
-            sets.push(entry.set.clone());
-        } else {
-            foreign.push((entry.set.hull(), entry.set.name.clone()));
-        }
-    }
-    sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
-    (sets, foreign)
 }
 
 fn service(stores: &Stores, key: &WorkloadKey, uid: Option<&str>) -> ServiceFacts {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
-    Limits,
+    Limits, Unanswered,
     body::{Limit, Limited},
 };
 
@@ -32,29 +32,6 @@ const MAX_REFUSAL: usize = 1 << 20;
 const EXCERPT: usize = 200;
 /// A server that wants to be asked again later than this is not asked again here.
 const SOON: Duration = Duration::from_secs(1);
-
-/// What came in place of an answer of the API server.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
-    /// No complete answer came within this time.
-    #[error("no answer within {} s", .0.as_secs_f32())]
-    Late(Duration),
-    /// A stream brought nothing for this time.
-    #[error("the stream was silent for {} s", .0.as_secs_f32())]
-    Silent(Duration),
-    /// Something between here and the API server answered: a proxy, a load balancer, a service mesh.
-    #[error("{code} from {by} between here and the API server, not from the API server: {excerpt}")]
-    NotTheApiServer {
-        /// The HTTP status.
-        code: StatusCode,
-        /// What it calls itself.
-        by: String,
-        /// When it wants to be asked again.
-        retry_after: Option<Duration>,
-        /// The beginning of what it says.
-        excerpt: String,
-    },
-}
 
 /// What the body of an answer is: a refusal was read already.
 type AnswerBody = Either<Limited, Full<Bytes>>;

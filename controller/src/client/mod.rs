@@ -5,10 +5,13 @@
 //! caller learns nothing of it. Here a read is repeated once, after a moment; what else is refused reaches the caller
 //! at once, with the time after which the server wants to be asked again ([`retry_after`]).
 //!
-//! What is repeated and by whom an answer was given is in `exchange.rs`, the limits to bodies are in `body.rs`.
+//! What is repeated and by whom an answer was given is in `exchange.rs`, the limits to bodies are in `body.rs`, and what
+//! comes in place of an answer is in `unanswered.rs`.
 
 mod body;
 mod exchange;
+mod limits;
+mod unanswered;
 
 use std::time::Duration;
 
@@ -23,31 +26,9 @@ use kube::{
 };
 use tower::ServiceBuilder;
 
-pub use exchange::Unanswered;
-
-/// The limits of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// A connection stands within this time, TLS included.
-    pub connect: Duration,
-    /// An answer is complete within this time; of a watch, its head.
-    pub answer: Duration,
-    /// A watch brings something at least so often. The API server sends a bookmark every 60 s.
-    pub silence: Duration,
-    /// The pause before a read is repeated.
-    pub pause: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(30),
-            silence: Duration::from_secs(70),
-            pause: Duration::from_millis(200),
-        }
-    }
-}
+use exchange::Exchange;
+pub use limits::Limits;
+pub use unanswered::{Unanswered, retry_after, unanswered};
 
 /// After this time without traffic the kernel asks whether the other end still lives, and asks again as often.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -93,41 +74,11 @@ pub fn connect_within(config: Config, limits: Limits) -> Result<Client, kube::Er
         .pool_timer(TokioTimer::new())
         .build(connector);
     let service = ServiceBuilder::new()
-        .layer_fn(|inner| exchange::Exchange::new(inner, limits))
+        .layer_fn(|inner| Exchange::new(inner, limits))
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(tower::BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace))
-}
-
-/// After which time the server that refused a request wants to be asked again, if it said so.
-#[must_use]
-pub fn retry_after(error: &kube::Error) -> Option<Duration> {
-    match error {
-        kube::Error::Api(status) => {
-            let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-            (seconds > 0).then(|| Duration::from_secs(seconds.into()))
-        }
-        error => match unanswered(error)? {
-            Unanswered::NotTheApiServer { retry_after, .. } => *retry_after,
-            Unanswered::Late(_) | Unanswered::Silent(_) => None,
-        },
-    }
-}
-
-/// What came in place of an answer of the API server, if it is that: nothing in time, or somebody else's answer.
-#[must_use]
-pub fn unanswered(error: &kube::Error) -> Option<&Unanswered> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    // Chains of errors are short; a loop in one must not stop us.
-    for _ in 0..16 {
-        let error = cause?;
-        if let Some(unanswered) = error.downcast_ref() {
-            return Some(unanswered);
-        }
-        cause = error.source();
-    }
-    None
 }

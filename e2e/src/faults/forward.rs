@@ -12,7 +12,7 @@ use super::{
     call::{Call, Verb},
     connection::Connection,
     record::Outcome,
-    rules::Fault,
+    rules::{Active, Fault, Rules},
     watches,
 };
 
@@ -33,57 +33,30 @@ pub(super) async fn answer(
     connection.begins(&call);
     let ticket = shared.record.begins(call.clone(), connection.number);
     let verdict = shared.rules.judge(&call);
-    match &verdict {
-        None => {}
-        Some((rule, Fault::Answer(answer))) => {
-            rule.note_hit();
-            ticket.ends(Outcome::Planted(answer.code()));
-            return Ok(answer.response());
-        }
-        Some((rule, Fault::Delay(time))) => {
-            rule.note_hit();
-            tokio::time::sleep(*time).await;
-        }
-        Some((rule, Fault::Hold)) => {
-            // The last write's rule is hit by that write alone.
-            if !matches!(rule.rule.fault, Fault::LastWrite) {
-                rule.note_hit();
+    if let Some((rule, fault)) = &verdict {
+        match before(rule, fault, &shared.rules, &connection).await {
+            None => {}
+            Some(Early::Answered(answer)) => {
+                ticket.ends(Outcome::Planted(answer.code()));
+                return Ok(answer.response());
             }
-            shared.rules.cleared(rule).await;
-            ticket.ends(Outcome::Stopped);
-            return reset(&connection).await;
+            Some(Early::Stopped) => {
+                ticket.ends(Outcome::Stopped);
+                return reset(&connection).await;
+            }
         }
-        Some((rule, Fault::Reset)) => {
-            rule.note_hit();
-            ticket.ends(Outcome::Stopped);
-            return reset(&connection).await;
-        }
-        Some((_, Fault::Silence)) => {
-            connection.follow(&shared.rules);
-            // Nothing polls this again until bytes move again; then the call goes on.
-            tokio::task::yield_now().await;
-        }
-        // They act on the answer, or on the events.
-        Some((_, Fault::LoseAnswer | Fault::LastWrite | Fault::Freeze | Fault::Late(_) | Fault::Gone)) => {}
-        Some((_, Fault::SilenceOpen)) => {}
     }
     drop_hop_by_hop(&mut head.headers);
     // It belongs to this connection; the client behind sets its own.
     head.headers.remove(header::HOST);
     let answer = shared.server.send(Request::from_parts(head, body.into())).await;
-    match &verdict {
-        Some((rule, Fault::LoseAnswer)) => {
-            ticket.ends(Outcome::Unanswered);
-            rule.note_hit();
-            return reset(&connection).await;
-        }
-        Some((rule, Fault::LastWrite)) => {
-            ticket.ends(Outcome::Unanswered);
-            rule.note_hit();
+    if let Some((rule, fault @ (Fault::LoseAnswer | Fault::LastWrite))) = &verdict {
+        ticket.ends(Outcome::Unanswered);
+        rule.note_hit();
+        if matches!(fault, Fault::LastWrite) {
             shared.rules.cleared(rule).await;
-            return reset(&connection).await;
         }
-        _ => {}
+        return reset(&connection).await;
     }
     let mut response = match answer {
         Ok(answer) => answer.map(Body::new),
@@ -101,6 +74,54 @@ pub(super) async fn answer(
         return Ok(response.map(|events| watches::under_rules(events, call, shared)));
     }
     Ok(response)
+}
+
+/// How a call ends that is not forwarded.
+enum Early<'a> {
+    Answered(&'a Answer),
+    Stopped,
+}
+
+/// Carries out a fault that comes before a call is forwarded.
+async fn before<'a>(
+    rule: &Arc<Active>,
+    fault: &'a Fault,
+    rules: &Rules,
+    connection: &Connection,
+) -> Option<Early<'a>> {
+    match fault {
+        Fault::Answer(answer) => {
+            rule.note_hit();
+            Some(Early::Answered(answer))
+        }
+        Fault::Delay(time) => {
+            rule.note_hit();
+            tokio::time::sleep(*time).await;
+            None
+        }
+        Fault::Hold => {
+            // The last write's rule is hit by that write alone.
+            if !matches!(rule.rule.fault, Fault::LastWrite) {
+                rule.note_hit();
+            }
+            rules.cleared(rule).await;
+            Some(Early::Stopped)
+        }
+        Fault::Reset => {
+            rule.note_hit();
+            Some(Early::Stopped)
+        }
+        Fault::Silence => {
+            connection.follow(rules);
+            // Nothing polls this again until bytes move again; then the call goes on.
+            tokio::task::yield_now().await;
+            None
+        }
+        // They act on the answer, on the events, or on open connections.
+        Fault::LoseAnswer | Fault::LastWrite | Fault::Freeze | Fault::Late(_) | Fault::Gone | Fault::SilenceOpen => {
+            None
+        }
+    }
 }
 
 /// Resets the connection that this runs on; so there is no answer.

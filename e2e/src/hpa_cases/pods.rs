@@ -44,6 +44,29 @@ const STATES: [State; 16] = [
     State::ZeroTime,
 ];
 
+impl State {
+    /// What a case with such a pod is tagged with.
+    fn tag(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Ready | Self::NoPhase => return None,
+            Self::Pending => "pending",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Deleted => "deleted",
+            Self::NoReadyCondition => "no-ready-condition",
+            Self::NoStartTime => "no-start-time",
+            Self::UnreadyNever => "unready-never",
+            Self::UnreadyWasReady => "unready-was-ready",
+            Self::UnreadyEdge => "unready-edge",
+            Self::InitEdge => "init-edge",
+            Self::FreshSampleEdge => "fresh-sample-edge",
+            Self::HotReady => "hot-ready",
+            Self::HotUnready => "hot-unready",
+            Self::ZeroTime => "zero-time",
+        })
+    }
+}
+
 /// A pod that has long been up.
 const LONG: i64 = 7_200;
 
@@ -92,74 +115,55 @@ fn settle(case: &mut Case, draw: &mut Draw, pod: &mut Pod, state: State) {
         pod.start_age_seconds = Some(start.max(0));
         pod.ready_transition_age_seconds = Some(transition.max(0));
     };
+    if let Some(tag) = state.tag() {
+        case.tag(tag);
+    }
     match state {
         State::Ready => {}
         State::Pending => {
-            case.tag("pending");
             pod.phase = "Pending";
             pod.ready = draw.pick(&[None, Some(false)]);
             pod.ready_transition_age_seconds = pod.ready.map(|_| 5);
             pod.start_age_seconds = draw.pick(&[None, Some(5)]);
         }
         State::Succeeded => {
-            case.tag("succeeded");
             since(false, LONG, 60);
             pod.phase = "Succeeded";
         }
         State::Failed => {
-            case.tag("failed");
             since(false, LONG, 60);
             pod.phase = "Failed";
         }
         State::NoPhase => pod.phase = draw.pick(&["", "Unknown"]),
-        State::Deleted => {
-            case.tag("deleted");
-            pod.deleted = true;
-        }
+        State::Deleted => pod.deleted = true,
         State::NoReadyCondition => {
-            case.tag("no-ready-condition");
             pod.ready = None;
             pod.ready_transition_age_seconds = None;
         }
         State::NoStartTime => {
-            case.tag("no-start-time");
             pod.ready = Some(draw.percent(80));
             pod.start_age_seconds = None;
         }
-        State::UnreadyNever => {
-            case.tag("unready-never");
-            since(false, LONG, LONG - draw.between(0..=delay - 1));
-        }
-        State::UnreadyWasReady => {
-            case.tag("unready-was-ready");
-            since(false, LONG, draw.between(1..=LONG - delay - 1));
-        }
-        State::UnreadyEdge => {
-            case.tag("unready-edge");
-            since(false, LONG, draw.near(LONG - delay));
-        }
+        State::UnreadyNever => since(false, LONG, LONG - draw.between(0..=delay - 1)),
+        State::UnreadyWasReady => since(false, LONG, draw.between(1..=LONG - delay - 1)),
+        State::UnreadyEdge => since(false, LONG, draw.near(LONG - delay)),
         State::InitEdge => {
-            case.tag("init-edge");
             let start = draw.near(init).max(0);
             since(draw.percent(50), start, draw.between(0..=start));
         }
         State::FreshSampleEdge => {
-            case.tag("fresh-sample-edge");
             let start = draw.between(init / 2..=init - 1);
             since(true, start, draw.between(15..=start.min(120)));
         }
         State::HotReady => {
-            case.tag("hot-ready");
             let start = draw.between(1..=init - 1);
             since(true, start, draw.between(0..=start));
         }
         State::HotUnready => {
-            case.tag("hot-unready");
             let start = draw.between(1..=init - 1);
             since(false, start, draw.between(0..=start));
         }
         State::ZeroTime => {
-            case.tag("zero-time");
             let start = draw.pick(&[UNSET, LONG, 30]);
             since(draw.percent(50), start, draw.pick(&[UNSET, UNSET, 20]));
         }

@@ -49,67 +49,7 @@ pub(super) fn draw(name: String, draw: &mut Draw) -> Case {
         initial_conditions: Vec::new(),
         settings: settings(draw),
     };
-    match draw.weighted(&SHAPES) {
-        Shape::Plain => {
-            case.tag("plain");
-            case.current_replicas = some_replicas(draw);
-            case.min = draw.pick(&[None, Some(1), Some(1), Some(2)]);
-            case.max = case.current_replicas + draw.between(0..=40);
-        }
-        Shape::FromZero => {
-            case.tag("from-zero");
-            case.min = draw.pick(&[Some(0), Some(0), Some(1), Some(1), Some(3), None]);
-            case.max = draw.between(1..=60);
-            scaled_to_zero(&mut case, draw);
-            zero_gate(&mut case, draw, 90);
-        }
-        Shape::FromOne => {
-            case.tag("from-one");
-            case.current_replicas = 1;
-            case.min = draw.pick(&[None, Some(1)]);
-            case.max = draw.between(1..=20);
-        }
-        Shape::ToZero => {
-            case.tag("to-zero");
-            case.current_replicas = draw.between(1..=6);
-            case.min = Some(0);
-            case.max = case.current_replicas + draw.between(0..=40);
-            zero_gate(&mut case, draw, 90);
-            if draw.percent(30) {
-                scaled_to_zero(&mut case, draw);
-            }
-        }
-        Shape::Clamped => {
-            case.tag("clamped");
-            case.current_replicas = some_replicas(draw);
-            case.min = Some((case.current_replicas - draw.between(0..=2)).max(1));
-            case.max = case.current_replicas + draw.between(0..=2);
-        }
-        Shape::OutOfRange => {
-            case.tag("out-of-range");
-            let min = draw.between(1..=8);
-            let max = min + draw.between(0..=8);
-            case.min = Some(min);
-            case.max = max;
-            case.current_replicas =
-                if draw.percent(50) { max + draw.between(1..=5) } else { draw.between(1..=min - 1) };
-        }
-        Shape::DisabledAtZero => {
-            case.tag("disabled-at-zero");
-            case.min = draw.pick(&[None, Some(0), Some(1)]);
-            case.max = draw.between(1..=20);
-            zero_gate(&mut case, draw, 50);
-            if draw.percent(40) {
-                scaled_to_zero(&mut case, draw);
-            }
-        }
-        Shape::Extreme => {
-            case.tag("extreme");
-            case.current_replicas = draw.pick(&[1, 2, 3, 50, 1_000, 1_000_000_000, i32::MAX / 2 + 1, i32::MAX - 1]);
-            case.min = draw.pick(&[None, Some(1), Some(2)]);
-            case.max = draw.pick(&[100, 5_000, i32::MAX - 1, i32::MAX, i32::MAX]).max(case.current_replicas);
-        }
-    }
+    place(&mut case, draw);
     case.status_replicas = case.current_replicas;
     if draw.percent(20) {
         case.status_replicas = case.current_replicas.saturating_add(draw.between(-3..=3)).max(0);
@@ -139,6 +79,71 @@ pub(super) fn draw(name: String, draw: &mut Draw) -> Case {
         scaled_to_zero(&mut case, draw);
     }
     case
+}
+
+/// Places the count between its bounds, or outside of them.
+fn place(case: &mut Case, draw: &mut Draw) {
+    match draw.weighted(&SHAPES) {
+        Shape::Plain => {
+            case.tag("plain");
+            case.current_replicas = some_replicas(draw);
+            case.min = draw.pick(&[None, Some(1), Some(1), Some(2)]);
+            case.max = case.current_replicas + draw.between(0..=40);
+        }
+        Shape::FromZero => {
+            case.tag("from-zero");
+            case.min = draw.pick(&[Some(0), Some(0), Some(1), Some(1), Some(3), None]);
+            case.max = draw.between(1..=60);
+            scaled_to_zero(case, draw);
+            zero_gate(case, draw, 90);
+        }
+        Shape::FromOne => {
+            case.tag("from-one");
+            case.current_replicas = 1;
+            case.min = draw.pick(&[None, Some(1)]);
+            case.max = draw.between(1..=20);
+        }
+        Shape::ToZero => {
+            case.tag("to-zero");
+            case.current_replicas = draw.between(1..=6);
+            case.min = Some(0);
+            case.max = case.current_replicas + draw.between(0..=40);
+            zero_gate(case, draw, 90);
+            if draw.percent(30) {
+                scaled_to_zero(case, draw);
+            }
+        }
+        Shape::Clamped => {
+            case.tag("clamped");
+            case.current_replicas = some_replicas(draw);
+            case.min = Some((case.current_replicas - draw.between(0..=2)).max(1));
+            case.max = case.current_replicas + draw.between(0..=2);
+        }
+        Shape::OutOfRange => {
+            case.tag("out-of-range");
+            let min = draw.between(1..=8);
+            let max = min + draw.between(0..=8);
+            case.min = Some(min);
+            case.max = max;
+            case.current_replicas =
+                if draw.percent(50) { max + draw.between(1..=5) } else { draw.between(1..=min - 1) };
+        }
+        Shape::DisabledAtZero => {
+            case.tag("disabled-at-zero");
+            case.min = draw.pick(&[None, Some(0), Some(1)]);
+            case.max = draw.between(1..=20);
+            zero_gate(case, draw, 50);
+            if draw.percent(40) {
+                scaled_to_zero(case, draw);
+            }
+        }
+        Shape::Extreme => {
+            case.tag("extreme");
+            case.current_replicas = draw.pick(&[1, 2, 3, 50, 1_000, 1_000_000_000, i32::MAX / 2 + 1, i32::MAX - 1]);
+            case.min = draw.pick(&[None, Some(1), Some(2)]);
+            case.max = draw.pick(&[100, 5_000, i32::MAX - 1, i32::MAX, i32::MAX]).max(case.current_replicas);
+        }
+    }
 }
 
 fn some_replicas(draw: &mut Draw) -> i32 {

@@ -34,9 +34,15 @@ const MIB: u64 = 1 << 20;
 /// # Errors
 /// When the VMI carries what no pod can.
 pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::Error> {
+    let overhead = overhead(&instance.spec.body["domain"]);
+    serde_json::from_value(json!({
+        "metadata": metadata(instance, overhead),
+        "spec": spec(&instance.spec.body, overhead),
+    }))
+}
+
+fn metadata(instance: &VirtualMachineInstance, overhead: u64) -> Value {
     let name = instance.name_any();
-    let body = &instance.spec.body;
-    let domain = &body["domain"];
     let mut labels = instance.labels().clone();
     labels.extend(
         [
@@ -46,10 +52,24 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
-    let overhead = overhead(domain);
     let mut annotations: BTreeMap<String, String> = instance.annotations().clone();
     annotations.insert("kubevirt.io/domain".into(), name.clone());
     annotations.insert("kubevirt.io/memory-overhead-bytes".into(), overhead.to_string());
+    let mut owner = instance.controller_owner_ref(&());
+    if let Some(owner) = &mut owner {
+        owner.block_owner_deletion = Some(true);
+    }
+    json!({
+        "generateName": format!("virt-launcher-{name}-"),
+        "namespace": instance.namespace(),
+        "labels": labels,
+        "annotations": annotations,
+        "ownerReferences": owner.map(|owner| vec![owner]),
+    })
+}
+
+/// `body` is the spec of the VMI.
+fn spec(body: &Map<String, Value>, overhead: u64) -> Value {
     let disks: Vec<(&str, &str)> = body
         .get("volumes")
         .and_then(Value::as_array)
@@ -68,25 +88,16 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
     );
     let volumes: Vec<Value> =
         disks.iter().map(|(disk, image)| json!({"name": disk, "image": {"reference": image}})).collect();
-    let mut selector = Map::from_iter(
-        [
-            ("kubevirt.io/schedulable", "true"),
-            ("kubernetes.io/arch", "amd64"),
-            ("machine-type.node.kubevirt.io/q35", "true"),
-        ]
-        .map(|(key, value)| (key.to_owned(), json!(value))),
-    );
-    selector.extend(body.get("nodeSelector").and_then(Value::as_object).cloned().unwrap_or_default());
     let grace = body.get("terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30);
     let mut spec = json!({
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": grace + GRACE,
         "automountServiceAccountToken": false,
         "readinessGates": [{"conditionType": GATE}],
-        "nodeSelector": selector,
+        "nodeSelector": node_selector(body),
         "initContainers": init,
         "containers": [
-            {"name": COMPUTE, "image": IMAGE, "args": ["serve"], "resources": resources(domain, overhead)},
+            {"name": COMPUTE, "image": IMAGE, "args": ["serve"], "resources": resources(&body["domain"], overhead)},
         ],
         "volumes": volumes,
     });
@@ -100,20 +111,18 @@ pub(super) fn pod(instance: &VirtualMachineInstance) -> Result<Pod, serde_json::
             spec[field] = value.clone();
         }
     }
-    let mut owner = instance.controller_owner_ref(&());
-    if let Some(owner) = &mut owner {
-        owner.block_owner_deletion = Some(true);
-    }
-    serde_json::from_value(json!({
-        "metadata": {
-            "generateName": format!("virt-launcher-{name}-"),
-            "namespace": instance.namespace(),
-            "labels": labels,
-            "annotations": annotations,
-            "ownerReferences": owner.map(|owner| vec![owner]),
-        },
-        "spec": spec,
-    }))
+    spec
+}
+
+fn node_selector(body: &Map<String, Value>) -> Map<String, Value> {
+    let of_kubevirt = [
+        ("kubevirt.io/schedulable", "true"),
+        ("kubernetes.io/arch", "amd64"),
+        ("machine-type.node.kubevirt.io/q35", "true"),
+    ];
+    let mut selector = Map::from_iter(of_kubevirt.map(|(key, value)| (key.to_owned(), json!(value))));
+    selector.extend(body.get("nodeSelector").and_then(Value::as_object).cloned().unwrap_or_default());
+    selector
 }
 
 /// A probe of the guest as virt-controller puts it on `compute`.

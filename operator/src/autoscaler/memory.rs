@@ -18,7 +18,7 @@ use catamaran_plan::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{SHORTEST_PAUSE, news::News};
+use super::news::{News, SHORTEST_PAUSE};
 use crate::stores::{GUEST_CONTAINER, PodEntry};
 
 /// A wall clock that is off by more than this against the steady one was set.

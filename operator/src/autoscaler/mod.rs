@@ -44,12 +44,9 @@ use crate::{
 };
 pub use live::Told;
 use memory::{Change, Memory, Spec};
-use news::News;
+use news::{News, SHORTEST_PAUSE};
 use samples::Usage;
 
-/// A decision is made at most so often for one workload: a little less than the second at which agents report, or a
-/// report that is early would cost a whole one.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(900);
 /// Without news a decision is made so often: as often as the HPA makes its own.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// So soon after the start every agent has come back: one that lost its operator waits for up to 10 s between two
@@ -259,7 +256,7 @@ impl Shared {
         // Where somebody else writes the count, it is looked up each time.
         let leads = self.leads.load(Ordering::Acquire);
         if memory.count.is_none() || policy.mode != Mode::Auto || !leads {
-            let (sets, _) = crate::observe::replica_sets(&self.stores, workload);
+            let (sets, _) = self.stores.sets_of(workload);
             memory.start(workload, &sets, policy, leads, now);
         }
         let mut entries = self.stores.own_pods(key);

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// A decision is made at most so often for one workload: a little less than the second at which agents report, or a
+/// report that is early would cost a whole one.
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(900);
 /// News that came so shortly before a decision may be made is as good as news that comes then.
 const FRESH: Duration = Duration::from_millis(100);
 

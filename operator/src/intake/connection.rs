@@ -1,13 +1,6 @@
 //! Connections: accepted, encrypted, and bounded in number, time and memory.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use catamaran_protocol::stream::{limits::MESSAGE_BYTES, proto::usage_intake_server::UsageIntakeServer};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -21,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{io::InspectReader, sync::CancellationToken, task::TaskTracker};
 use tonic::codegen::Service as _;
 
-use super::{metrics::IntakeMetrics, service::Service, settings::Timing, tls::Tls};
+use super::{metrics::IntakeMetrics, peer::Peer, service::Service, settings::Timing, tls::Tls};
 
 /// Connections on which nobody has been admitted yet. More wait in the kernel's queue.
 const STRANGERS: usize = 256;
@@ -49,33 +42,6 @@ pub(super) struct Acceptor {
     pub(super) stop: CancellationToken,
     /// Connections and streams that run.
     pub(super) tasks: TaskTracker,
-}
-
-/// What is known of the other end of a connection, for the calls on it.
-#[derive(Debug)]
-pub(super) struct Peer {
-    streams: AtomicUsize,
-    /// Held until somebody is admitted.
-    stranger: Mutex<Option<OwnedSemaphorePermit>>,
-}
-
-/// One admitted stream on a connection.
-#[derive(Debug)]
-pub(super) struct Admitted(Arc<Peer>);
-
-impl Peer {
-    /// The caller is known: the connection stays for as long as the stream does.
-    pub(super) fn admit(self: &Arc<Self>) -> Admitted {
-        self.streams.fetch_add(1, Ordering::AcqRel);
-        self.stranger.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Admitted(self.clone())
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Acceptor {
@@ -132,7 +98,7 @@ impl Acceptor {
             Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
             Err(_) => return tracing::debug!("no TLS in time"),
         };
-        let peer = Arc::new(Peer { streams: AtomicUsize::new(0), stranger: Mutex::new(Some(stranger)) });
+        let peer = Arc::new(Peer::new(stranger));
         let server = UsageIntakeServer::new(self.service.clone()).max_decoding_message_size(MESSAGE_BYTES);
         let calls = {
             let peer = peer.clone();
@@ -166,7 +132,7 @@ impl Acceptor {
                     serving.as_mut().graceful_shutdown();
                 }
                 () = sleep(self.timing.unused) => {
-                    if peer.streams.load(Ordering::Acquire) == 0 {
+                    if !peer.has_streams() {
                         return tracing::debug!("a connection without a stream is closed");
                     }
                 }

@@ -6,13 +6,14 @@
 //! - [`store`]: usage by pod, as rates
 //! - [`hooks`]: what the intake asks of the rest of the operator, and whom it tells
 //! - [`authentication`], [`token_review`]: who may report for a node
-//! - `connection`, `service`, `nodes`, [`tls`]: from the socket to the store
+//! - `connection`, `peer`, `service`, `nodes`, [`tls`]: from the socket to the store
 
 pub mod authentication;
 mod connection;
 pub mod hooks;
 pub mod metrics;
 mod nodes;
+mod peer;
 mod service;
 pub mod settings;
 pub mod store;

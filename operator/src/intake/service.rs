@@ -23,10 +23,10 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     authentication::{Denied, Gate, ReviewError, Token},
-    connection::Peer,
     hooks::{Observer, Placed, Placement},
     metrics::{EndReason, IntakeMetrics, Refused},
     nodes::{Nodes, Turn},
+    peer::{Admitted, Peer},
     settings::Timing,
     store::{Reading, UsageStore},
 };
@@ -124,7 +124,7 @@ struct OpenStream {
     turn: Turn,
     answers: mpsc::Sender<Result<StreamResponse, Status>>,
     _room: OwnedSemaphorePermit,
-    _admitted: Option<super::connection::Admitted>,
+    _admitted: Option<Admitted>,
 }
 
 impl OpenStream {

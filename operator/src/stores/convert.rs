@@ -31,7 +31,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::pods::{GUEST_CONTAINER, LAUNCHER, LAUNCHER_LABEL, container_quota};
+use super::objects::{GUEST_CONTAINER, container_quota, controller, is_launcher};
 
 /// A replica set of either hull, and who controls it.
 #[derive(Clone, Debug)]
@@ -60,12 +60,6 @@ pub struct ServiceEntry {
     pub name: String,
     /// What is known of it, if it is ours.
     pub service: ServiceFacts,
-}
-
-/// The uid of the controlling owner.
-pub(crate) fn controller(meta: &ObjectMeta) -> Option<String> {
-    let owners = meta.owner_references.as_ref()?;
-    owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
 }
 
 fn unsigned(value: Option<i32>) -> u32 {
@@ -311,8 +305,7 @@ const TAKEN: [&str; 6] = ["Evicted", "Preempting", "NodeShutdown", "Shutdown", "
 
 /// The uid of the instance of a launcher pod, and how the pod ended, if it did.
 pub(super) fn launcher_end(object: &Pod) -> Option<(String, LauncherEnd)> {
-    let is_launcher = object.labels().get(LAUNCHER_LABEL).is_some_and(|value| value == LAUNCHER);
-    let instance = controller(&object.metadata).filter(|_| is_launcher)?;
+    let instance = controller(&object.metadata).filter(|_| is_launcher(object))?;
     let empty = PodStatus::default();
     let status = object.status.as_ref().unwrap_or(&empty);
     let disrupted = status.conditions.iter().flatten().any(|c| c.type_ == "DisruptionTarget" && c.status == "True");

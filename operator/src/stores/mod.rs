@@ -6,6 +6,7 @@ mod endpoints;
 mod freshness;
 mod index;
 mod last_good;
+mod objects;
 mod out_of_memory;
 mod owned;
 mod pods;
@@ -20,29 +21,30 @@ use std::sync::{
 };
 
 use catamaran_controller::workers;
-use catamaran_crds::{ElasticWorkload, WorkloadClass};
+use catamaran_crds::{ElasticWorkload, Hull, WorkloadClass};
 use catamaran_plan::{
     Goal, Invalid,
-    facts::{KubeVirt, ResizeApi},
+    facts::{KubeVirt, ResizeApi, SetFacts},
     resolve,
 };
 use dashmap::DashMap;
 use kube::{
-    Client,
+    Client, ResourceExt,
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::sync::watch::Receiver;
 
-pub(crate) use convert::controller;
 pub use convert::{InstanceEntry, ServiceEntry, SetEntry};
 pub use crashes::Crashes;
 pub use endpoints::SliceEntry;
 pub use freshness::{Lives, SignOfLife};
 pub use index::{Index, WorkloadKey};
 pub use last_good::{LastGood, StandIn};
+pub use objects::GUEST_CONTAINER;
+pub(crate) use objects::controller;
 pub use out_of_memory::{LimitsBefore, OomKilled};
-pub use pods::{GUEST_CONTAINER, PodEntry, Pods};
+pub use pods::{PodEntry, Pods};
 pub(crate) use watch::start;
 pub use written::Written;
 
@@ -121,6 +123,23 @@ impl Stores {
     #[must_use]
     pub fn class_of(&self, workload: &ElasticWorkload) -> Option<Arc<WorkloadClass>> {
         self.classes.get(&ObjectRef::new(workload.spec.class_name.as_ref()?))
+    }
+
+    /// The replica sets that a workload owns, from the oldest to the newest and without their members, and those that
+    /// are not its own.
+    #[must_use]
+    pub fn sets_of(&self, workload: &ElasticWorkload) -> (Vec<SetFacts>, Vec<(Hull, String)>) {
+        let (key, uid) = (WorkloadKey::of_workload(workload), workload.uid());
+        let (mut sets, mut foreign) = (Vec::new(), Vec::new());
+        for entry in self.replica_sets.children(&key).into_iter().chain(self.machine_sets.children(&key)) {
+            if entry.owner.is_some() && entry.owner == uid {
+                sets.push(entry.set.clone());
+            } else {
+                foreign.push((entry.set.hull(), entry.set.name.clone()));
+            }
+        }
+        sets.sort_by(|a, b| a.number.cmp(&b.number).then_with(|| a.name.cmp(&b.name)));
+        (sets, foreign)
     }
 
     /// Whether [`Self::ready`] has come.

@@ -2,13 +2,13 @@
 //! after it.
 
 use catamaran_plan::{
-    facts::{Containers, Resize},
+    facts::{Containers, PodQuota, Resize},
     goal::quota::Quota,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
-use super::pods::{PodEntry, running};
+use super::objects::running;
 
 /// A container that was killed for want of memory, as the kubelet tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,17 @@ pub struct OomKilled {
     pub at: Timestamp,
     /// Its limit then, in bytes, as far as that was seen.
     pub limit: Option<u64>,
+}
+
+impl OomKilled {
+    /// Gives it the limit at which it happened: as it was `known` before, or by the limits that the pod had before.
+    pub(super) fn keep_limit(&mut self, known: Option<&Self>, before: Option<&LimitsBefore>) {
+        if let Some(known) = known.filter(|known| known.container == self.container && known.at == self.at) {
+            self.limit = known.limit;
+        } else if let Some(before) = before.and_then(|before| before.of_kill(self)) {
+            self.limit = before.limit;
+        }
+    }
 }
 
 /// The memory limits that a pod had before it was resized last.
@@ -40,27 +51,31 @@ struct Before {
 }
 
 impl LimitsBefore {
-    /// What is to be remembered of a pod that is seen again.
-    pub(super) fn of(before: &PodEntry, entry: &PodEntry, object: &core::Pod, now: Timestamp) -> Option<Box<Self>> {
-        let known = before.limits_before.as_deref();
-        let mut kept = if entry.quota.containers == before.quota.containers {
+    /// What is to be remembered of a pod that is seen again, with its quotas before and now.
+    pub(super) fn of(
+        known: Option<&Self>,
+        before: &PodQuota,
+        quota: &PodQuota,
+        status: Option<&core::PodStatus>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let mut kept = if quota.containers == before.containers {
             known?.clone()
         } else if let Some(known) = known.filter(|known| known.settled.is_none()) {
             known.clone()
         } else {
-            let containers = before.quota.containers.iter().map(Before::of).collect();
+            let containers = before.containers.iter().map(Before::of).collect();
             Self { containers, settled: None }
         };
-        if entry.quota.resize != Resize::Settled {
+        if quota.resize != Resize::Settled {
             kept.settled = None;
         } else if kept.settled.is_none() {
             kept.settled = Some(now);
             for container in &mut kept.containers {
-                let status = object.status.as_ref();
                 container.resized_alive = status.is_some_and(|status| running(status, &container.container).is_some());
             }
         }
-        Some(Box::new(kept))
+        Some(kept)
     }
 
     /// The limits of a container, if it was killed by those. Until the kubelet is done it was; and so it was if it did
@@ -75,7 +90,7 @@ impl LimitsBefore {
 
     /// The limits of all containers together at a time, in bytes, if it was before the kubelet was done: `Some(None)`
     /// where one had none.
-    fn together_at(&self, at: Timestamp) -> Option<Option<u64>> {
+    pub(super) fn together_at(&self, at: Timestamp) -> Option<Option<u64>> {
         self.settled.is_none_or(|settled| at <= settled).then(|| together(self.containers.iter().map(|it| it.limit)))
     }
 }
@@ -83,27 +98,6 @@ impl LimitsBefore {
 impl Before {
     fn of((container, quota): (&str, Quota)) -> Self {
         Self { container: container.to_owned(), limit: quota.memory_limit, resized_alive: false }
-    }
-}
-
-impl PodEntry {
-    /// Gives a kill the limit at which it happened.
-    pub(super) fn keep_oom_limit(&mut self, before: &Self) {
-        let Some(kill) = self.oom_kill.as_mut() else { return };
-        let known = before.oom_kill.as_ref().filter(|known| known.container == kill.container && known.at == kill.at);
-        if let Some(known) = known {
-            kill.limit = known.limit;
-        } else if let Some(before) = self.limits_before.as_ref().and_then(|limits| limits.of_kill(kill)) {
-            kill.limit = before.limit;
-        }
-    }
-
-    /// The memory limits of its containers together at a time, in bytes: `None` where one had no limit, and for a
-    /// launcher pod.
-    #[must_use]
-    pub fn memory_limit_at(&self, at: Timestamp) -> Option<u64> {
-        let before = self.limits_before.as_ref().filter(|_| self.instance.is_none());
-        before.and_then(|limits| limits.together_at(at)).unwrap_or(self.memory_limit)
     }
 }
 
@@ -134,7 +128,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::stores::pods::Pods;
+    use crate::stores::pods::{PodEntry, Pods};
 
     const RUNS: &str = "running";
     const WAITS: &str = "waiting";

@@ -25,18 +25,13 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    convert::controller,
     index::{Index, WorkloadKey},
+    objects::{GUEST_CONTAINER, container_quota, controller, is_launcher, running},
     out_of_memory::{LimitsBefore, OomKilled, oom_kill, together},
     reserved::reserved,
 };
 use crate::intake::hooks::{Placed, Placement};
 
-/// The container of a launcher pod that runs the guest (KubeVirt).
-pub const GUEST_CONTAINER: &str = "compute";
-/// The label that launcher pods carry, with [`LAUNCHER`] (KubeVirt).
-pub(super) const LAUNCHER_LABEL: &str = "kubevirt.io";
-pub(super) const LAUNCHER: &str = "virt-launcher";
 /// The label of a launcher pod that names its VirtualMachineInstance (KubeVirt).
 const INSTANCE_LABEL: &str = "vm.kubevirt.io/name";
 
@@ -85,12 +80,29 @@ impl PodEntry {
     pub fn is_live(&self) -> bool {
         !self.pod.deleted && !matches!(self.pod.phase, Phase::Failed | Phase::Succeeded)
     }
+
+    /// The memory limits of its containers together at a time, in bytes: `None` where one had no limit, and for a
+    /// launcher pod.
+    #[must_use]
+    pub fn memory_limit_at(&self, at: Timestamp) -> Option<u64> {
+        let before = self.limits_before.as_ref().filter(|_| self.instance.is_none());
+        before.and_then(|limits| limits.together_at(at)).unwrap_or(self.memory_limit)
+    }
+
+    /// Takes over what is known of limits from how it was seen before.
+    fn remember_limits(&mut self, before: &Self, object: &core::Pod, now: Timestamp) {
+        let (known, status) = (before.limits_before.as_deref(), object.status.as_ref());
+        self.limits_before = LimitsBefore::of(known, &before.quota, &self.quota, status, now).map(Box::new);
+        if let Some(kill) = &mut self.oom_kill {
+            kill.keep_limit(before.oom_kill.as_deref(), self.limits_before.as_deref());
+        }
+    }
 }
 
 impl From<&core::Pod> for PodEntry {
     fn from(object: &core::Pod) -> Self {
         let labels = object.labels();
-        let launcher = labels.get(LAUNCHER_LABEL).is_some_and(|value| value == LAUNCHER);
+        let launcher = is_launcher(object);
         let mut pod = view(object);
         if launcher {
             pod.containers.retain(|container| container.name == GUEST_CONTAINER);
@@ -176,11 +188,6 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
     }
 }
 
-/// The quota of a container by its name.
-pub(super) fn container_quota(container: &core::Container) -> (String, Quota) {
-    (container.name.clone(), container.resources.as_ref().map(Quota::of_container).unwrap_or_default())
-}
-
 /// From the conditions that the kubelet sets (KEP-1287). A spec that it has not looked at has none yet: that is seen by
 /// the generation that it observed, or, where it tells none, by the limits that it reports.
 fn resize(object: &core::Pod) -> Resize {
@@ -216,12 +223,6 @@ fn reports_its_limits(object: &core::Pod, status: &core::PodStatus) -> bool {
         let reported = running(status, &name).and_then(|status| status.resources.as_ref());
         reported.is_none_or(|reported| limits(Quota::of_container(reported)) == limits(wanted))
     })
-}
-
-/// What is reported of a container, if it runs.
-pub(super) fn running<'a>(status: &'a core::PodStatus, container: &str) -> Option<&'a core::ContainerStatus> {
-    let found = status.container_statuses.iter().flatten().find(|status| status.name == container);
-    found.filter(|status| status.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
 fn requests(resources: &ResourceRequirements) -> Requests {
@@ -305,8 +306,7 @@ impl Pods {
         match before {
             None => concerns = true,
             Some(before) => {
-                entry.limits_before = LimitsBefore::of(&before, &entry, object, now);
-                entry.keep_oom_limit(&before);
+                entry.remember_limits(&before, object, now);
                 let began = entry.quota.annotation.is_some() && entry.pod.phase != before.pod.phase;
                 concerns |= entry.leaving != before.leaving;
                 concerns |= entry.owner != before.owner || entry.released != before.released;

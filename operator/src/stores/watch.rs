@@ -34,8 +34,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch::{Sender, channel};
 
 use super::{
-    Crashes, Index, Queue, SliceEntry, Source, StoredWorkload, Stores, WorkloadKey, Written, convert, crashes::Ended,
-    pods, resize,
+    Crashes, Index, Queue, SliceEntry, Source, StoredWorkload, Stores, WorkloadKey, Written, controller, convert,
+    crashes::Ended, pods, resize,
 };
 
 /// How long an absent kind is left alone before it is looked for again.
@@ -346,7 +346,7 @@ fn note_end(stores: &Stores, event: &Event<VirtualMachineInstance>) {
         Event::Apply(instance) | Event::InitApply(instance) => {
             let uid = instance.uid().unwrap_or_default();
             if let Some(end) = convert::instance_end(instance)
-                && let Some(set) = convert::controller(&instance.metadata)
+                && let Some(set) = controller(&instance.metadata)
                 && let Some(workload) = WorkloadKey::of(&instance.metadata)
             {
                 let created = convert::created(instance);

@@ -1,7 +1,7 @@
 //! What the sources hold to: no cycles between modules, no long functions, no long lines, no long lists of arguments.
 //!
-//! What does not hold yet is named in [`exceptions`]. An exception that is no longer needed fails, so the lists only
-//! shrink.
+//! What does not hold yet is named in [`exceptions`]. An exception that is no longer needed fails, so the list only
+//! shrinks.
 
 mod exceptions;
 mod functions;

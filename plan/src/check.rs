@@ -78,7 +78,17 @@ fn check_deletions(facts: &Facts, plan: &Plan) -> Result<(), Violation> {
             Action::DeleteSet(set) if !empty.contains(set.uid.as_str()) => {
                 return Err(Violation::DeletedWithReplicas(set.name.clone()));
             }
-            _ => {}
+            Action::DeleteInstance { .. }
+            | Action::DeleteSet(_)
+            | Action::CreateSet(_)
+            | Action::UpdateSet(_)
+            | Action::MarkPod { .. }
+            | Action::LeaveService { .. }
+            | Action::PauseInstance { .. }
+            | Action::AnnotatePod { .. }
+            | Action::ResizePod { .. }
+            | Action::ApplyService { .. }
+            | Action::DeleteService { .. } => {}
         }
     }
     Ok(())
@@ -112,7 +122,15 @@ fn check_bursts(facts: &Facts, plan: &Plan) -> Result<(), Violation> {
                     return Err(Violation::BurstAboveLimit(name.clone()));
                 }
             }
-            _ => {}
+            Action::CreateSet(_)
+            | Action::UpdateSet(_)
+            | Action::DeleteSet(_)
+            | Action::DeleteInstance { .. }
+            | Action::MarkPod { .. }
+            | Action::LeaveService { .. }
+            | Action::PauseInstance { .. }
+            | Action::ApplyService { .. }
+            | Action::DeleteService { .. } => {}
         }
     }
     Ok(())
@@ -155,7 +173,14 @@ fn totals(goal: &Goal, facts: &Facts, plan: &Plan) -> Totals {
                 victims.insert(uid);
             }
             Action::CreateSet(set) => totals.total = totals.total.saturating_add(set.replicas),
-            _ => {}
+            Action::DeleteSet(_)
+            | Action::MarkPod { .. }
+            | Action::LeaveService { .. }
+            | Action::PauseInstance { .. }
+            | Action::AnnotatePod { .. }
+            | Action::ResizePod { .. }
+            | Action::ApplyService { .. }
+            | Action::DeleteService { .. } => {}
         }
     }
     for set in &facts.sets {

@@ -172,9 +172,10 @@ fn a_metric_of_pods_is_shared_by_those_that_are_ready() {
     assert_eq!((counts[29], counts[89]), (2, 5), "{counts:?}");
 }
 
-/// A target of type Value multiplies the count: the operator decides by it once in 15 s, so in 20 s with steps of 10 s.
+/// A target of type Value multiplies the count, once for each answer of its source: those come every 15 s, so every 20 s
+/// with steps of 10 s.
 #[test]
-fn a_target_of_type_value_is_decided_on_every_15_seconds() {
+fn a_target_of_type_value_multiplies_once_for_each_answer() {
     let external = "      - {type: External, external: {metric: {name: latency}, target: {type: Value, value: 1}}}";
     let manifest = WEB.replace(WEB.lines().find(|line| line.contains("type: Resource")).expect("the metric"), external);
     let folder = Folder::new(&[("web.yaml", &manifest), ("t.csv", "time,demand,metrics[0]\n0,0,1.5\n120,0,1.5\n")]);

@@ -7,7 +7,6 @@
 
 use catamaran_autoscale::{
     Bounds, Decision, History, Observed, Pod, Policy, decide,
-    decision::Target,
     pods::{ConditionStatus, Phase, Readiness},
     policy::Mode,
     samples::{NoSamples, Samples},
@@ -21,9 +20,9 @@ use super::{
     workload::{Control, Replica, Workload},
 };
 
-/// How long a decision stands with a target of type Value, in milliseconds: such a target multiplies the count, so the
-/// operator decides once for each answer of a source, and those are asked every 15 s.
-const PAUSE_BY_VALUE: i64 = 15_000;
+/// How often the operator asks a source, in milliseconds. A target of type Value multiplies the count, which is done
+/// once for each answer.
+const ASKED_EVERY: i64 = 15_000;
 
 /// What is the same for all workloads. In milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -153,20 +152,16 @@ pub fn simulate(workload: &Workload, feeds: &[Feed], trace: &Trace, timing: Timi
         if let Some(autoscaler) = &mut autoscaler {
             gauges.measure(&plant.ready(), trace, Moment { row, now, step: timing.step });
             let bounds = autoscaler.bounds(now);
-            if autoscaler.is_due(at) {
-                let decision = autoscaler.decide(&plant, &bounds, gauges.samples(), at, now);
-                if decision.to != wanted {
-                    outcome.changes.push(Change::new(at, wanted, &decision));
-                    wanted = decision.to;
-                }
-                if let Some(count) = decision.write() {
-                    plant.resize(count, at);
-                    plant.promote(at);
-                }
-                (step.recommended, step.reason) = (decision.recommendation, decision.reason());
-            } else {
-                step.reason = "Unchanged";
+            let decision = autoscaler.decide(&plant, &bounds, gauges.samples(), at);
+            if decision.to != wanted {
+                outcome.changes.push(Change::new(at, wanted, &decision));
+                wanted = decision.to;
             }
+            if let Some(count) = decision.write() {
+                plant.resize(count, at);
+                plant.promote(at);
+            }
+            (step.recommended, step.reason) = (decision.recommendation, decision.reason());
             (step.wanted, step.bounds) = (wanted, Some((bounds.min, bounds.max)));
         }
         (step.replicas, step.ready) = (plant.count(), count(plant.ready));
@@ -197,21 +192,13 @@ struct Autoscaler<'a> {
     policy: &'a Policy,
     history: History,
     bounds: Option<Bounds>,
-    /// Between two decisions, in milliseconds; 0: one at each step.
-    pause: i64,
-    last: Option<i64>,
+    /// When the sources answered last, in milliseconds.
+    answered: i64,
 }
 
 impl<'a> Autoscaler<'a> {
     fn new(policy: &'a Policy, replicas: i32, start: Timestamp) -> Self {
-        let by_value = policy.metrics.iter().any(|metric| matches!(metric.target(), Some(Target::Value(_))));
-        Self {
-            policy,
-            history: History::new(replicas, start),
-            bounds: None,
-            pause: if by_value { PAUSE_BY_VALUE } else { 0 },
-            last: None,
-        }
+        Self { policy, history: History::new(replicas, start), bounds: None, answered: 0 }
     }
 
     /// The bounds, computed again only when they may have changed.
@@ -222,18 +209,18 @@ impl<'a> Autoscaler<'a> {
         bounds
     }
 
-    fn is_due(&self, at: i64) -> bool {
-        self.last.is_none_or(|last| at - last >= self.pause)
-    }
-
     fn decide(
         &mut self,
         plant: &Plant<'_>,
         bounds: &Bounds,
         samples: &[Result<Samples, NoSamples>],
         at: i64,
-        now: Timestamp,
     ) -> Decision {
+        if at - self.answered >= ASKED_EVERY {
+            self.answered = at;
+        }
+        let now = plant.trace.at(at);
+        let taken = vec![Some(plant.trace.at(self.answered)); samples.len()];
         let pods: Vec<&Pod> = plant.pods.iter().collect();
         let observed = Observed {
             replicas: plant.count(),
@@ -241,13 +228,12 @@ impl<'a> Autoscaler<'a> {
             bounds,
             pods: &pods,
             samples,
-            taken: &[],
+            taken: &taken,
             scaled_to_zero: plant.pods.is_empty() && self.policy.mode == Mode::Auto,
         };
         let decision = decide(self.policy, &observed, &self.history, now);
         self.history.decided(self.policy, &decision);
         self.history.written(self.policy, &decision);
-        self.last = Some(at);
         decision
     }
 }

@@ -44,8 +44,6 @@ struct Inner {
 /// A verb of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Verb {
-    /// Server-side apply.
-    Apply,
     /// Merge patch, or apply of a status.
     Patch,
     /// Put.

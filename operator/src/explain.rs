@@ -148,7 +148,7 @@ impl fmt::Display for Explanation {
 
 #[cfg(test)]
 mod tests {
-    use catamaran_autoscale::{Bounds, History, decide};
+    use catamaran_autoscale::History;
     use catamaran_plan::{
         Facts, Scaled,
         facts::{KubeVirt, ResizeApi, ServiceFacts},
@@ -156,6 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fixtures::decision;
 
     fn now() -> Timestamp {
         "2026-11-02T10:00:00.5Z".parse().expect("a time")
@@ -178,18 +179,8 @@ mod tests {
         .expect("a workload");
         let desired = catamaran_plan::resolve(&workload, None).expect("it makes sense");
         let policy = desired.scaling.clone().expect("it is scaled");
-        let bounds = Bounds::at(policy.min, policy.max, &policy.schedules, now());
-        let seen = decide::Observed {
-            replicas: 1,
-            status_replicas: 1,
-            bounds: &bounds,
-            pods: &[],
-            samples: &[],
-            taken: &[],
-            scaled_to_zero: false,
-        };
         let history = History::new(1, now());
-        let decision = catamaran_autoscale::decide(&policy, &seen, &history, now());
+        let decision = decision(&policy, 1, &history, now());
         let observed = Facts {
             now: now(),
             kubevirt: KubeVirt::Absent,

@@ -18,6 +18,8 @@ pub mod autoscaler;
 pub mod events;
 pub mod explain;
 pub mod findings;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
 pub mod intake;
 pub mod metrics;

@@ -243,25 +243,17 @@ pub fn service(desired: &Goal, ports: &[DesiredPort], uid: Option<String>) -> Se
     }
 }
 
-/// A merge patch that brings the ports of a Service, and what it selects, to what is wanted; what others added to them goes.
-/// `None` when nothing differs.
+/// A merge patch that brings the ports of a Service in a version, and what it selects, to what is wanted; what others
+/// added to them goes. `selector` is the one that it has.
 #[must_use]
-pub fn service_patch(there: &Service, wanted: &Service) -> Option<Value> {
-    let (is, wanted) = (there.spec.as_ref()?, wanted.spec.as_ref()?);
-    // Which port of a node leads here is the API server's choice.
-    let ports = |spec: &ServiceSpec| -> Vec<ServicePort> {
-        let ports = spec.ports.iter().flatten();
-        ports.map(|port| ServicePort { node_port: None, ..port.clone() }).collect()
-    };
-    let equal = ports(is) == ports(wanted) && is.selector == wanted.selector;
-    let extra = is.selector.iter().flatten().map(|(key, _)| (key.as_str(), None));
-    let kept = wanted.selector.iter().flatten().map(|(key, value)| (key.as_str(), Some(value)));
-    let selector: BTreeMap<&str, Option<&String>> = extra.chain(kept).collect();
-    (!equal).then(|| {
-        json!({
-            "metadata": { "uid": there.metadata.uid, "resourceVersion": there.metadata.resource_version },
-            "spec": { "ports": wanted.ports, "selector": selector },
-        })
+pub fn service_patch(resource_version: &str, selector: &BTreeMap<String, String>, wanted: &Service) -> Value {
+    let spec = wanted.spec.as_ref();
+    let kept = spec.and_then(|spec| spec.selector.as_ref()).into_iter().flatten();
+    let kept = kept.map(|(key, value)| (key, Some(value)));
+    let selector: BTreeMap<&String, Option<&String>> = selector.keys().map(|key| (key, None)).chain(kept).collect();
+    json!({
+        "metadata": { "uid": wanted.metadata.uid, "resourceVersion": resource_version },
+        "spec": { "ports": spec.map(|spec| &spec.ports), "selector": selector },
     })
 }
 
@@ -294,38 +286,21 @@ pub fn normalized(port: &DesiredPort) -> DesiredPort {
 mod tests {
     use super::*;
 
-    fn service_with(ports: &[(&str, i32, Option<&str>)], selector: &[(&str, &str)]) -> Service {
-        let ports = ports.iter().map(|(name, port, protocol)| ServicePort {
-            name: Some((*name).to_owned()),
-            port: *port,
-            protocol: Some("TCP".to_owned()),
-            target_port: Some(IntOrString::Int(*port)),
-            app_protocol: protocol.map(str::to_owned),
-            node_port: Some(30_000 + port),
-        });
-        let selector = selector.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let spec =
-            ServiceSpec { ports: Some(ports.collect()), selector: Some(selector.collect()), ..ServiceSpec::default() };
-        let uid = Some("u".to_owned());
-        Service { metadata: ObjectMeta { uid, ..ObjectMeta::default() }, spec: Some(spec), status: None }
-    }
-
-    /// And so is a port that is wanted no longer.
     #[test]
-    fn what_others_add_to_a_service_is_taken_out() {
-        let wanted = service_with(&[("http", 80, None)], &[("a", "b")]);
-        assert_eq!(service_patch(&wanted, &wanted), None);
-        for there in [
-            service_with(&[("http", 80, None), ("debug", 6060, None)], &[("a", "b")]),
-            service_with(&[("http", 80, Some("http"))], &[("a", "b")]),
-            service_with(&[("http", 81, None)], &[("a", "b")]),
-            service_with(&[("http", 80, None)], &[("a", "b"), ("c", "d")]),
-        ] {
-            let patch = service_patch(&there, &wanted).expect("something to take out");
-            assert_eq!(patch["spec"]["ports"], json!(wanted.spec.as_ref().expect("a spec").ports));
-            assert_eq!(patch["spec"]["selector"]["a"], json!("b"));
-            let extra = there.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|all| all.len() > 1);
-            assert_eq!(patch["spec"]["selector"].get("c"), extra.then_some(&Value::Null));
-        }
+    fn what_others_add_to_the_selector_of_a_service_is_taken_out() {
+        let selector = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let spec = ServiceSpec { selector: Some(selector(&[("a", "b")])), ports: Some(Vec::new()), ..Default::default() };
+        let metadata = ObjectMeta { uid: Some("u".to_owned()), ..ObjectMeta::default() };
+        let wanted = Service { metadata, spec: Some(spec), status: None };
+        let patch = service_patch("7", &selector(&[("a", "other"), ("c", "d")]), &wanted);
+        assert_eq!(
+            patch,
+            json!({
+                "metadata": {"uid": "u", "resourceVersion": "7"},
+                "spec": {"ports": [], "selector": {"a": "b", "c": null}},
+            })
+        );
     }
 }

@@ -242,12 +242,13 @@ fn present_count(workload: &ElasticWorkload, sets: &[SetFacts], policy: &Policy)
 
 #[cfg(test)]
 mod tests {
-    use catamaran_autoscale::{decide, history::Recommendation};
+    use catamaran_autoscale::history::Recommendation;
     use catamaran_crds::{ElasticWorkloadStatus, ScalingStatus, StoredHistory};
     use catamaran_plan::facts::{PodSet, TemplateQuota};
     use serde_json::json;
 
     use super::*;
+    use crate::fixtures;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).expect("a time")
@@ -267,17 +268,7 @@ mod tests {
 
     fn decision(memory: &Memory, replicas: i32, now: Timestamp) -> Decision {
         let policy = memory.policy.as_ref().expect("a policy");
-        let bounds = Bounds::fixed(policy.min, policy.max);
-        let observed = decide::Observed {
-            replicas,
-            status_replicas: replicas,
-            bounds: &bounds,
-            pods: &[],
-            samples: &[],
-            taken: &[],
-            scaled_to_zero: false,
-        };
-        decide(policy, &observed, &memory.history, now)
+        fixtures::decision(policy, replicas, &memory.history, now)
     }
 
     /// The set notes the count, the status does not: its writer was killed in between.

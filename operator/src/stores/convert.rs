@@ -58,6 +58,10 @@ pub struct ServiceEntry {
     pub owner: Option<String>,
     /// Its name.
     pub name: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// What it selects.
+    pub selector: BTreeMap<String, String>,
     /// What is known of it, if it is ours.
     pub service: ServiceFacts,
 }
@@ -194,6 +198,7 @@ impl From<&Service> for ServiceEntry {
     fn from(object: &Service) -> Self {
         let spec = object.spec.clone().unwrap_or_default();
         let workload = object.labels().get(WORKLOAD_LABEL).cloned().unwrap_or_default();
+        let selector = spec.selector.unwrap_or_default();
         let ports = spec.ports.unwrap_or_default().into_iter().map(|port| ServicePort {
             name: port.name,
             port: port.port,
@@ -204,11 +209,13 @@ impl From<&Service> for ServiceEntry {
         Self {
             owner: controller(&object.metadata),
             name: object.name_any(),
+            resource_version: object.resource_version().unwrap_or_default(),
             service: ServiceFacts::Owned {
                 uid: object.uid().unwrap_or_default(),
                 ports: ports.collect(),
-                selects: selects(&workload, &spec.selector.unwrap_or_default()),
+                selects: selects(&workload, &selector),
             },
+            selector,
         }
     }
 }

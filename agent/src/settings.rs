@@ -21,7 +21,8 @@ pub struct Settings {
     #[arg(long, env = "CATAMARAN_SYS_BLOCK", default_value = "/sys/block")]
     pub sys_block: PathBuf,
     /// The headless Service of the operator's usage intake, as HOST:PORT.
-    #[arg(long, env = "CATAMARAN_USAGE_SERVICE", default_value = "catamaran-usage.catamaran-system.svc:9443", value_parser = service)]
+    #[arg(long, env = "CATAMARAN_USAGE_SERVICE", default_value = "catamaran-usage.catamaran-system.svc:9443")]
+    #[arg(value_parser = service)]
     pub usage_service: Service,
     /// The name that the intake's certificate has to be for; the Service's host when empty.
     #[arg(long, env = "CATAMARAN_USAGE_SERVER_NAME", default_value = "")]

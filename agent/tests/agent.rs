@@ -103,7 +103,8 @@ fn pod(quota: &str) -> Value {
         },
         "spec": {"nodeName": "node-1", "containers": [{"name": "main", "image": "x"}]},
         "status": {"containerStatuses": [
-            {"name": "main", "containerID": "containerd://c1", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
+            {"name": "main", "containerID": "containerd://c1",
+                "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}},
         ]},
     })
 }

@@ -87,9 +87,13 @@ proptest! {
 
     /// What is not known, and lines in another order, change nothing.
     #[test]
-    fn unknown_lines_are_passed_over(lines in prop::collection::vec("[a-z_]{1,12}( [0-9]{1,9}){0,2}", 0..6), seed in any::<u64>()) {
+    fn unknown_lines_are_passed_over(
+        lines in prop::collection::vec("[a-z_]{1,12}( [0-9]{1,9}){0,2}", 0..6),
+        seed in any::<u64>(),
+    ) {
         let known = ["usage_usec", "nr_periods", "nr_throttled", "throttled_usec"];
-        let mut all: Vec<String> = lines.into_iter().filter(|line| !known.iter().any(|key| line.starts_with(key))).collect();
+        let is_known = |line: &String| known.iter().any(|key| line.starts_with(key));
+        let mut all: Vec<String> = lines.into_iter().filter(|line| !is_known(line)).collect();
         for line in CPU_STAT.lines() {
             let place = usize::try_from(seed % (all.len() as u64 + 1)).expect("small");
             all.insert(place, line.to_owned());
@@ -104,7 +108,9 @@ proptest! {
         let limit = value.map_or(Limit::Max, Limit::At);
         let fields = [IoField::ReadBytes, IoField::WriteBytes, IoField::ReadOperations, IoField::WriteOperations];
         let io = Slot::Io(format!("{major}:{minor}").parse().expect("a device"), fields[field]);
-        for slot in [io, Slot::CpuBurst, Slot::CpuWeight, Slot::MemoryHigh, Slot::MemorySwapMax, Slot::PidsMax, Slot::Freeze] {
+        let cpu = [Slot::CpuBurst, Slot::CpuWeight];
+        let others = [io, Slot::MemoryHigh, Slot::MemorySwapMax, Slot::PidsMax, Slot::Freeze];
+        for slot in cpu.into_iter().chain(others) {
             prop_assert_eq!(slot.read(&slot.line(limit)), Some(limit));
             prop_assert_eq!(Slot::parse(&slot.to_string()), Some(slot));
         }

@@ -123,7 +123,8 @@ pub(super) fn after_write(changes: &mut Vec<Change>, write: &Write, to: i32, sca
             }
         }
         Write::Failed(error) => {
-            becomes(Type::AbleToScale, false, "FailedUpdateScale", format!("the count could not be set: {error}").into());
+            let message = format!("the count could not be set: {error}");
+            becomes(Type::AbleToScale, false, "FailedUpdateScale", message.into());
         }
     }
 }

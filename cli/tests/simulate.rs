@@ -172,8 +172,8 @@ fn a_metric_of_pods_is_shared_by_those_that_are_ready() {
     assert_eq!((counts[29], counts[89]), (2, 5), "{counts:?}");
 }
 
-/// A target of type Value multiplies the count, once for each answer of its source: those come every 15 s, so every 20 s
-/// with steps of 10 s.
+/// A target of type Value multiplies the count, once for each answer of its source: those come every 15 s, so every
+/// 20 s with steps of 10 s.
 #[test]
 fn a_target_of_type_value_multiplies_once_for_each_answer() {
     let external = "      - {type: External, external: {metric: {name: latency}, target: {type: Value, value: 1}}}";

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::quota::Quota;
 
-/// A named quota with a price, like a cloud's instance type. An ElasticWorkload that names it takes from it what its own quota leaves out;
-/// a change of the class reaches the workloads that use it, in place where the kernel and Kubernetes allow it.
+/// A named quota with a price, like a cloud's instance type. An ElasticWorkload that names it takes from it what its
+/// own quota leaves out; a change of the class reaches the workloads that use it, in place where the kernel and
+/// Kubernetes allow it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "catamaran.dev",
@@ -35,8 +36,8 @@ pub struct WorkloadClassSpec {
     pub price: Option<Price>,
 }
 
-/// What the use of a class costs: `kubectl catamaran bill` multiplies it with what was used, or with what was requested. Amounts
-/// are decimal numbers in quotes, such as "0.04". What has no amount is free.
+/// What the use of a class costs: `kubectl catamaran bill` multiplies it with what was used, or with what was
+/// requested. Amounts are decimal numbers in quotes, such as "0.04". What has no amount is free.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

@@ -17,7 +17,9 @@ use crate::schema;
         .message("container: set exactly one of image (short form, one container) and template (long form, a pod template)"),
     validation = Rule::new("!has(self.template) || !(has(self.imagePullPolicy) || has(self.command) || has(self.args) || has(self.workingDir) || has(self.ports) || has(self.env) || has(self.envFrom) || has(self.readinessProbe) || has(self.livenessProbe) || has(self.startupProbe) || has(self.lifecycle) || has(self.securityContext))")
         .message("container: with template, the fields of the short form must be left out; move them into template.spec.containers"),
-    validation = Rule::new("!has(self.template) || (has(self.template.spec) && size(self.template.spec.containers) > 0)")
+    validation = Rule::new(
+        "!has(self.template) || (has(self.template.spec) && size(self.template.spec.containers) > 0)"
+    )
         .message("container.template.spec.containers needs at least one container"),
     validation = Rule::new("!has(self.template) || !has(self.template.spec) || !has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'")
         .message("container.template.spec.restartPolicy must be Always or left out: a replica that ends is started again"),
@@ -73,8 +75,8 @@ pub struct ContainerHull {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<SecurityContext>")]
     pub security_context: Option<Box<SecurityContext>>,
-    /// The whole pod, as in a Deployment (long form). The quota is that of its first container, or of the one named in the
-    /// annotation kubectl.kubernetes.io/default-container; other containers keep the resources written here.
+    /// The whole pod, as in a Deployment (long form). The quota is that of its first container, or of the one named in
+    /// the annotation kubectl.kubernetes.io/default-container; other containers keep the resources written here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::pod_template")]
     pub template: Option<Box<PodTemplateSpec>>,

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned, ser::Error as _};
 use serde_json::{Map, Value};
 
-/// What an operator that starts anew has to know of the past. Kept as its text, since one is in memory for each workload and as a
-/// tree it would be ten times as large. Equal contents are equal texts: the fields are in the order of their names.
+/// What an operator that starts anew has to know of the past. Kept as its text, since one is in memory for each
+/// workload and as a tree it would be ten times as large. Equal contents are equal texts: the fields are in the order
+/// of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredHistory(Option<Box<str>>);
 

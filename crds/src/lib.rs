@@ -1,7 +1,7 @@
 //! The API of Catamaran: the kinds `ElasticWorkload` and `WorkloadClass`, and the KubeVirt kinds that it writes.
 //!
-//! Types here hold what a user wrote, checked by schema and CEL rules alone; what it *means* is decided in the `plan` crate.
-//! The YAML under `crds/yaml` is generated from these types (`cargo xtask crds`).
+//! Types here hold what a user wrote, checked by schema and CEL rules alone; what it *means* is decided in the `plan`
+//! crate. The YAML under `crds/yaml` is generated from these types (`cargo xtask crds`).
 
 // Each printer column is an attribute of the same name; clippy takes their fields for repetitions.
 #![allow(clippy::duplicated_attributes)]

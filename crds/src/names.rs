@@ -9,8 +9,9 @@ pub const FIELD_MANAGER: &str = "catamaran-operator";
 /// Label on every child and every replica: the name of its ElasticWorkload. The Service selects by it, over both hulls.
 pub const WORKLOAD_LABEL: &str = "catamaran.dev/workload";
 
-/// The value of [`WORKLOAD_LABEL`] on a launcher pod whose guest is about to go, since a time in seconds of Unix: no Service selects
-/// it. No workload has that name, as names have no underscore. It fits a label: [`MAX_NAME_LENGTH`] and eleven characters more.
+/// The value of [`WORKLOAD_LABEL`] on a launcher pod whose guest is about to go, since a time in seconds of Unix: no
+/// Service selects it. No workload has that name, as names have no underscore. It fits a label: [`MAX_NAME_LENGTH`] and
+/// eleven characters more.
 #[must_use]
 pub fn leaving_label(workload: &str, since: i64) -> String {
     format!("{workload}_{since}")
@@ -38,16 +39,16 @@ pub const MANAGED_BY: &str = "catamaran";
 /// `deployment.kubernetes.io/revision` does on a ReplicaSet).
 pub const REVISION_NUMBER_ANNOTATION: &str = "catamaran.dev/revision-number";
 
-/// Annotation on a replica set: the workload's replica count when the set was last scaled. A difference to the count wanted
-/// now is how a change of scale in mid-rollout is seen (as `deployment.kubernetes.io/desired-replicas`).
+/// Annotation on a replica set: the workload's replica count when the set was last scaled. A difference to the count
+/// wanted now is how a change of scale in mid-rollout is seen (as `deployment.kubernetes.io/desired-replicas`).
 pub const DESIRED_REPLICAS_ANNOTATION: &str = "catamaran.dev/desired-replicas";
 
-/// The value of [`REVISION_LABEL`] that a Service selects while its workload is frozen. No revision has that name: the letters of
-/// one are drawn from others.
+/// The value of [`REVISION_LABEL`] that a Service selects while its workload is frozen. No revision has that name: the
+/// letters of one are drawn from others.
 pub const NO_REVISION: &str = "frozen";
 
-/// Annotation on a VirtualMachineInstanceReplicaSet: that its instances are to be paused (`true`), or since when they are let go
-/// on (RFC 3339). Without it a paused instance is somebody else's affair.
+/// Annotation on a VirtualMachineInstanceReplicaSet: that its instances are to be paused (`true`), or since when they
+/// are let go on (RFC 3339). Without it a paused instance is somebody else's affair.
 pub const FROZEN_ANNOTATION: &str = "catamaran.dev/frozen";
 
 /// Annotation on a VirtualMachineInstanceReplicaSet: the state of its crash-loop backoff, as JSON.
@@ -63,12 +64,12 @@ pub const VICTIM_COST: &str = "-2147483647";
 /// (`NodeQuota` of the protocol crate).
 pub const NODE_QUOTA_ANNOTATION: &str = "catamaran.dev/node-quota";
 
-/// Annotation on a replica set: a hash over what of its template cannot change in place. A template with the same hash differs
-/// in the quota only, so the set is kept and its replicas are changed where they run.
+/// Annotation on a replica set: a hash over what of its template cannot change in place. A template with the same hash
+/// differs in the quota only, so the set is kept and its replicas are changed where they run.
 pub const TEMPLATE_HASH_ANNOTATION: &str = "catamaran.dev/template-hash";
 
-/// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have to
-/// fit the 63 characters of a DNS label (RFC 1123).
+/// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have
+/// to fit the 63 characters of a DNS label (RFC 1123).
 pub const MAX_NAME_LENGTH: usize = 46;
 
 /// Annotation of the leader lease: where the process that holds it is seen to live, as ADDRESS:PORT (docs/adr/0020).

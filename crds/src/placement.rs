@@ -23,7 +23,8 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::bare::<Vec<Toleration>>")]
     pub tolerations: Vec<Toleration>,
-    /// How replicas are spread over zones or nodes, as in a pod. Without a labelSelector, the replicas of this workload count.
+    /// How replicas are spread over zones or nodes, as in a pod. Without a labelSelector, the replicas of this workload
+    /// count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::bare::<Vec<TopologySpreadConstraint>>")]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,

@@ -18,12 +18,13 @@ pub struct Quota {
     /// Memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryQuota>,
-    /// How many processes and threads there may be at once (pids.max). Beyond it fork fails with EAGAIN. Held by the node agent.
+    /// How many processes and threads there may be at once (pids.max). Beyond it fork fails with EAGAIN. Held by the
+    /// node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4_194_304))]
     pub pids: Option<i64>,
-    /// Limits to reading and writing block devices (io.max), one entry a device. Goes before the class's list as a whole; an empty
-    /// list is no limit. Held by the node agent.
+    /// Limits to reading and writing block devices (io.max), one entry a device. Goes before the class's list as a
+    /// whole; an empty list is no limit. Held by the node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["device".into()]))]
@@ -46,8 +47,8 @@ pub struct Quota {
         .message("quota.cpu.burst must not be above quota.cpu.limit, since the kernel refuses it; lower the burst or raise the limit"),
 )]
 pub struct CpuQuota {
-    /// What the scheduler reserves, in cores; the limit when absent. A virtual machine with neither asks for a tenth of its
-    /// one vCPU (KubeVirt's cpuAllocationRatio).
+    /// What the scheduler reserves, in cores; the limit when absent. A virtual machine with neither asks for a tenth of
+    /// its one vCPU (KubeVirt's cpuAllocationRatio).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub request: Option<Quantity>,
@@ -55,14 +56,15 @@ pub struct CpuQuota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub limit: Option<Quantity>,
-    /// CPU time above the limit that may be saved up while less is used, in cores over one period of 100 ms (cpu.max.burst): 500m
-    /// are 50 ms. Needs a limit, here or in the class, and is at most that limit. Held by the node agent.
+    /// CPU time above the limit that may be saved up while less is used, in cores over one period of 100 ms
+    /// (cpu.max.burst): 500m are 50 ms. Needs a limit, here or in the class, and is at most that limit. Held by the
+    /// node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub burst: Option<Quantity>,
-    /// The share of CPU time among the containers of one pod while that is short (cpu.weight), from 1 to 10000: 300 gets three times
-    /// as much as 100. Between pods it is the request that counts. Left out, Kubernetes makes it from the request. Held by the node
-    /// agent.
+    /// The share of CPU time among the containers of one pod while that is short (cpu.weight), from 1 to 10000: 300
+    /// gets three times as much as 100. Between pods it is the request that counts. Left out, Kubernetes makes it from
+    /// the request. Held by the node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     pub weight: Option<i32>,
@@ -94,13 +96,14 @@ pub struct MemoryQuota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub limit: Option<Quantity>,
-    /// Above it the kernel takes memory back and slows the processes down, in bytes (memory.high): a brake before the limit, not a
-    /// limit. Not above the limit. With a virtual machine it has to leave room for the guest and KubeVirt's overhead. Held by the
-    /// node agent.
+    /// Above it the kernel takes memory back and slows the processes down, in bytes (memory.high): a brake before the
+    /// limit, not a limit. Not above the limit. With a virtual machine it has to leave room for the guest and
+    /// KubeVirt's overhead. Held by the node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub high: Option<Quantity>,
-    /// How much may be swapped out, in bytes (memory.swap.max); 0 is none. Only nodes with swap have any. Held by the node agent.
+    /// How much may be swapped out, in bytes (memory.swap.max); 0 is none. Only nodes with swap have any. Held by the
+    /// node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub swap: Option<Quantity>,
@@ -120,8 +123,8 @@ pub struct MemoryQuota {
         .message("quota.io[].writeBytesPerSecond must be a quantity from 1 to 1Pi, for example 50Mi"),
 )]
 pub struct IoQuota {
-    /// Which device: * for every disk of the node that has no entry of its own, its number MAJ:MIN such as 8:0, or its name such
-    /// as vda.
+    /// Which device: * for every disk of the node that has no entry of its own, its number MAJ:MIN such as 8:0, or its
+    /// name such as vda.
     #[schemars(length(min = 1, max = 32))]
     pub device: String,
     /// Bytes read in a second: 50Mi.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// How a new revision replaces the old one: the rules of a Deployment's RollingUpdate, for both hulls and from one to the other.
+/// How a new revision replaces the old one: the rules of a Deployment's RollingUpdate, for both hulls and from one to
+/// the other.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -17,11 +18,13 @@ use crate::schema;
         .message("rollout.progressDeadlineSeconds (600 when absent) must be above rollout.minReadySeconds; raise the deadline or lower minReadySeconds"),
 )]
 pub struct Rollout {
-    /// How many replicas above the wanted count a rollout may run: a count, or a percentage rounded up. 25% when absent.
+    /// How many replicas above the wanted count a rollout may run: a count, or a percentage rounded up. 25% when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_or_any_percentage")]
     pub max_surge: Option<IntOrString>,
-    /// How many of the wanted replicas may be unavailable in a rollout: a count, or a percentage rounded down. 25% when absent.
+    /// How many of the wanted replicas may be unavailable in a rollout: a count, or a percentage rounded down. 25% when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::count_or_percentage")]
     pub max_unavailable: Option<IntOrString>,

@@ -32,22 +32,22 @@ pub struct Scaling {
     /// Whether decisions are carried out. Auto when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ScalingMode>,
-    /// The lower bound of the replica count. 1 when absent. 0 needs a metric of type Object, External or Prometheus, or a schedule
-    /// alone.
+    /// The lower bound of the replica count. 1 when absent. 0 needs a metric of type Object, External or Prometheus, or
+    /// a schedule alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub min_replicas: Option<i32>,
     /// The upper bound of the replica count.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_replicas: i32,
-    /// What the count follows: each metric proposes a count, the highest one counts. Without a metric the count is the lower bound,
-    /// which schedules move.
+    /// What the count follows: each metric proposes a count, the highest one counts. Without a metric the count is the
+    /// lower bound, which schedules move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub metrics: Vec<ScalingMetric>,
-    /// How fast the count may change and how long it stays, as in autoscaling/v2: stabilization windows, rate policies, tolerance.
-    /// When absent: up by 4 replicas or 100 % in 15 s, whichever is more; down by 100 % in 15 s, and never below what was
-    /// proposed in the last 300 s.
+    /// How fast the count may change and how long it stays, as in autoscaling/v2: stabilization windows, rate policies,
+    /// tolerance. When absent: up by 4 replicas or 100 % in 15 s, whichever is more; down by 100 % in 15 s, and never
+    /// below what was proposed in the last 300 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "behavior")]
     pub behavior: Option<HorizontalPodAutoscalerBehavior>,
@@ -56,7 +56,8 @@ pub struct Scaling {
     #[schemars(length(max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub schedules: Vec<Schedule>,
-    /// Which replicas go first when the count falls. Default when absent. Those that are not ready always go before those that are.
+    /// Which replicas go first when the count falls. Default when absent. Those that are not ready always go before
+    /// those that are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub victims: Option<Victims>,
     /// What to do when no metric has answered for a while. Without it the count stays.
@@ -94,7 +95,8 @@ pub enum ScalingMode {
         .message("activation needs a metric of type Object, External or Prometheus; leave it out"),
 )]
 pub struct ScalingMetric {
-    // A metric has one of these and there is one metric in memory for each workload: boxes keep the room for the others small.
+    // A metric has one of these and there is one metric in memory for each workload: boxes keep the room for the others
+    // small.
     /// What kind of metric: the field of the same name describes it.
     #[serde(rename = "type")]
     pub type_: MetricType,
@@ -102,7 +104,8 @@ pub struct ScalingMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<ResourceMetricSource>")]
     pub resource: Option<ResourceMetricSource>,
-    /// CPU or memory of one container of each replica, averaged over the replicas. A virtual machine's is called compute.
+    /// CPU or memory of one container of each replica, averaged over the replicas. A virtual machine's is called
+    /// compute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<ContainerResourceMetricSource>")]
     pub container_resource: Option<Box<ContainerResourceMetricSource>>,
@@ -118,18 +121,19 @@ pub struct ScalingMetric {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::bare_option::<ExternalMetricSource>")]
     pub external: Option<Box<ExternalMetricSource>>,
-    /// The share of time in which tasks of a replica waited for a resource (pressure stall information, PSI), averaged over the
-    /// replicas. Needs the node agent.
+    /// The share of time in which tasks of a replica waited for a resource (pressure stall information, PSI), averaged
+    /// over the replicas. Needs the node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pressure: Option<PressureMetricSource>,
-    /// The share of CPU periods in which a replica was throttled by its limit, averaged over the replicas. Needs the node agent.
+    /// The share of CPU periods in which a replica was throttled by its limit, averaged over the replicas. Needs the
+    /// node agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttling: Option<ThrottlingMetricSource>,
     /// The answer of a Prometheus server to a query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<Box<PrometheusMetricSource>>,
-    /// With minReplicas 0: no replica is needed while no metric is above its activation (strictly). When any metric has one, it is 0
-    /// for those without.
+    /// With minReplicas 0: no replica is needed while no metric is above its activation (strictly). When any metric has
+    /// one, it is 0 for those without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::quantity")]
     pub activation: Option<Quantity>,
@@ -283,7 +287,9 @@ pub struct SecretKeyReference {
     validation = Rule::new("self.start != self.end")
         .message("scaling.schedules[].start and end must not be the same, or the schedule would always be active; write another end"),
     validation = Rule::new("!has(self.timeZone) || (self.timeZone.matches('^[A-Za-z][A-Za-z0-9_+/-]*$') && timestamp('2026-01-01T00:00:00Z').getHours(self.timeZone) >= 0)")
-        .message("scaling.schedules[].timeZone must be a name of the IANA time zone database, for example Europe/Paris"),
+        .message(
+            "scaling.schedules[].timeZone must be a name of the IANA time zone database, for example Europe/Paris"
+        ),
 )]
 pub struct Schedule {
     /// What it is called in decisions.
@@ -303,7 +309,8 @@ pub struct Schedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub min_replicas: Option<i32>,
-    /// The upper bound in that time, in place of scaling.maxReplicas; of several, the lowest counts, also against minReplicas.
+    /// The upper bound in that time, in place of scaling.maxReplicas; of several, the lowest counts, also against
+    /// minReplicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_replicas: Option<i32>,
@@ -374,7 +381,10 @@ fn behavior(_: &mut SchemaGenerator) -> Schema {
                         "type": "object",
                         "required": ["type", "value", "periodSeconds"],
                         "properties": {
-                            "type": { "type": "string", "enum": ["Pods", "Percent"], "description": "What value counts." },
+                            "type": {
+                                "type": "string", "enum": ["Pods", "Percent"],
+                                "description": "What value counts."
+                            },
                             "value": { "type": "integer", "format": "int32", "minimum": 1, "description": "The most that may change." },
                             "periodSeconds": {
                                 "type": "integer", "format": "int32", "minimum": 1, "maximum": 1800,

@@ -70,8 +70,8 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     schema.try_into().unwrap_or_default()
 }
 
-/// A Deployment takes `cpu: 0.5` as well, which int-or-string refuses; a schema without a type takes any value. What is no quantity then
-/// makes the object unreadable, which the operator reports with the field's name.
+/// A Deployment takes `cpu: 0.5` as well, which int-or-string refuses; a schema without a type takes any value. What is
+/// no quantity then makes the object unreadable, which the operator reports with the field's name.
 fn take_any_quantity(schema: &mut Value) {
     /// How Kubernetes' text on the type begins; the schema itself is that of an IntOrString.
     const QUANTITY_TEXT: &str = "Quantity is a fixed-point";

@@ -34,8 +34,8 @@ pub struct ServicePort {
     /// The port of the Service.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// The port of the replica: a number or the name of a container port; the same as port when absent. A virtual machine has
-    /// no named ports.
+    /// The port of the replica: a number or the name of a container port; the same as port when absent. A virtual
+    /// machine has no named ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "target_port")]
     pub target_port: Option<IntOrString>,

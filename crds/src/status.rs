@@ -44,8 +44,8 @@ pub struct ElasticWorkloadStatus {
     /// What replicas of the wanted revision are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hull: Option<Hull>,
-    /// The label selector of all replicas, for the scale subresource: with it a HorizontalPodAutoscaler finds the pods, of both
-    /// hulls.
+    /// The label selector of all replicas, for the scale subresource: with it a HorizontalPodAutoscaler finds the pods,
+    /// of both hulls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
     /// How many replicas are wanted.
@@ -69,7 +69,8 @@ pub struct ElasticWorkloadStatus {
     /// The revision that the spec asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<String>,
-    /// The revision that passed its progress deadline and was rolled back from; cleared by the next change of the template.
+    /// The revision that passed its progress deadline and was rolled back from; cleared by the next change of the
+    /// template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_revision: Option<String>,
     /// When the rollout last came further; the progress deadline counts from here.
@@ -82,8 +83,9 @@ pub struct ElasticWorkloadStatus {
     /// What scaling decided; absent without spec.scaling and in mode Off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
-    /// Ready; Reconciling and Stalled, which are present only while true (kstatus). With spec.scaling also ScalingActive, AbleToScale
-    /// and ScalingLimited, with the reasons of a HorizontalPodAutoscaler. With a quota also QuotaEnforced, and OutOfMemory while true.
+    /// Ready; Reconciling and Stalled, which are present only while true (kstatus). With spec.scaling also
+    /// ScalingActive, AbleToScale and ScalingLimited, with the reasons of a HorizontalPodAutoscaler. With a quota also
+    /// QuotaEnforced, and OutOfMemory while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::schema::bare::<Vec<Condition>>")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::schema;
 
-/// Replicas are KubeVirt VirtualMachineInstances. Either the short form (`image`, a containerDisk, with virtio devices and
-/// masquerade networking), or the long form `template`.
+/// Replicas are KubeVirt VirtualMachineInstances. Either the short form (`image`, a containerDisk, with virtio devices
+/// and masquerade networking), or the long form `template`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -27,8 +27,9 @@ pub struct VirtualMachineHull {
     /// What cloud-init gets in the guest (a cloudInitNoCloud volume).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<CloudInit>,
-    /// When the replica may get traffic: a KubeVirt probe (httpGet, tcpSocket, exec or guestAgentPing). initialDelaySeconds means
-    /// what it says, 1 when absent: the 10 s that KubeVirt adds to it are taken off (in the long form they are not).
+    /// When the replica may get traffic: a KubeVirt probe (httpGet, tcpSocket, exec or guestAgentPing).
+    /// initialDelaySeconds means what it says, 1 when absent: the 10 s that KubeVirt adds to it are taken off (in the
+    /// long form they are not).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "probe")]
     pub readiness_probe: Option<Map<String, Value>>,
@@ -77,8 +78,8 @@ pub struct VirtualMachineTemplate {
     /// Labels and annotations of each VirtualMachineInstance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
-    /// The body of a VirtualMachineInstance; KubeVirt defines and checks its fields. Where spec.quota or spec.className is set,
-    /// domain.cpu, domain.memory and domain.resources come from there and have to be left out.
+    /// The body of a VirtualMachineInstance; KubeVirt defines and checks its fields. Where spec.quota or spec.className
+    /// is set, domain.cpu, domain.memory and domain.resources come from there and have to be left out.
     #[schemars(schema_with = "schema::vmi_spec")]
     pub spec: Map<String, Value>,
 }

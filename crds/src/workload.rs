@@ -50,24 +50,29 @@ use crate::{
     validation = Rule::new("has(self.className) || !has(self.quota) || !has(self.quota.cpu) || !has(self.quota.cpu.burst) || has(self.quota.cpu.limit)")
         .message("quota.cpu.burst needs quota.cpu.limit, since it is saved up below the limit: set it, here or in a class"),
     validation = Rule::new("!has(self.virtualMachine) || !has(self.service) || self.service.ports.all(p, !has(p.targetPort) || type(p.targetPort) == int)")
-        .message("service.ports[].targetPort must be a number with virtualMachine: a virtual machine has no named ports"),
+        .message(
+            "service.ports[].targetPort must be a number with virtualMachine: a virtual machine has no named ports"
+        ),
 )]
 pub struct ElasticWorkloadSpec {
     /// The WorkloadClass that gives the quota where this spec is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub class_name: Option<String>,
-    /// Run as containers. Exactly one of container and virtualMachine is set; a change from one to the other is a rollout.
+    /// Run as containers. Exactly one of container and virtualMachine is set; a change from one to the other is a
+    /// rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerHull>,
-    /// Run as virtual machines. Exactly one of container and virtualMachine is set; a change from one to the other is a rollout.
+    /// Run as virtual machines. Exactly one of container and virtualMachine is set; a change from one to the other is a
+    /// rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_machine: Option<VirtualMachineHull>,
     /// What one replica may use; goes before the quota of the class, field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
-    /// How many replicas are wanted: 1 when absent. With spec.scaling in mode Auto, the count to start with. Neither the schema nor
-    /// the operator ever fills it in, so that it can be left to kubectl scale or to a HorizontalPodAutoscaler.
+    /// How many replicas are wanted: 1 when absent. With spec.scaling in mode Auto, the count to start with. Neither
+    /// the schema nor the operator ever fills it in, so that it can be left to kubectl scale or to a
+    /// HorizontalPodAutoscaler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub replicas: Option<i32>,
@@ -83,7 +88,8 @@ pub struct ElasticWorkloadSpec {
     /// A Service in front of the replicas; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
-    /// Running, Frozen (replicas stay, use no CPU and get no traffic), or Stopped (no replicas, the spec stays). Running when absent.
+    /// Running, Frozen (replicas stay, use no CPU and get no traffic), or Stopped (no replicas, the spec stays).
+    /// Running when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
 }
@@ -94,9 +100,10 @@ pub enum State {
     /// The wanted count of replicas runs.
     #[default]
     Running,
-    /// Replicas stay where they are and do nothing: processes of containers are stopped by the kernel's freezer, which the node agent
-    /// uses, and virtual machines are paused. The Service leads nowhere, scaling, rollouts and quota edits wait. Refused while the
-    /// template has a liveness or startup probe, since the kubelet would kill what it finds frozen.
+    /// Replicas stay where they are and do nothing: processes of containers are stopped by the kernel's freezer, which
+    /// the node agent uses, and virtual machines are paused. The Service leads nowhere, scaling, rollouts and quota
+    /// edits wait. Refused while the template has a liveness or startup probe, since the kubelet would kill what it
+    /// finds frozen.
     Frozen,
     /// No replica runs; Service and history stay.
     Stopped,

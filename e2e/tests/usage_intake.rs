@@ -103,9 +103,10 @@ impl Ground {
         }
         // Who asks for reviews may do nothing else.
         let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+        let group = "rbac.authorization.k8s.io";
         let binding = serde_json::from_value(json!({
             "metadata": {"name": "operator-reviews-tokens"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:auth-delegator"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "system:auth-delegator"},
             "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": SYSTEM}],
         }))?;
         bindings.create(&PostParams::default(), &binding).await?;

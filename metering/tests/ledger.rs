@@ -243,10 +243,10 @@ proptest! {
 
     #[test]
     fn any_reading_is_survived(
-        readings in prop::collection::vec((any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<i64>()), 0..30),
+        readings in prop::collection::vec((any::<(u64, u64)>(), any::<[Option<u64>; 2]>(), any::<i64>()), 0..30),
     ) {
         let mut ledger = Ledger::new(at(0), Keep::default());
-        for (clock, taken, cpu, memory, now) in readings {
+        for ((clock, taken), [cpu, memory], now) in readings {
             let now = Timestamp::from_second(now % 100_000_000_000).unwrap_or(Timestamp::MAX);
             let reading = Reading {
                 clock: clock % 2, taken: Duration::from_micros(taken), cpu_usage_usec: cpu,
@@ -262,7 +262,9 @@ proptest! {
 /// Steps of a story: pods of two classes are met at times, in batches or one by one.
 #[test]
 fn pods_that_are_met_together_are_charged_as_one_by_one() {
-    proptest!(|(steps in prop::collection::vec((0i64..4000, any::<bool>(), prop::collection::vec((0usize..4, 0i64..100), 0..6)), 1..20))| {
+    let pods = prop::collection::vec((0usize..4, 0i64..100), 0..6);
+    let steps = prop::collection::vec((0i64..4000, any::<bool>(), pods), 1..20);
+    proptest!(|(steps in steps)| {
         let (mut together, mut apart) = (Ledger::new(at(0), Keep::default()), Ledger::new(at(0), Keep::default()));
         let uids = ["a", "b", "c", "d"];
         let mut now = 0;
@@ -286,7 +288,8 @@ fn pods_that_are_met_together_are_charged_as_one_by_one() {
         prop_assert_eq!(all(&together), all(&apart));
         // Parts of hours are rounded once for the sum, or once for each pod.
         let hours = |ledger: &Ledger| -> Vec<_> {
-            ledger.hours(at(0), at(now + 1)).into_iter().map(|(hour, account, amounts)| (hour, account, amounts.replica_usec)).collect()
+            let hours = ledger.hours(at(0), at(now + 1)).into_iter();
+            hours.map(|(hour, account, amounts)| (hour, account, amounts.replica_usec)).collect()
         };
         let (one, other) = (hours(&together), hours(&apart));
         prop_assert_eq!(one.len(), other.len());

@@ -23,7 +23,8 @@ pub struct Settings {
     #[arg(long, env = "CATAMARAN_LEASE_NAME", default_value = "catamaran-operator")]
     pub lease_name: String,
     /// For how many seconds a lease that is not renewed still holds; a standby takes over after it.
-    #[arg(long, env = "CATAMARAN_LEASE_DURATION_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    #[arg(long, env = "CATAMARAN_LEASE_DURATION_SECONDS", default_value_t = 15)]
+    #[arg(value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub lease_duration_seconds: u64,
     /// Who holds the lease; unique for each process. The host name (in a pod, the pod's name) when empty.
     #[arg(long, env = "CATAMARAN_IDENTITY", default_value = "")]
@@ -39,7 +40,8 @@ pub struct Settings {
     #[arg(long, env = "CATAMARAN_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// How many workloads are reconciled at once.
-    #[arg(long, env = "CATAMARAN_WORKERS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, env = "CATAMARAN_WORKERS", default_value_t = 16)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub workers: u16,
     /// The usage intake.
     #[command(flatten)]

@@ -206,7 +206,8 @@ pub fn resize_patch(uid: &str, container: &str, quota: Quota) -> Value {
 /// ReplicaSet controller reads (an int32), so that somebody else's marks can still go before ours.
 #[must_use]
 pub fn pod_patch(uid: &str, marked: bool) -> Value {
-    json!({ "metadata": { "uid": uid, "annotations": { POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) } } })
+    let annotations = json!({ POD_DELETION_COST_ANNOTATION: marked.then_some(VICTIM_COST) });
+    json!({ "metadata": { "uid": uid, "annotations": annotations } })
 }
 
 /// A merge patch that takes a pod out of the Service of its workload, since a time, or puts it back.
@@ -291,7 +292,8 @@ mod tests {
         let selector = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
         };
-        let spec = ServiceSpec { selector: Some(selector(&[("a", "b")])), ports: Some(Vec::new()), ..Default::default() };
+        let (selected, ports) = (Some(selector(&[("a", "b")])), Some(Vec::new()));
+        let spec = ServiceSpec { selector: selected, ports, ..ServiceSpec::default() };
         let metadata = ObjectMeta { uid: Some("u".to_owned()), ..ObjectMeta::default() };
         let wanted = Service { metadata, spec: Some(spec), status: None };
         let patch = service_patch("7", &selector(&[("a", "other"), ("c", "d")]), &wanted);

@@ -92,7 +92,9 @@ proptest! {
 
     /// Texts that are nearly right come further.
     #[test]
-    fn no_damaged_annotation_panics(damage in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..4)) {
+    fn no_damaged_annotation_panics(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..4),
+    ) {
         let mut text: Vec<char> = FULL.chars().collect();
         for (index, c) in damage {
             let index = index.index(text.len());

@@ -343,7 +343,11 @@ fn any_report() -> impl Strategy<Value = proto::Report> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 4, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Over the wire and back again nothing changes, whichever snapshots are never sent.
     #[test]

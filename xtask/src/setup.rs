@@ -77,7 +77,7 @@ const NODE_NEEDS: [Need; 4] = [
 const GO: Need = Need {
     program: "go",
     package: "golang-go",
-    what_for: "builds etcd, Kubernetes, KWOK and Helm, once (1.21 or later; it fetches the Go that they need by itself)",
+    what_for: "builds etcd, Kubernetes, KWOK and Helm, once (1.21 or later; it fetches the Go they need by itself)",
     elsewhere: "https://go.dev/dl/, unpacked to /usr/local/go; or put etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok and helm \
         on PATH or into the folder in KUBEBUILDER_ASSETS",
 };

@@ -146,7 +146,10 @@ fn metrics_of_autoscaling_v2_are_read() {
             },
         ),
         (
-            json!({"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": 5}}}),
+            json!({
+                "type": "Pods",
+                "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": 5}},
+            }),
             Metric::Pods { name: "rps".into(), target: 5000 },
         ),
         (

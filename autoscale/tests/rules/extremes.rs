@@ -163,10 +163,10 @@ proptest! {
         };
         workload.policy.behavior = Some(Behavior { up: at_once(i32::MAX), down: at_once(i32::MAX) });
         let decision = workload.decide(vec![Ok(samples)], start());
-        let (Some(above), Some(below)) = (ratio.is_above(11), ratio.is_above(9).map(|above| !above)) else { return Ok(()) };
+        let (Some(above), Some(not_below)) = (ratio.is_above(11), ratio.is_above(9)) else { return Ok(()) };
         let exact = Exact(&ratio.0 * &times.0, &ratio.1 * &times.1);
         let bounds = |wanted: BigInt| wanted.clamp(workload.policy.min.into(), workload.policy.max.into());
-        let (low, high) = if above || below {
+        let (low, high) = if above || !not_below {
             (bounds(exact.ceil_about(-1)), bounds(exact.ceil_about(1)))
         } else {
             (count.into(), count.into())

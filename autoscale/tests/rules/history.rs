@@ -45,7 +45,10 @@ proptest! {
     fn windows_answer_like_the_list_of_the_hpa(
         old in prop::collection::vec((1..20i32, -700..=0i64), 0..8),
         passes in prop::collection::vec((0..200i64, 1..20i32), 1..60),
-        windows in prop::option::of((prop::sample::select(vec![0u32, 15, 60, 300]), prop::sample::select(vec![0u32, 60, 300, 600]))),
+        windows in prop::option::of((
+            prop::sample::select(vec![0u32, 15, 60, 300]),
+            prop::sample::select(vec![0u32, 60, 300, 600]),
+        )),
     ) {
         let mut workload = workload(windows, 300);
         let recommendations = old.iter().map(|(replicas, at)| Recommendation { replicas: *replicas, at: after(*at) });
@@ -88,10 +91,13 @@ proptest! {
             let samples = workload.all_use(if up { 5000 } else { 0 }, after(now));
             let decision = workload.pass(samples, after(now));
             let period = i64::from(if up { periods.0 } else { periods.1 });
-            let within = |events: &[(i32, i64)]| -> i32 { events.iter().filter(|(_, at)| *at > now - period).map(|(by, _)| by).sum() };
+            let within = |events: &[(i32, i64)]| -> i32 {
+                events.iter().filter(|(_, at)| *at > now - period).map(|(by, _)| by).sum()
+            };
             let start = current - within(&ups) + within(&downs);
             let asked = decision.recommendation.expect("metrics answer");
-            let expected = if up { (start + 3).max(current).min(asked.max(current)) } else { (start - 3).min(current).max(1) };
+            let highest = (start + 3).max(current).min(asked.max(current));
+            let expected = if up { highest } else { (start - 3).min(current).max(1) };
             prop_assert_eq!(decision.to, expected, "at {} s: {:?} {:?}", now, ups, downs);
             if decision.to != current {
                 store(if up { &mut ups } else { &mut downs }, (decision.to - current).abs(), now, period);

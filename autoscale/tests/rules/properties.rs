@@ -30,7 +30,16 @@ fn value_target() -> impl Strategy<Value = ValueTarget> {
 }
 
 fn metric() -> impl Strategy<Value = Metric> {
-    let resource = prop_oneof![3 => Just(Resource::Cpu), 1 => Just(Resource::Memory), 1 => Just(Resource::Other("gpu".to_owned()))];
+    let resource = prop_oneof![
+        3 => Just(Resource::Cpu),
+        1 => Just(Resource::Memory),
+        1 => Just(Resource::Other("gpu".to_owned())),
+    ];
+    let of_container =
+        |target| Metric::ContainerResource { resource: Resource::Cpu, container: "app".into(), target };
+    let of_object = |(target, activation)| {
+        Metric::Object { name: "o".into(), object: "Service o".into(), target, activation }
+    };
     let target = prop_oneof![
         (1..300i32).prop_map(ResourceTarget::Utilization),
         (1..2000i64).prop_map(ResourceTarget::AverageValue)
@@ -39,10 +48,9 @@ fn metric() -> impl Strategy<Value = Metric> {
     let stall = prop_oneof![Just(Stall::Some), Just(Stall::Full)];
     prop_oneof![
         4 => (resource, target.clone()).prop_map(|(resource, target)| Metric::Resource { resource, target }),
-        1 => target.prop_map(|target| Metric::ContainerResource { resource: Resource::Cpu, container: "app".into(), target }),
+        1 => target.prop_map(of_container),
         2 => (1..5000i64).prop_map(|target| Metric::Pods { name: "p".into(), target }),
-        2 => (value_target(), activation.clone())
-            .prop_map(|(target, activation)| Metric::Object { name: "o".into(), object: "Service o".into(), target, activation }),
+        2 => (value_target(), activation.clone()).prop_map(of_object),
         2 => (value_target(), activation.clone())
             .prop_map(|(target, activation)| Metric::External { name: "e".into(), target, activation }),
         1 => (value_target(), activation)
@@ -94,7 +102,11 @@ fn a_pod() -> impl Strategy<Value = Pod> {
         1 => Just(Phase::Failed),
         1 => Just(Phase::Unknown)
     ];
-    let status = prop_oneof![6 => Just(ConditionStatus::True), 2 => Just(ConditionStatus::False), 1 => Just(ConditionStatus::Unknown)];
+    let status = prop_oneof![
+        6 => Just(ConditionStatus::True),
+        2 => Just(ConditionStatus::False),
+        1 => Just(ConditionStatus::Unknown),
+    ];
     let ready = prop::option::weighted(
         0.9,
         (status, -800..=0i64).prop_map(|(status, since)| Readiness { status, since: after(since) }),
@@ -203,7 +215,11 @@ fn in_bounds(mut situation: Situation) -> Situation {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 4, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn bounds_are_always_kept(situation in situations(0..4000i64)) {
@@ -237,7 +253,8 @@ proptest! {
     ) {
         let target = ValueTarget::Value(target);
         let mut metrics = vec![Metric::Prometheus { name: "q".into(), target, activation: None }];
-        metrics.extend(busy.map(|_| Metric::Resource { resource: Resource::Cpu, target: ResourceTarget::AverageValue(100) }));
+        let cpu = Metric::Resource { resource: Resource::Cpu, target: ResourceTarget::AverageValue(100) };
+        metrics.extend(busy.map(|_| cpu));
         let policy = Policy { max: 60, behavior: None, ..policy(metrics) };
         let mut workload = Workload::new(policy, replicas);
         let (mut now, mut most) = (start(), replicas);
@@ -299,15 +316,18 @@ proptest! {
             },
             Metric::Pods { target, .. } => target,
             Metric::Pressure { target, .. } | Metric::Throttling { target } => i64::from(target) * 1000,
-            Metric::Object { .. } | Metric::External { .. } | Metric::Prometheus { .. } | Metric::Invalid { .. } => return Ok(()),
+            Metric::Object { .. } | Metric::External { .. } => return Ok(()),
+            Metric::Prometheus { .. } | Metric::Invalid { .. } => return Ok(()),
         };
         let mut policy = policy(vec![metric]);
         (policy.max, policy.behavior) = (1000, Some(Behavior::with_defaults(0)));
         policy.tolerance = Tolerance::both(f64::from(tolerance) / 100.0);
         // The others may be as busy as they like.
-        let truth: Vec<i64> = used.iter().map(|(used, kept)| if *kept { used * 3 } else { (*used).min(at_most) }).collect();
+        let uses = |(used, kept): &(i64, bool)| if *kept { used * 3 } else { (*used).min(at_most) };
+        let truth: Vec<i64> = used.iter().map(uses).collect();
         let full: Vec<Option<i64>> = truth.iter().map(|used| Some(*used)).collect();
-        let partial: Vec<Option<i64>> = truth.iter().zip(&used).map(|(used, (_, kept))| kept.then_some(*used)).collect();
+        let partial = truth.iter().zip(&used).map(|(used, (_, kept))| kept.then_some(*used));
+        let partial: Vec<Option<i64>> = partial.collect();
         let of = |samples: Vec<Option<i64>>| {
             steady(&vec![true; used.len()], policy.clone(), vec![(samples, 0, false)], History::default())
         };

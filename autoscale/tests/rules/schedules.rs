@@ -441,7 +441,11 @@ fn cron_expression() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Walked through a change of the clock in steps of ten minutes: the state changes at a named moment and at no
     /// other, from inactive to active at a start and back at an end, and what holds at a moment holds whoever asks

@@ -77,7 +77,8 @@ proptest! {
             })
             .collect();
         let mut shuffled = candidates.clone();
-        shuffled.sort_by_key(|candidate| (candidate.name.len() as u64 * 7919 + candidate.created.as_second() as u64) ^ seed);
+        let place = |name: &str, created: Timestamp| name.len() as u64 * 7919 + created.as_second() as u64;
+        shuffled.sort_by_key(|candidate| place(candidate.name, candidate.created) ^ seed);
         for victims in [LeastBusy, Newest, Default] {
             let order_one = order(victims, &candidates);
             prop_assert_eq!(&order_one, &order(victims, &shuffled));
@@ -86,7 +87,8 @@ proptest! {
                 prop_assert!(order_one[first..].iter().all(|candidate| candidate.ready_since.is_some()));
                 if victims == LeastBusy {
                     // No replica of unknown usage goes before one of known usage.
-                    let usages: Vec<_> = order_one[first..].iter().map(|candidate| candidate.usage.unwrap_or(i64::MAX)).collect();
+                    let usage = |candidate: &Candidate<'_>| candidate.usage.unwrap_or(i64::MAX);
+                    let usages: Vec<_> = order_one[first..].iter().map(usage).collect();
                     prop_assert!(usages.is_sorted());
                 }
             }

@@ -30,9 +30,9 @@ pub async fn hours(operator: &Operator, period: &Period, namespace: Option<&str>
         }
     }
     if oldest.since > period.from {
+        let since = round(oldest.since);
         eprintln!(
-            "The operator has kept accounts since {} only: what was used before is not in this bill (see --prometheus).",
-            round(oldest.since)
+            "The operator has kept accounts since {since} only: what was used before is not in this bill (see --prometheus)."
         );
     }
     let (mut hours, mut after) = (Vec::new(), String::new());

@@ -104,7 +104,8 @@ mod tests {
 
     fn running(restarts: i32) -> Value {
         json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
-            {"name": "main", "image": "x", "imageID": "x", "ready": true, "restartCount": restarts, "state": {"running": {}}}]})
+            {"name": "main", "image": "x", "imageID": "x", "ready": true, "restartCount": restarts,
+                "state": {"running": {}}}]})
     }
 
     fn workload(name: &str, spec: Value, status: Value) -> Value {
@@ -132,7 +133,7 @@ mod tests {
                 containers("web-r1", "set-1", 1, 0, 0),
                 containers("web-r2", "set-2", 2, 2, 2),
                 containers("web-r3", "set-3", 3, 2, 1),
-                json!({"metadata": owned("foreign", "set-9", "somebody", NOW), "spec": {"selector": {}, "replicas": 5}}),
+                json!({"spec": {"selector": {}, "replicas": 5}, "metadata": owned("foreign", "set-9", "other", NOW)}),
             ]),
             pods: all(vec![
                 pod(

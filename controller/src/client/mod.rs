@@ -5,8 +5,8 @@
 //! caller learns nothing of it. Here a read is repeated once, after a moment; what else is refused reaches the caller
 //! at once, with the time after which the server wants to be asked again ([`retry_after`]).
 //!
-//! What is repeated and by whom an answer was given is in `exchange.rs`, the limits to bodies are in `body.rs`, and what
-//! comes in place of an answer is in `unanswered.rs`.
+//! What is repeated and by whom an answer was given is in `exchange.rs`, the limits to bodies are in `body.rs`, and
+//! what comes in place of an answer is in `unanswered.rs`.
 
 mod body;
 mod exchange;

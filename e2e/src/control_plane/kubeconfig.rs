@@ -20,12 +20,14 @@ pub(super) fn kubeconfig(server: &str, authority: &str, credentials: &Credential
         }),
         Credentials::Token(token) => json!({"token": token}),
     };
+    let cluster = json!({"server": server, "certificate-authority-data": base64(authority)});
+    let context = json!({"cluster": "catamaran", "user": "user", "namespace": namespace});
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "catamaran", "cluster": {"server": server, "certificate-authority-data": base64(authority)}}],
+        "clusters": [{"name": "catamaran", "cluster": cluster}],
         "users": [{"name": "user", "user": user}],
-        "contexts": [{"name": "catamaran", "context": {"cluster": "catamaran", "user": "user", "namespace": namespace}}],
+        "contexts": [{"name": "catamaran", "context": context}],
         "current-context": "catamaran",
     });
     format!("{config:#}\n")

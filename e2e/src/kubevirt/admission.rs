@@ -60,7 +60,8 @@ pub(super) async fn install(client: &Client) -> Result<()> {
 async fn policy(client: &Client, resource: &str, validations: &Value) -> Result<()> {
     let name = format!("{resource}.kubevirt.io");
     let rule = json!({
-        "apiGroups": ["kubevirt.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": [resource],
+        "apiGroups": ["kubevirt.io"], "apiVersions": ["v1"], "resources": [resource],
+        "operations": ["CREATE", "UPDATE"],
     });
     for (kind, spec) in [
         (

@@ -101,8 +101,7 @@ pub(super) fn accept(instance: &mut VirtualMachineInstance) {
     body.entry("evictionStrategy").or_insert(json!("None"));
     let Some(Value::Object(domain)) = body.get_mut("domain") else { return };
     domain.entry("machine").or_insert(json!({"type": "q35"}));
-    let random: u128 = rand::random();
-    domain.entry("firmware").or_insert(json!({"uuid": format!("{:08x}-{:04x}-4{:03x}-8{:03x}-{:012x}", random >> 96, random >> 80 & 0xffff, random >> 68 & 0xfff, random >> 56 & 0xfff, random & 0xffff_ffff_ffff)}));
+    domain.entry("firmware").or_insert(json!({"uuid": random_uuid()}));
     if let Value::Object(cpu) = domain.entry("cpu").or_insert(json!({})) {
         let sockets = cpu.get("sockets").and_then(Value::as_u64).unwrap_or(1);
         cpu.entry("sockets").or_insert(json!(sockets));
@@ -111,6 +110,14 @@ pub(super) fn accept(instance: &mut VirtualMachineInstance) {
         cpu.entry("maxSockets").or_insert(json!(sockets * 4));
         cpu.entry("model").or_insert(json!("host-model"));
     }
+}
+
+/// Of version 4.
+fn random_uuid() -> String {
+    let random: u128 = rand::random();
+    let part = |shift: u32, bits: u32| (random >> shift) & ((1 << bits) - 1);
+    let (first, second, third) = (part(96, 32), part(80, 16), part(68, 12));
+    format!("{first:08x}-{second:04x}-4{third:03x}-8{:03x}-{:012x}", part(56, 12), part(0, 48))
 }
 
 async fn reconcile(instance: Arc<VirtualMachineInstance>, context: Arc<Instances>) -> Result<Action, Error> {

@@ -98,7 +98,10 @@ impl ObjectValue<'_> {
         let selector = selector(self.selector);
         let (now, value) = (now(), self.quantity);
         if version == "v1beta1" {
-            json!({"describedObject": described, "metricName": self.metric, "timestamp": now, "value": value, "selector": selector})
+            json!({
+                "describedObject": described, "metricName": self.metric, "selector": selector,
+                "timestamp": now, "value": value,
+            })
         } else {
             let metric = json!({"name": self.metric, "selector": selector});
             json!({"describedObject": described, "metric": metric, "timestamp": now, "value": value})

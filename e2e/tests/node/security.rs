@@ -132,10 +132,12 @@ pub(crate) async fn usage_of_another_node_is_refused(ground: &Ground) -> Result<
 /// No other test runs meanwhile, so all that the agent refuses is of this pod.
 pub(crate) async fn hostile_annotations_are_refused_and_told(ground: &Ground) -> Result<()> {
     let good = json!({"container": "main", "pidsMax": 64}).to_string();
+    let (labels, annotations) = (json!({WORKLOAD_LABEL: "hostile"}), json!({NODE_QUOTA_ANNOTATION: good}));
+    let command = ["sleep", "100000"];
     let pod = json!({
-        "metadata": {"name": "hostile", "labels": {WORKLOAD_LABEL: "hostile"}, "annotations": {NODE_QUOTA_ANNOTATION: good}},
+        "metadata": {"name": "hostile", "labels": labels, "annotations": annotations},
         "spec": {
-            "containers": [{"name": "main", "image": BUSYBOX, "imagePullPolicy": "Never", "command": ["sleep", "100000"]}],
+            "containers": [{"name": "main", "image": BUSYBOX, "imagePullPolicy": "Never", "command": command}],
             "terminationGracePeriodSeconds": 1,
         },
     });

@@ -136,7 +136,8 @@ mod tests {
 
     fn scaled() -> Scaled {
         let metric = json!({"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}});
-        let scaling = json!({"minReplicas": 2, "maxReplicas": 5, "metrics": [{"type": "Resource", "resource": metric}]});
+        let metrics = json!([{"type": "Resource", "resource": metric}]);
+        let scaling = json!({"minReplicas": 2, "maxReplicas": 5, "metrics": metrics});
         let scaling = serde_json::from_value(scaling).expect("a scaling");
         let policy = scaling::resolve(&scaling, Default::default()).expect("it makes sense");
         let history = History::default();

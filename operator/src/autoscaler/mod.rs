@@ -2,9 +2,9 @@
 //! it needs, when there is something new.
 //!
 //! ```text
-//! agents -> usage --+                                    count or conditions changed
-//! sources ----------+-> dirty -> look(workload) -> decide -------------------------> queue -> reconcile -> decide, write, written
-//! time -------------+            (at most once a second)
+//! agents -> usage --+                              count or conditions changed
+//! sources ----------+-> dirty -> look -> decide -------------------------------> queue -> reconcile: decide, write,
+//! time -------------+            (at most once a second)                                             written
 //! ```
 //!
 //! A standby decides as well, and writes nothing: so its history is warm when it takes over.

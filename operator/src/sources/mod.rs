@@ -6,7 +6,8 @@
 //! the words of the HPA's client, and holds until the next poll.
 //!
 //! ```text
-//! want -> schedule -> turns, breaker -> resource | custom | external | prometheus (secrets) -> schedule -> arrival, answers
+//! want -> schedule -> turns, breaker -> resource | custom | external | prometheus (secrets)
+//!                                           -> schedule -> arrival, answers
 //! ```
 
 mod api;

@@ -186,10 +186,13 @@ mod tests {
         /// Whatever comes and ends in whatever order: bounds hold, questions of a namespace to a server keep their
         /// order, nothing that could be asked waits, all are asked in the end, and nothing is left behind.
         #[test]
-        fn every_question_has_its_turn_within_the_bounds(steps in prop::collection::vec((0u8..3, 0u8..6, any::<bool>()), 1..200)) {
+        fn every_question_has_its_turn_within_the_bounds(
+            steps in prop::collection::vec((0u8..3, 0u8..6, any::<bool>()), 1..200),
+        ) {
             let (mut turns, mut asked) = (Turns::new(), Vec::new());
             let mut open: Vec<(u8, String)> = Vec::new();
-            let settle = |turns: &mut Turns<u8, u32>, open: &mut Vec<(u8, String)>, asked: &mut Vec<(u8, String, u32)>| {
+            type Asked = Vec<(u8, String, u32)>;
+            let settle = |turns: &mut Turns<u8, u32>, open: &mut Vec<(u8, String)>, asked: &mut Asked| {
                 for turn in taken(turns) {
                     open.push((turn.0, turn.1.clone()));
                     asked.push(turn);

@@ -425,7 +425,8 @@ mod tests_of_sets {
     fn set(manager: &str, subresource: &str, fields: serde_json::Value) -> SetEntry {
         let set: ReplicaSet = serde_json::from_value(json!({
             "metadata": {"name": "web-1", "managedFields": [
-                {"manager": FIELD_MANAGER, "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {}, "f:selector": {}}}},
+                {"manager": FIELD_MANAGER, "operation": "Update",
+                    "fieldsV1": {"f:spec": {"f:template": {}, "f:selector": {}}}},
                 {"manager": manager, "operation": "Update", "subresource": subresource, "fieldsV1": fields},
             ]},
             "spec": {"selector": {}},

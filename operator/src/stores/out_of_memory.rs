@@ -167,7 +167,9 @@ mod tests {
                     "name": "web-1", "namespace": "shop", "uid": "u", "resourceVersion": self.version.to_string(),
                     "labels": {"catamaran.dev/workload": "web"},
                 },
-                "spec": {"containers": [{"name": "main", "resources": {"limits": {"cpu": self.cpu_limit, "memory": limit}}}]},
+                "spec": {"containers": [
+                    {"name": "main", "resources": {"limits": {"cpu": self.cpu_limit, "memory": limit}}},
+                ]},
                 "status": status,
             }))
             .expect("a pod");

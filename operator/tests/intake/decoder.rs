@@ -98,7 +98,11 @@ fn take(messages: impl IntoIterator<Item = (Vec<u8>, Duration)>) -> Result<(), T
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 4, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn bytes(messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..20)) {
@@ -127,7 +131,8 @@ proptest! {
             // Only the numbers: a changed name would be one more pod.
             for (index, value) in &damage {
                 let position = index.index(bytes.len());
-                if bytes.get(position).is_some_and(|byte| !byte.is_ascii_lowercase() && *byte != b'-' && !byte.is_ascii_digit()) && value.is_ascii_control() {
+                let in_name = |byte: &u8| byte.is_ascii_lowercase() || *byte == b'-' || byte.is_ascii_digit();
+                if bytes.get(position).is_some_and(|byte| !in_name(byte)) && value.is_ascii_control() {
                     bytes[position] = *value;
                 }
             }

@@ -217,7 +217,11 @@ fn two_guests_that_die_after_30_s_get_six_replacements_in_four_minutes_and_then_
 
 proptest! {
     // Each case is more than an hour in steps of a fifth of a second.
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 8, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 8,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever the guests of one revision live: what is replaced goes down to a trickle, the status says so all the
     /// time, and once they stay up, all is as it was.

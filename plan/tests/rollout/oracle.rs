@@ -203,7 +203,12 @@ fn replica_sets(sizes: &[(i32, i32)], max_replicas_before: i32) -> Vec<ReplicaSe
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 40, max_global_rejects: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 40,
+        max_global_rejects: 100_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_rollout_moves_as_a_deployment_does(sizes in sizes(), deployment in deployments()) {
@@ -213,7 +218,8 @@ proptest! {
         theirs_after[new].replicas = reconcile_new(deployment, &sets, new);
         theirs_after[new].available = theirs_after[new].available.min(theirs_after[new].replicas);
         reconcile_old(deployment, &mut theirs_after, new);
-        prop_assert_eq!(ours(&sets, deployment.replicas, deployment), theirs(&theirs_after), "{:?} {:?}", sets, deployment);
+        let ours_after = ours(&sets, deployment.replicas, deployment);
+        prop_assert_eq!(ours_after, theirs(&theirs_after), "{:?} {:?}", sets, deployment);
     }
 
     #[test]
@@ -241,7 +247,8 @@ proptest! {
         } else {
             prop_assert_eq!(total(&ours_after), total(&theirs(&theirs_after)), "{:?} {:?}", sets, deployment);
             let down = total(&ours_after) < total(&sizes);
-            let against = ours_after.iter().zip(&sizes).any(|(after, size)| if down { after > size } else { after < size });
+            let turns = |(after, size): (&i32, &i32)| if down { after > size } else { after < size };
+            let against = ours_after.iter().zip(&sizes).any(turns);
             prop_assert!(!against, "{:?} {:?} {:?}", sets, deployment, ours_after);
         }
     }
@@ -262,7 +269,8 @@ proptest! {
         prop_assert_eq!(total(&ours_after), total(&theirs(&theirs_after)), "{:?} {:?}", sets, deployment);
         let kept = |after: &[i32]| sets.iter().zip(after).map(|(set, after)| set.available.min(*after)).sum::<i32>();
         let floor = (deployment.replicas - deployment.max_unavailable).min(sets.iter().map(|set| set.available).sum());
-        prop_assert!(kept(&ours_after) >= floor.min(total(&ours_after)), "{:?} {:?} {:?}", sets, deployment, ours_after);
+        let floor_of_ours = floor.min(total(&ours_after));
+        prop_assert!(kept(&ours_after) >= floor_of_ours, "{:?} {:?} {:?}", sets, deployment, ours_after);
         if kept(&theirs(&theirs_after)) >= floor && one_direction(&sets, before, deployment) {
             prop_assert_eq!(ours_after, theirs(&theirs_after), "{:?} {:?}", sets, deployment);
         }
@@ -285,7 +293,8 @@ proptest! {
         let after = ours(&sets, before, deployment);
         let new = sets.len() - 1;
         prop_assert_eq!(after[new], (by + surge).min(deployment.replicas), "{:?} {:?}", sets, after);
-        prop_assert!(sets[..new].iter().zip(&after).all(|(set, after)| *after <= set.replicas), "{:?} {:?}", sets, after);
+        let none_grows = sets[..new].iter().zip(&after).all(|(set, after)| *after <= set.replicas);
+        prop_assert!(none_grows, "{:?} {:?}", sets, after);
         prop_assert!(total(&after) <= deployment.replicas + surge);
         // As with a rollout at the new count, whose bounds are kept.
         prop_assert_eq!(after, ours(&sets, deployment.replicas, deployment));

@@ -7,7 +7,7 @@ use catamaran_autoscale::Decision;
 use catamaran_crds::{DecisionStatus, ElasticWorkload, Scaling, State};
 use catamaran_plan::{Invalid, Plan, plan, plan_invalid};
 use jiff::Timestamp;
-use kube::{Resource, runtime::reflector::ObjectRef};
+use kube::Resource;
 
 use crate::{
     observe::{Agents, observe},
@@ -66,7 +66,7 @@ impl Explanation {
     /// Explains a workload as the stores show it; `None` when they have no such workload.
     #[must_use]
     pub fn of(stores: &Stores, agents: Agents<'_>, key: &WorkloadKey, now: Timestamp) -> Option<Self> {
-        let stored = stores.workloads.get(&ObjectRef::new(&key.name).within(&key.namespace))?;
+        let stored = stores.workloads.get(&key.reference())?;
         let (plan, count) = explain(&stored, stores, agents, key, now);
         Some(Self { key: key.clone(), now, leads: agents.autoscaler.leads(), plan, count })
     }

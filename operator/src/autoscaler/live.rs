@@ -8,7 +8,6 @@ use catamaran_plan::{Scaled, goal::quota::Quota};
 use catamaran_protocol::stream::rates::{Rates, Share};
 use catamaran_protocol::usage::{ReplicaUsage, Usage, UsageSource};
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 
 use super::{
     Autoscaler, lock,
@@ -42,8 +41,7 @@ impl Autoscaler {
     /// The last decision on the present spec of a workload, if there was one. Unlike [`Self::decide`] it makes none.
     #[must_use]
     pub fn told(&self, key: &WorkloadKey, workload: &ElasticWorkload) -> Option<Told> {
-        let class = workload.spec.class_name.as_ref();
-        let class = class.and_then(|name| self.shared.stores.classes.get(&ObjectRef::new(name)));
+        let class = self.shared.stores.class_of(workload);
         let memory = self.shared.memories().get(key).cloned()?;
         let memory = lock(&memory);
         let (age, decision) = memory.told(&Spec::of(workload, class))?;
@@ -59,7 +57,7 @@ impl Autoscaler {
     #[must_use]
     pub fn usage(&self, key: &WorkloadKey, workload: &ElasticWorkload, now: Timestamp) -> Vec<ReplicaUsage> {
         let stores = &self.shared.stores;
-        let class = workload.spec.class_name.as_ref().and_then(|name| stores.classes.get(&ObjectRef::new(name)));
+        let class = stores.class_of(workload);
         let quota = Quota::resolve(workload.spec.quota.as_ref(), class.as_ref().map(|class| &class.spec));
         let quota = quota.unwrap_or_default();
         let mut entries = stores.own_pods(key);

@@ -32,7 +32,6 @@ use catamaran_plan::{
 };
 use catamaran_protocol::stream::identity::PodIdentity;
 use jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::{
@@ -40,7 +39,7 @@ use crate::{
     intake::{hooks::Observer, store::UsageStore},
     metrics::Metrics,
     sources::Sources,
-    stores::{PodEntry, Queue, Stores, WorkloadKey},
+    stores::{PodEntry, Queue, StoredWorkload, Stores, WorkloadKey},
 };
 pub use live::Told;
 use memory::{Change, Memory, Spec};
@@ -222,8 +221,8 @@ impl Shared {
         self.sources.want(key, Vec::new());
     }
 
-    fn stored(&self, key: &WorkloadKey) -> Option<Arc<crate::stores::StoredWorkload>> {
-        self.stores.workloads.get(&ObjectRef::new(&key.name).within(&key.namespace))
+    fn stored(&self, key: &WorkloadKey) -> Option<Arc<StoredWorkload>> {
+        self.stores.workloads.get(&key.reference())
     }
 
     /// What scaling has to know of the spec; `None` where there is nothing to decide.

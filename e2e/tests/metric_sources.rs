@@ -291,7 +291,8 @@ async fn workload_of_custom_metrics(client: &Client) -> Result<Vec<Metric>> {
 
 /// No such API: the words are those of the HPA, after what its replica calculator puts in front.
 async fn an_absent_api_is_told(client: &Client, sources: &Sources, web: &WorkloadKey) -> Result<()> {
-    const CUSTOM: &str = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered";
+    const CUSTOM: &str =
+        "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered";
     const EXTERNAL: &str = "unable to fetch metrics from external metrics API: the server could not find the requested resource (external.metrics.k8s.io)";
     eventually("an absent API is told", WITHIN, || async {
         let told = why(sources, web).unwrap_or_default();

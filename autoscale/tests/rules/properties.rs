@@ -35,11 +35,9 @@ fn metric() -> impl Strategy<Value = Metric> {
         1 => Just(Resource::Memory),
         1 => Just(Resource::Other("gpu".to_owned())),
     ];
-    let of_container =
-        |target| Metric::ContainerResource { resource: Resource::Cpu, container: "app".into(), target };
-    let of_object = |(target, activation)| {
-        Metric::Object { name: "o".into(), object: "Service o".into(), target, activation }
-    };
+    let of_container = |target| Metric::ContainerResource { resource: Resource::Cpu, container: "app".into(), target };
+    let of_object =
+        |(target, activation)| Metric::Object { name: "o".into(), object: "Service o".into(), target, activation };
     let target = prop_oneof![
         (1..300i32).prop_map(ResourceTarget::Utilization),
         (1..2000i64).prop_map(ResourceTarget::AverageValue)

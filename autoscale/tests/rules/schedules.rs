@@ -91,76 +91,101 @@ fn assert_at_change(zone: &str, rows: &[AtChange]) {
 #[test]
 fn where_a_clock_is_set_forward() {
     // 29 March 2026, Paris: 02:00 becomes 03:00 at 01:00 UTC.
-    assert_at_change("Europe/Paris", &[
-        ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-29T00:59:59Z", false, "2026-03-29T01:00:00Z"),
-        ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-29T01:00:00Z", true, "2026-03-29T04:00:00Z"),
-        ("skipped end", "0 1 * * *", "30 2 * * *", "2026-03-29T00:59:59Z", true, "2026-03-29T01:00:00Z"),
-        ("skipped end", "0 1 * * *", "30 2 * * *", "2026-03-29T01:00:00Z", false, "2026-03-29T23:00:00Z"),
-        ("both skipped", "10 2 * * *", "50 2 * * *", "2026-03-29T01:30:00Z", false, "2026-03-30T00:10:00Z"),
-        ("the skipped hour", "0 2 * * *", "0 3 * * *", "2026-03-29T00:59:59Z", false, "2026-03-30T00:00:00Z"),
-        ("the skipped hour", "0 2 * * *", "0 3 * * *", "2026-03-29T01:00:00Z", false, "2026-03-30T00:00:00Z"),
-        ("weekly, skipped", "0 2 * * SUN", "0 3 * * SUN", "2026-03-29T01:00:00Z", false, "2026-04-05T00:00:00Z"),
-        ("that hour and more", "0 2 * * *", "30 3 * * *", "2026-03-29T01:00:00Z", true, "2026-03-29T01:30:00Z"),
-        ("the day after", "30 2 * * *", "0 6 * * *", "2026-03-30T00:30:00Z", true, "2026-03-30T04:00:00Z"),
-    ]);
+    assert_at_change(
+        "Europe/Paris",
+        &[
+            ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-29T00:59:59Z", false, "2026-03-29T01:00:00Z"),
+            ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-29T01:00:00Z", true, "2026-03-29T04:00:00Z"),
+            ("skipped end", "0 1 * * *", "30 2 * * *", "2026-03-29T00:59:59Z", true, "2026-03-29T01:00:00Z"),
+            ("skipped end", "0 1 * * *", "30 2 * * *", "2026-03-29T01:00:00Z", false, "2026-03-29T23:00:00Z"),
+            ("both skipped", "10 2 * * *", "50 2 * * *", "2026-03-29T01:30:00Z", false, "2026-03-30T00:10:00Z"),
+            ("the skipped hour", "0 2 * * *", "0 3 * * *", "2026-03-29T00:59:59Z", false, "2026-03-30T00:00:00Z"),
+            ("the skipped hour", "0 2 * * *", "0 3 * * *", "2026-03-29T01:00:00Z", false, "2026-03-30T00:00:00Z"),
+            ("weekly, skipped", "0 2 * * SUN", "0 3 * * SUN", "2026-03-29T01:00:00Z", false, "2026-04-05T00:00:00Z"),
+            ("that hour and more", "0 2 * * *", "30 3 * * *", "2026-03-29T01:00:00Z", true, "2026-03-29T01:30:00Z"),
+            ("the day after", "30 2 * * *", "0 6 * * *", "2026-03-30T00:30:00Z", true, "2026-03-30T04:00:00Z"),
+        ],
+    );
     // 8 March 2026, New York: 02:00 becomes 03:00 at 07:00 UTC.
-    assert_at_change("America/New_York", &[
-        ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-08T06:59:59Z", false, "2026-03-08T07:00:00Z"),
-        ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-08T07:00:00Z", true, "2026-03-08T10:00:00Z"),
-    ]);
+    assert_at_change(
+        "America/New_York",
+        &[
+            ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-08T06:59:59Z", false, "2026-03-08T07:00:00Z"),
+            ("skipped start", "30 2 * * *", "0 6 * * *", "2026-03-08T07:00:00Z", true, "2026-03-08T10:00:00Z"),
+        ],
+    );
     // Half an hour, and an offset of half hours. 4 October 2026, Lord Howe: 02:00 becomes 02:30 at 15:30 UTC the day
     // before (10:30 to 11:00).
-    assert_at_change("Australia/Lord_Howe", &[
-        ("skipped start", "15 2 * * *", "0 6 * * *", "2026-10-03T15:29:59Z", false, "2026-10-03T15:30:00Z"),
-        ("skipped start", "15 2 * * *", "0 6 * * *", "2026-10-03T15:30:00Z", true, "2026-10-03T19:00:00Z"),
-    ]);
+    assert_at_change(
+        "Australia/Lord_Howe",
+        &[
+            ("skipped start", "15 2 * * *", "0 6 * * *", "2026-10-03T15:29:59Z", false, "2026-10-03T15:30:00Z"),
+            ("skipped start", "15 2 * * *", "0 6 * * *", "2026-10-03T15:30:00Z", true, "2026-10-03T19:00:00Z"),
+        ],
+    );
 }
 
 #[test]
 fn where_a_clock_is_set_back() {
     // 25 October 2026, Paris: 03:00 becomes 02:00 at 01:00 UTC.
-    assert_at_change("Europe/Paris", &[
-        ("first of two", "30 2 * * *", "0 6 * * *", "2026-10-25T00:29:59Z", false, "2026-10-25T00:30:00Z"),
-        ("first of two", "30 2 * * *", "0 6 * * *", "2026-10-25T00:30:00Z", true, "2026-10-25T01:00:00Z"),
-        ("set back before it", "30 2 * * *", "0 6 * * *", "2026-10-25T01:00:00Z", false, "2026-10-25T01:30:00Z"),
-        ("second of two", "30 2 * * *", "0 6 * * *", "2026-10-25T01:30:00Z", true, "2026-10-25T05:00:00Z"),
-        ("ended in the first", "0 1 * * *", "30 2 * * *", "2026-10-25T00:30:00Z", false, "2026-10-25T01:00:00Z"),
-        ("set back into it", "0 1 * * *", "30 2 * * *", "2026-10-25T01:15:00Z", true, "2026-10-25T01:30:00Z"),
-        ("ended in the second", "0 1 * * *", "30 2 * * *", "2026-10-25T01:30:00Z", false, "2026-10-26T00:00:00Z"),
-        ("over both", "0 2 * * *", "0 3 * * *", "2026-10-25T01:59:59Z", true, "2026-10-25T02:00:00Z"),
-        // Every hour is every hour, in both of those that come twice.
-        ("an hour like any other", "0 * * * *", "10 * * * *", "2026-10-25T01:05:00Z", true, "2026-10-25T01:10:00Z"),
-    ]);
+    assert_at_change(
+        "Europe/Paris",
+        &[
+            ("first of two", "30 2 * * *", "0 6 * * *", "2026-10-25T00:29:59Z", false, "2026-10-25T00:30:00Z"),
+            ("first of two", "30 2 * * *", "0 6 * * *", "2026-10-25T00:30:00Z", true, "2026-10-25T01:00:00Z"),
+            ("set back before it", "30 2 * * *", "0 6 * * *", "2026-10-25T01:00:00Z", false, "2026-10-25T01:30:00Z"),
+            ("second of two", "30 2 * * *", "0 6 * * *", "2026-10-25T01:30:00Z", true, "2026-10-25T05:00:00Z"),
+            ("ended in the first", "0 1 * * *", "30 2 * * *", "2026-10-25T00:30:00Z", false, "2026-10-25T01:00:00Z"),
+            ("set back into it", "0 1 * * *", "30 2 * * *", "2026-10-25T01:15:00Z", true, "2026-10-25T01:30:00Z"),
+            ("ended in the second", "0 1 * * *", "30 2 * * *", "2026-10-25T01:30:00Z", false, "2026-10-26T00:00:00Z"),
+            ("over both", "0 2 * * *", "0 3 * * *", "2026-10-25T01:59:59Z", true, "2026-10-25T02:00:00Z"),
+            // Every hour is every hour, in both of those that come twice.
+            ("an hour like any other", "0 * * * *", "10 * * * *", "2026-10-25T01:05:00Z", true, "2026-10-25T01:10:00Z"),
+        ],
+    );
     // 1 November 2026, New York: 02:00 becomes 01:00 at 06:00 UTC.
-    assert_at_change("America/New_York", &[
-        ("first of two", "30 1 * * *", "0 6 * * *", "2026-11-01T05:29:59Z", false, "2026-11-01T05:30:00Z"),
-        ("first of two", "30 1 * * *", "0 6 * * *", "2026-11-01T05:30:00Z", true, "2026-11-01T06:00:00Z"),
-    ]);
+    assert_at_change(
+        "America/New_York",
+        &[
+            ("first of two", "30 1 * * *", "0 6 * * *", "2026-11-01T05:29:59Z", false, "2026-11-01T05:30:00Z"),
+            ("first of two", "30 1 * * *", "0 6 * * *", "2026-11-01T05:30:00Z", true, "2026-11-01T06:00:00Z"),
+        ],
+    );
     // 5 April 2026, Lord Howe: 02:00 becomes 01:30 at 15:00 UTC the day before.
-    assert_at_change("Australia/Lord_Howe", &[
-        ("first of two", "45 1 * * *", "0 6 * * *", "2026-04-04T14:44:59Z", false, "2026-04-04T14:45:00Z"),
-        ("first of two", "45 1 * * *", "0 6 * * *", "2026-04-04T14:45:00Z", true, "2026-04-04T15:00:00Z"),
-    ]);
+    assert_at_change(
+        "Australia/Lord_Howe",
+        &[
+            ("first of two", "45 1 * * *", "0 6 * * *", "2026-04-04T14:44:59Z", false, "2026-04-04T14:45:00Z"),
+            ("first of two", "45 1 * * *", "0 6 * * *", "2026-04-04T14:45:00Z", true, "2026-04-04T15:00:00Z"),
+        ],
+    );
     // Casey's clock was set back by three hours, to 21:00, at 13:00 UTC on 13 March 2021: 22:00 came at 11:00 and at
     // 14:00 UTC.
-    assert_at_change("Antarctica/Casey", &[
-        ("set back", "0 22 * * *", "0 1 * * *", "2021-03-13T12:00:00Z", true, "2021-03-13T13:00:00Z"),
-        ("an hour longer at most", "0 22 * * *", "0 1 * * *", "2021-03-13T14:00:00Z", true, "2021-03-13T15:00:00Z"),
-    ]);
+    assert_at_change(
+        "Antarctica/Casey",
+        &[
+            ("set back", "0 22 * * *", "0 1 * * *", "2021-03-13T12:00:00Z", true, "2021-03-13T13:00:00Z"),
+            ("an hour longer at most", "0 22 * * *", "0 1 * * *", "2021-03-13T14:00:00Z", true, "2021-03-13T15:00:00Z"),
+        ],
+    );
 }
 
 /// Samoa skipped Friday, 30 December 2011, and Kwajalein Saturday, 21 August 1993: from UTC-10 to UTC+14, UTC-12 to
 /// UTC+12.
 #[test]
 fn where_a_day_is_skipped() {
-    assert_at_change("Pacific/Apia", &[
-        ("a skipped day", "0 8 * * FRI", "0 18 * * FRI", "2011-12-30T10:00:00Z", false, "2012-01-05T18:00:00Z"),
-        ("begun on it", "0 8 * * FRI", "0 18 * * SAT", "2011-12-30T10:00:00Z", true, "2011-12-31T04:00:00Z"),
-        ("before it", "0 8 * * FRI", "0 18 * * SAT", "2011-12-30T09:59:59Z", false, "2011-12-30T10:00:00Z"),
-    ]);
-    assert_at_change("Pacific/Kwajalein", &[
-        ("a skipped day", "0 0 21 8 *", "0 0 22 8 *", "1993-08-21T12:00:00Z", false, "1994-08-20T12:00:00Z"),
-    ]);
+    assert_at_change(
+        "Pacific/Apia",
+        &[
+            ("a skipped day", "0 8 * * FRI", "0 18 * * FRI", "2011-12-30T10:00:00Z", false, "2012-01-05T18:00:00Z"),
+            ("begun on it", "0 8 * * FRI", "0 18 * * SAT", "2011-12-30T10:00:00Z", true, "2011-12-31T04:00:00Z"),
+            ("before it", "0 8 * * FRI", "0 18 * * SAT", "2011-12-30T09:59:59Z", false, "2011-12-30T10:00:00Z"),
+        ],
+    );
+    assert_at_change(
+        "Pacific/Kwajalein",
+        &[("a skipped day", "0 0 21 8 *", "0 0 22 8 *", "1993-08-21T12:00:00Z", false, "1994-08-20T12:00:00Z")],
+    );
 }
 
 #[test]

@@ -77,7 +77,7 @@ proptest! {
             })
             .collect();
         let mut shuffled = candidates.clone();
-        let place = |name: &str, created: Timestamp| name.len() as u64 * 7919 + created.as_second() as u64;
+        let place = |name: &str, created: jiff::Timestamp| name.len() as u64 * 7919 + created.as_second() as u64;
         shuffled.sort_by_key(|candidate| place(candidate.name, candidate.created) ^ seed);
         for victims in [LeastBusy, Newest, Default] {
             let order_one = order(victims, &candidates);

@@ -83,12 +83,7 @@ enum Early<'a> {
 }
 
 /// Carries out a fault that comes before a call is forwarded.
-async fn before<'a>(
-    rule: &Arc<Active>,
-    fault: &'a Fault,
-    rules: &Rules,
-    connection: &Connection,
-) -> Option<Early<'a>> {
+async fn before<'a>(rule: &Arc<Active>, fault: &'a Fault, rules: &Rules, connection: &Connection) -> Option<Early<'a>> {
     match fault {
         Fault::Answer(answer) => {
             rule.note_hit();

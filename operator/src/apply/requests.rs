@@ -3,9 +3,7 @@
 use std::fmt::Debug;
 
 use catamaran_crds::{Hull, kubevirt::VirtualMachineInstanceReplicaSet, names::FIELD_MANAGER};
-use catamaran_plan::{
-    Goal, Problem, SetReference, facts::RefusedResize, goal::quota::Quota, objects, plan::set_kind,
-};
+use catamaran_plan::{Goal, Problem, SetReference, facts::RefusedResize, goal::quota::Quota, objects, plan::set_kind};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{

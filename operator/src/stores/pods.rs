@@ -290,8 +290,8 @@ impl Pods {
     }
 
     /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service
-    /// or put back, it came to be somebody else's, the pod's quota is another one, it began to run and is to be held, or it was killed for want of
-    /// memory. With it the workload that the pod was taken from, if it was.
+    /// or put back, it came to be somebody else's, the pod's quota is another one, it began to run and is to be held,
+    /// or it was killed for want of memory. With it the workload that the pod was taken from, if it was.
     pub(super) fn enter(&self, object: &core::Pod) -> Vec<WorkloadKey> {
         self.enter_at(object, Timestamp::now())
     }

@@ -1,5 +1,5 @@
-//! What the scheduler reserves for a pod: `PodRequests` of `k8s.io/component-helpers/resource`, as the scheduler calls it
-//! (KEP-753, KEP-1287, KEP-2837).
+//! What the scheduler reserves for a pod: `PodRequests` of `k8s.io/component-helpers/resource`, as the scheduler calls
+//! it (KEP-753, KEP-1287, KEP-2837).
 
 use std::collections::BTreeMap;
 

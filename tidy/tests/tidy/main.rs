@@ -1,9 +1,5 @@
 //! What the sources hold to: no cycles between modules, no long functions, no long lines, no long lists of arguments.
-//!
-//! What does not hold yet is named in [`exceptions`]. An exception that is no longer needed fails, so the list only
-//! shrinks.
 
-mod exceptions;
 mod functions;
 mod lines;
 mod modules;
@@ -52,12 +48,8 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Compares what was found with what is excepted.
-pub fn hold(rule: &str, found: BTreeSet<String>, excepted: &[&str]) {
-    let excepted: BTreeSet<String> = excepted.iter().map(|name| (*name).to_owned()).collect();
-    let list = |names: Vec<&String>| names.iter().map(|name| format!("    {name:?},\n")).collect::<String>();
-    let new = list(found.difference(&excepted).collect());
-    assert!(new.is_empty(), "{rule}:\n{new}");
-    let stale = list(excepted.difference(&found).collect());
-    assert!(stale.is_empty(), "these hold now; take them out of tidy/tests/tidy/exceptions.rs:\n{stale}");
+/// Fails with all that breaks a rule.
+pub fn assert_none(rule: &str, found: &BTreeSet<String>) {
+    let list: String = found.iter().map(|name| format!("    {name}\n")).collect();
+    assert!(list.is_empty(), "{rule}:\n{list}");
 }

@@ -5,6 +5,7 @@
 //! A test that disturbs nobody has a namespace on a control plane and an operator that it shares, so this is its own
 //! test runner: they start before the first of those tests and end with the last.
 
+mod bills;
 mod children;
 mod cli;
 mod examples;
@@ -18,6 +19,7 @@ mod quota;
 mod refusals;
 mod rollout;
 mod scaling;
+mod strays;
 mod support;
 mod wrong_input;
 
@@ -102,6 +104,7 @@ fn tests() -> Vec<(&'static str, Test)> {
         Alone(cli::the_operator_is_reached_through_the_api_server),
         Alone(namespaced::only_the_watched_namespace_is_served),
         Alone(faults::a_leader_that_is_asked_to_stop_hands_over_at_once),
+        Shared(bills::a_bill_by_request_is_what_the_scheduler_reserves),
         Shared(children::children_are_what_we_wrote),
         Shared(cli::a_person_looks_at_containers),
         Shared(cli::a_person_looks_at_virtual_machines),
@@ -139,6 +142,8 @@ fn tests() -> Vec<(&'static str, Test)> {
         Shared(scaling::the_least_busy_virtual_machines_go),
         Shared(scaling::schedules_move_the_bounds_of_containers),
         Shared(scaling::schedules_move_the_bounds_of_virtual_machines),
+        Shared(strays::a_guest_that_is_quarantined_gets_no_traffic),
+        Shared(strays::a_pod_that_is_no_replica_gets_no_traffic),
         Shared(scaling::recommendations_are_shown_and_not_carried_out),
     ]
 }

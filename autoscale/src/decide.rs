@@ -113,8 +113,12 @@ impl Run<'_> {
         };
         self.decision.to = to;
         self.decision.scaled_to_zero = self.scaled_to_zero(to);
-        if self.policy.mode == Mode::Recommend {
-            self.set(ConditionType::AbleToScale, false, "RecommendOnly", "mode Recommend: nothing is written");
+        match self.policy.mode {
+            Mode::Auto | Mode::Off => {}
+            Mode::Recommend => {
+                self.set(ConditionType::AbleToScale, false, "RecommendOnly", "mode Recommend: nothing is written");
+            }
+            Mode::Hold => self.set(ConditionType::AbleToScale, false, "Held", "mode Hold: the count stays as it is"),
         }
     }
 

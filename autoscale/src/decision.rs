@@ -63,7 +63,7 @@ impl Decision {
     pub fn write(&self) -> Option<i32> {
         match self.mode {
             Mode::Auto => (self.to != self.from).then_some(self.to),
-            Mode::Recommend | Mode::Off => None,
+            Mode::Recommend | Mode::Hold | Mode::Off => None,
         }
     }
 

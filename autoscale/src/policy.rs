@@ -39,6 +39,8 @@ pub enum Mode {
     Auto,
     /// Decide and show, but write nothing.
     Recommend,
+    /// The same, while the count stays as it is.
+    Hold,
     /// Decide nothing.
     Off,
 }

@@ -41,7 +41,9 @@ impl Decision {
         let (from, to) = (self.from, self.to);
         match self.mode {
             _ if from == to => format!("stay at {}", replicas(to)),
-            Mode::Recommend => format!("{} instead of {from} would be right; nothing is written", replicas(to)),
+            Mode::Recommend | Mode::Hold => {
+                format!("{} instead of {from} would be right; nothing is written", replicas(to))
+            }
             Mode::Auto | Mode::Off => format!("go from {from} to {}", replicas(to)),
         }
     }

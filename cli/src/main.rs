@@ -7,6 +7,7 @@ mod decide;
 mod explain;
 mod operator;
 mod output;
+mod restart;
 mod simulate;
 mod status;
 mod top;
@@ -29,6 +30,8 @@ enum Command {
     Status(status::Arguments),
     /// Tell what the operator is about to write for a workload, and its last decision of scaling, with all reasons
     Explain(explain::Arguments),
+    /// Replace every replica by a new one, by a rollout
+    Restart(restart::Arguments),
     /// Show what workloads use now: CPU, memory, pressure, throttling
     Top(top::Arguments),
     /// Charge workloads for what they used, or for what they had reserved: as a table, CSV, JSON or FOCUS
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Status(arguments) => wait_for(status::run(&arguments)),
         Command::Explain(arguments) => wait_for(explain::run(&arguments)),
+        Command::Restart(arguments) => wait_for(restart::run(&arguments)),
         Command::Top(arguments) => wait_for(top::run(&arguments)),
         Command::Bill(arguments) => wait_for(bill::run(&arguments)),
         Command::Decide(arguments) => decide::run(&arguments),

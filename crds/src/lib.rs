@@ -9,6 +9,7 @@
 pub mod class;
 pub mod container;
 pub mod history;
+#[cfg(feature = "kubevirt")]
 pub mod kubevirt;
 pub mod names;
 pub mod placement;
@@ -30,6 +31,6 @@ pub use rollout::{OnFailure, Rollout};
 pub use scaling::{Fallback, FallbackBehavior, MetricType, Scaling, ScalingMetric, ScalingMode, Schedule, Victims};
 pub use schema::definitions;
 pub use service::{Service, ServicePort};
-pub use status::{DecisionStatus, ElasticWorkloadStatus, Hull, MetricStatus, ScalingStatus};
+pub use status::{DecisionStatus, ElasticWorkloadStatus, HeldReplicas, Hull, MetricStatus, ScalingStatus};
 pub use virtual_machine::{CloudInit, SecretReference, VirtualMachineHull, VirtualMachineTemplate};
 pub use workload::{ElasticWorkload, ElasticWorkloadSpec, State};

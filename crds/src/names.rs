@@ -68,6 +68,10 @@ pub const NODE_QUOTA_ANNOTATION: &str = "catamaran.dev/node-quota";
 /// differs in the quota only, so the set is kept and its replicas are changed where they run.
 pub const TEMPLATE_HASH_ANNOTATION: &str = "catamaran.dev/template-hash";
 
+/// Annotation on an ElasticWorkload: when a restart of all its replicas was asked for (RFC 3339). Replicas that it made
+/// have it, too, as with `kubectl.kubernetes.io/restartedAt` of `kubectl rollout restart`.
+pub const RESTARTED_AT_ANNOTATION: &str = "catamaran.dev/restarted-at";
+
 /// The longest name of an ElasticWorkload: the names of its replicas add 17 characters (revision and suffix), and have
 /// to fit the 63 characters of a DNS label (RFC 1123).
 pub const MAX_NAME_LENGTH: usize = 46;

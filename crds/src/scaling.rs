@@ -71,9 +71,11 @@ pub enum ScalingMode {
     /// The count follows the decisions.
     #[default]
     Auto,
-    /// Decisions are made and shown in the status; the count is spec.replicas.
+    /// Decisions are made and shown in the status; the count is spec.replicas, or stays where that is absent.
     Recommend,
-    /// No decisions are made; the count is spec.replicas.
+    /// The same, but the count stays as it is, whatever spec.replicas says, until that is changed: by the scale subresource too.
+    Hold,
+    /// No decisions are made; the count is spec.replicas, or stays where that is absent.
     Off,
 }
 

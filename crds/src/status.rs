@@ -76,10 +76,16 @@ pub struct ElasticWorkloadStatus {
     /// When the rollout last came further; the progress deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
+    /// The last restart that was asked for by the annotation catamaran.dev/restarted-at. It counts also after that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
     /// While the spec makes no sense: the last one that did, which goes on running and scaling. Its form may change.
     #[serde(default, skip_serializing_if = "StoredHistory::is_empty")]
     #[schemars(schema_with = "crate::schema::any_object")]
     pub last_good_spec: StoredHistory,
+    /// The count that stays where nothing decides it: in mode Hold, or without spec.replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldReplicas>,
     /// What scaling decided; absent without spec.scaling and in mode Off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
@@ -90,6 +96,17 @@ pub struct ElasticWorkloadStatus {
     #[schemars(schema_with = "crate::schema::bare::<Vec<Condition>>")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A count that stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldReplicas {
+    /// The count.
+    pub replicas: i32,
+    /// spec.replicas when that was last looked at: once it is another one, it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<i32>,
 }
 
 /// What scaling decided.

@@ -70,13 +70,13 @@ pub struct ElasticWorkloadSpec {
     /// What one replica may use; goes before the quota of the class, field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
-    /// How many replicas are wanted: 1 when absent. With spec.scaling in mode Auto, the count to start with. Neither
-    /// the schema nor the operator ever fills it in, so that it can be left to kubectl scale or to a
-    /// HorizontalPodAutoscaler.
+    /// How many replicas are wanted: when absent, as many as there are, and 1 for a new workload. With spec.scaling in
+    /// mode Auto, the count to start with. Neither the schema nor the operator ever fills it in, so that it can be left
+    /// to kubectl scale or to a HorizontalPodAutoscaler.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub replicas: Option<i32>,
-    /// Lets the replica count follow load and time. Without it the count is spec.replicas.
+    /// Lets the replica count follow load and time. Without it the count is spec.replicas, or stays where that is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
     /// Where replicas may run.

@@ -193,6 +193,7 @@ mod tests {
             enforcement: Vec::new(),
             out_of_memory: Vec::new(),
             strays: Vec::new(),
+            troubles: Vec::new(),
             resize: ResizeApi::Served,
         };
         let revision = desired.revision.clone();

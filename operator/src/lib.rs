@@ -4,6 +4,7 @@
 //! - [`observe`]: the part of it that one workload's plan may look at
 //! - [`apply`]: carries out a plan's actions; the only code that writes workload objects
 //! - [`orphans`]: what is done for replicas whose workload was deleted without them
+//! - [`pace`]: how often that may be done for one tenant
 //! - [`reconcile`]: one pass for one workload, and the loop around it
 //! - [`autoscaler`]: keeps the counts up to date, with what usage and metrics say
 //! - [`explain`]: the plan and the last decision in words, for people who ask
@@ -25,6 +26,7 @@ pub mod intake;
 pub mod metrics;
 pub mod observe;
 pub mod orphans;
+pub mod pace;
 pub mod reconcile;
 pub mod run;
 pub mod settings;

@@ -38,6 +38,7 @@ struct Inner {
     workloads: Family<WorkloadLabels, Gauge>,
     leader: Gauge,
     events_dropped: Counter,
+    held: Counter,
     scaling: ScalingMetrics,
 }
 
@@ -94,13 +95,17 @@ impl Default for Metrics {
         let events_dropped = Counter::default();
         let help = "Events that were not written since too many of them waited";
         registry.register("events_dropped", help, events_dropped.clone());
+        let held = Counter::default();
+        let help = "Reconciles that wait since their workload or namespace is written too often";
+        registry.register("reconciles_held", help, held.clone());
         // There from the start: the first one of a series that begins with it would be lost to rate().
         for class in ["conflict", "panic", "refused", "timeout", "transient"] {
             drop(errors.get_or_create(&ErrorLabels { class }));
         }
         let scaling = ScalingMetrics::register(registry);
         let registry = Mutex::new(all);
-        let inner = Inner { registry, reconcile, errors, writes, depth, workloads, leader, events_dropped, scaling };
+        let inner =
+            Inner { registry, reconcile, errors, writes, depth, workloads, leader, events_dropped, held, scaling };
         Self { inner: Arc::new(inner) }
     }
 }
@@ -124,6 +129,11 @@ impl Metrics {
     /// An Event was dropped for newer ones.
     pub fn event_dropped(&self) {
         self.inner.events_dropped.inc();
+    }
+
+    /// A reconcile waits since its workload, or its namespace, is written too often.
+    pub fn held(&self) {
+        self.inner.held.inc();
     }
 
     /// The leader made a decision.

@@ -9,7 +9,7 @@ use catamaran_autoscale::pods::Phase;
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Facts,
-    facts::{Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts},
+    facts::{Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts, Stage, Trouble},
 };
 use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use crate::{
     autoscaler::Autoscaler,
     findings::Findings,
-    stores::{OomKilled, PodEntry, Stores, WorkloadKey},
+    stores::{InstanceEntry, OomKilled, PodEntry, Stores, WorkloadKey},
 };
 
 /// What node agents report, where plans look for it.
@@ -56,7 +56,11 @@ pub fn observe(
     }
     for set in &mut sets {
         match &mut set.members {
-            Members::Pods(members) => members.pods = pods.of_set(&set.uid),
+            Members::Pods(members) => {
+                members.pods = pods.of_set(&set.uid);
+                let asked = members.pods.iter().filter_map(|pod| stores.pods.mark_asked(&pod.uid));
+                members.marks_asked = asked.min();
+            }
             Members::Instances(members) => {
                 members.instances = instances.remove(set.uid.as_str()).unwrap_or_default();
                 members.instances.sort_by(|a, b| a.name.cmp(&b.name));
@@ -68,7 +72,7 @@ pub fn observe(
     enforcement.sort_by(|a, b| a.pod.cmp(&b.pod));
     Facts {
         now,
-        watched_since: Timestamp::MIN,
+        watched_since: stores.watched_since(now),
         kubevirt: stores.kubevirt(),
         sets,
         foreign_sets,
@@ -79,6 +83,7 @@ pub fn observe(
         usage_due: agents.autoscaler.usage_due(now),
         enforcement,
         out_of_memory: entries.iter().filter_map(|entry| out_of_memory(entry, agents.findings)).collect(),
+        troubles: troubles(&entries, &known),
     }
 }
 
@@ -159,6 +164,27 @@ impl Pods<'_> {
             ..instance
         }
     }
+}
+
+/// The replicas that do not become ready. What a launcher pod says is said of its guest, where KubeVirt says nothing.
+fn troubles(pods: &[Arc<PodEntry>], instances: &[Arc<InstanceEntry>]) -> Vec<Trouble> {
+    let launcher = |instance: &InstanceEntry| {
+        let of_instance = |pod: &&Arc<PodEntry>| pod.owner.as_ref() == Some(&instance.instance.uid) && pod.is_live();
+        pods.iter().find(of_instance).and_then(|pod| pod.trouble.as_deref().cloned())
+    };
+    let of_instance = |entry: &Arc<InstanceEntry>| {
+        let waits = !matches!(entry.instance.stage, Stage::Ready(_) | Stage::Leaving);
+        let cause = entry.trouble.clone().filter(|_| waits).or_else(|| launcher(entry).filter(|_| waits))?;
+        let replica = format!("VirtualMachineInstance {}", entry.instance.name);
+        Some(Trouble { set: entry.owner.clone()?, replica, cause })
+    };
+    let of_pod = |entry: &Arc<PodEntry>| {
+        let cause = entry.trouble.as_deref().filter(|_| entry.instance.is_none() && entry.is_live())?.clone();
+        Some(Trouble { set: entry.owner.clone()?, replica: format!("Pod {}", entry.pod.name), cause })
+    };
+    let mut all: Vec<_> = pods.iter().filter_map(of_pod).chain(instances.iter().filter_map(of_instance)).collect();
+    all.sort_by(|a, b| a.replica.cmp(&b.replica));
+    all
 }
 
 fn enforcement(entry: &PodEntry, findings: &Findings) -> Option<Enforcement> {

@@ -29,6 +29,7 @@ use crate::{
     metrics::Metrics,
     observe::{Agents, observe},
     orphans::let_go,
+    pace::Pace,
     stores::{Queue, StoredWorkload, Stores, WorkloadKey},
 };
 
@@ -70,6 +71,8 @@ pub struct Context {
     pub autoscaler: Autoscaler,
     /// What agents found at pods.
     pub findings: Findings,
+    /// What was written lately.
+    pace: Pace,
     /// Of workloads whose last pass failed.
     failures: Mutex<HashMap<WorkloadKey, Failing>>,
 }
@@ -107,7 +110,8 @@ impl Context {
         autoscaler: Autoscaler,
         findings: Findings,
     ) -> Self {
-        Self { stores, writer, announcer, metrics, queue, autoscaler, findings, failures: Mutex::default() }
+        let (pace, failures) = (Pace::default(), Mutex::default());
+        Self { stores, writer, announcer, metrics, queue, autoscaler, findings, pace, failures }
     }
 
     /// Forgets a workload that is gone, and lets go what it left behind.
@@ -119,6 +123,7 @@ impl Context {
         self.stores.written.forget(key);
         self.stores.last_good.forget(key);
         self.autoscaler.forget(key);
+        self.pace.forget();
         let Err(failure) = let_go(&self.stores, &self.writer, key).await else {
             self.succeeded(key);
             return;
@@ -233,6 +238,13 @@ async fn pass(
     let facts = observe(&context.stores, agents, &workload, status, desired.scaling.is_some(), now);
     let mut plan = plan(&desired, &facts, scaled.as_ref());
     debug_check(&desired, &facts, &plan);
+    if (!plan.steps.is_empty() || plan.status != facts.status)
+        && let Err(wait) = context.pace.take(key)
+    {
+        tracing::info!(?wait, "it is written too often; it waits");
+        context.metrics.held();
+        return Ok(Again::After(wait));
+    }
     let applied = context.writer.apply(&desired, &plan, scaled.as_ref()).await;
     context.autoscaler.written(key, &applied);
     if let (Some(invalid), Some(instead)) = (invalid, &stand_in) {

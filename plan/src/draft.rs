@@ -1,11 +1,11 @@
 //! What passes read and what they fill in.
 
-use catamaran_crds::{ElasticWorkloadStatus, State};
+use catamaran_crds::{ElasticWorkloadStatus, HeldReplicas, State};
 use jiff::Timestamp;
 
 use crate::{
     decision::Scaled,
-    facts::{Counts, Facts, SetFacts},
+    facts::{Counts, Facts, SetFacts, Trouble},
     goal::{Bounds, Goal},
     plan::{Action, Announcement, Infeasible, Next, Plan, Problem, Reason, Resizing, Step, Wait},
 };
@@ -21,6 +21,8 @@ pub(crate) struct Context<'a> {
     pub(crate) scaled: Option<&'a Scaled>,
     /// How many replicas are wanted now.
     pub(crate) replicas: u32,
+    /// What is remembered of it where nothing decides it.
+    pub(crate) held: Option<HeldReplicas>,
     /// The bounds at that count.
     pub(crate) bounds: Bounds,
     /// The replica sets from the oldest to the newest.
@@ -71,6 +73,13 @@ impl Context<'_> {
 
     pub(crate) fn min_ready_seconds(&self) -> u32 {
         self.goal.rollout.min_ready_seconds
+    }
+
+    /// What keeps a replica of the target from becoming ready: a fault before anything else.
+    pub(crate) fn trouble(&self) -> Option<&Trouble> {
+        let set = self.sets.get(self.target.existing?)?;
+        let all = || self.facts.troubles.iter().filter(|trouble| trouble.set == set.uid);
+        all().find(|trouble| trouble.cause.fault).or_else(|| all().next())
     }
 
     pub(crate) fn is_blocked(&self) -> bool {

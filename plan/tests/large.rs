@@ -86,6 +86,7 @@ fn facts(goal: &Goal, count: usize, members: Members) -> Facts {
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
         strays: Vec::new(),
+        troubles: Vec::new(),
     }
 }
 

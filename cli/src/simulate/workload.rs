@@ -172,7 +172,9 @@ fn of(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Result<Workl
     let mode = workload.spec.scaling.as_ref().map(|scaling| scaling.mode.unwrap_or_default());
     let (replicas, control) = match (scaling, mode) {
         (None, _) | (_, None | Some(ScalingMode::Off)) => (fixed, Control::Fixed),
-        (Some(policy), Some(ScalingMode::Recommend)) => (fixed, Control::Decided(Box::new((*policy).clone()))),
+        (Some(policy), Some(ScalingMode::Recommend | ScalingMode::Hold)) => {
+            (fixed, Control::Decided(Box::new((*policy).clone())))
+        }
         (Some(policy), Some(ScalingMode::Auto)) => {
             (workload.spec.replicas.unwrap_or(policy.min), Control::Decided(Box::new((*policy).clone())))
         }
@@ -195,8 +197,8 @@ impl Workload {
                 "{}: no scaling (none in the spec, or mode Off); the count stays at spec.replicas, {}",
                 self.name, self.replicas
             )),
-            Control::Decided(policy) if policy.mode == Mode::Recommend => Some(format!(
-                "{}: mode Recommend; the count stays at spec.replicas, {}, and wanted is what would be right for it",
+            Control::Decided(policy) if matches!(policy.mode, Mode::Recommend | Mode::Hold) => Some(format!(
+                "{}: mode Recommend or Hold; the count stays at spec.replicas, {}, and wanted is what would be right for it",
                 self.name, self.replicas
             )),
             Control::Decided(_) => None,

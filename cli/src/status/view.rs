@@ -203,7 +203,8 @@ fn scaling(workload: &ElasticWorkload, status: &ElasticWorkloadStatus, now: Time
     let mode = match spec.mode.unwrap_or_default() {
         ScalingMode::Auto => "Auto",
         ScalingMode::Recommend => "Recommend",
-        ScalingMode::Off => return Some("Off, the count is spec.replicas".to_owned()),
+        ScalingMode::Hold => "Hold",
+        ScalingMode::Off => return Some("Off, the count is spec.replicas, or stays where that is absent".to_owned()),
     };
     let bounds = format!("{mode}, {} to {} replicas", spec.min_replicas.unwrap_or(1), spec.max_replicas);
     let Some(scaling) = &status.scaling else { return Some(format!("{bounds}, nothing decided yet")) };

@@ -13,6 +13,7 @@ mod faults;
 mod frozen;
 mod gitops;
 mod machines;
+mod meaning;
 mod namespaced;
 mod quiet;
 mod quota;

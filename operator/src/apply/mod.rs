@@ -2,12 +2,14 @@
 //!
 //! - `writer`: from actions to requests
 //! - `course`: which of them are carried out in one pass, and what became of them
+//! - `sets`: new replica sets
 //! - `requests`, `workload`: the requests, for a workload's children and for the workload itself
 //! - `failure`: why one did not succeed
 
 mod course;
 mod failure;
 mod requests;
+mod sets;
 mod workload;
 mod writer;
 

@@ -8,15 +8,16 @@ use catamaran_crds::{
 };
 use catamaran_plan::{
     Action, Goal, Plan, Scaled, SetUpdate,
-    objects::{self, SetObject},
+    objects,
 };
+use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Service};
 use kube::Client;
 
 use super::{Applied, Failure, course::Course};
 use crate::{
     metrics::{Metrics, Verb},
-    stores::{InstanceEntry, PodEntry, SetEntry, Stores, WorkloadKey},
+    stores::{InstanceEntry, PodEntry, Stores, WorkloadKey},
 };
 
 /// Writes for one operator process.
@@ -53,16 +54,7 @@ impl Writer {
     /// See [`Failure`]; nothing is retried here.
     async fn carry_out(&self, desired: &Goal, action: &Action) -> Result<(), Failure> {
         match action {
-            Action::CreateSet(set) => match objects::replica_set(desired, set) {
-                SetObject::ReplicaSet(object) => {
-                    let answer = self.create(desired, &*object).await?;
-                    self.stores.replica_sets.enter(&answer.metadata, SetEntry::from(&answer));
-                }
-                SetObject::VirtualMachineInstanceReplicaSet(object) => {
-                    let answer = self.create(desired, &*object).await?;
-                    self.stores.machine_sets.enter(&answer.metadata, SetEntry::from(&answer));
-                }
-            },
+            Action::CreateSet(set) => self.create_set(desired, set).await?,
             Action::UpdateSet(update) => {
                 self.try_quota(desired, update).await?;
                 self.patch_set(&desired.namespace, &update.set, objects::set_patch(update)).await?;
@@ -84,6 +76,7 @@ impl Writer {
             // No answer about a pod is entered: the watch has to show a mark, as it does to the ReplicaSet controller;
             // and the workload is planned again when it shows a quota.
             Action::MarkPod { name, uid, marked } => {
+                self.stores.pods.asked_mark(uid, *marked, Timestamp::now());
                 self.annotate_pod(&desired.namespace, name, &objects::pod_patch(uid, *marked)).await?;
             }
             Action::LeaveService { pod, uid, since } => {

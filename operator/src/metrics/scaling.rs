@@ -149,8 +149,8 @@ impl Outcome {
         match (decision.to.cmp(&decision.from), decision.mode) {
             (Ordering::Greater, Mode::Auto) => Self::Up,
             (Ordering::Less, Mode::Auto) => Self::Down,
-            (Ordering::Greater | Ordering::Less, Mode::Recommend | Mode::Off) => Self::Recommended,
-            (Ordering::Equal, Mode::Auto | Mode::Recommend | Mode::Off) => match () {
+            (Ordering::Greater | Ordering::Less, Mode::Recommend | Mode::Hold | Mode::Off) => Self::Recommended,
+            (Ordering::Equal, Mode::Auto | Mode::Recommend | Mode::Hold | Mode::Off) => match () {
                 () if has(|step| matches!(step, Step::Idle(_))) => Self::Idle,
                 () if has(|step| matches!(step, Step::Held(_))) => Self::Held,
                 () => Self::Unchanged,

@@ -14,7 +14,7 @@ use catamaran_crds::{
 };
 use catamaran_plan::{
     facts::{
-        FrozenNote, Instance, InstanceSet, Members, Pause, PodSet, Selects, ServiceFacts, SetFacts, Stage,
+        Cause, FrozenNote, Instance, InstanceSet, Members, Pause, PodSet, Selects, ServiceFacts, SetFacts, Stage,
         TemplateQuota,
     },
     goal::killing_probe,
@@ -31,7 +31,10 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::objects::{GUEST_CONTAINER, container_quota, controller, is_launcher};
+use super::{
+    objects::{GUEST_CONTAINER, container_quota, controller, is_launcher},
+    trouble,
+};
 
 /// A replica set of either hull, and who controls it.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct InstanceEntry {
     pub owner: Option<String>,
     /// What is known of it.
     pub instance: Instance,
+    /// What keeps it from becoming ready.
+    pub trouble: Option<Cause>,
 }
 
 /// A Service and who controls it.
@@ -179,8 +184,10 @@ impl From<&VirtualMachineInstanceReplicaSet> for SetEntry {
 
 impl From<&VirtualMachineInstance> for InstanceEntry {
     fn from(object: &VirtualMachineInstance) -> Self {
+        let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref());
         Self {
             owner: controller(&object.metadata),
+            trouble: trouble::of_instance(conditions),
             instance: Instance {
                 name: object.name_any(),
                 uid: object.uid().unwrap_or_default(),

@@ -4,14 +4,15 @@
 //! where that fails too. KubeVirt's kinds hold up what runs on KubeVirt, and nothing else.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use catamaran_controller::watch::Life;
 use catamaran_plan::facts::KubeVirt;
 use futures::future::join_all;
-use tokio::time::timeout;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout};
 
 use super::Stores;
 
@@ -30,8 +31,8 @@ pub struct Lives {
     pub(super) pods: Life,
     pub(super) machine_sets: Life,
     pub(super) instances: Life,
-    /// Whether the log says that nothing is done at present.
-    stopped: AtomicBool,
+    /// Since when all that every workload needs is known without a break; `None` while it is not.
+    known_since: Mutex<Option<Instant>>,
 }
 
 /// When a watch last heard of the API server.
@@ -56,7 +57,7 @@ impl Default for Lives {
             pods: Life::new("Pod"),
             machine_sets: Life::new("VirtualMachineInstanceReplicaSet"),
             instances: Life::new("VirtualMachineInstance"),
-            stopped: AtomicBool::new(false),
+            known_since: Mutex::new(Some(Instant::now())),
         }
     }
 }
@@ -75,6 +76,34 @@ impl Lives {
     /// The kind that keeps everything from being acted on, if one does.
     fn stale(&self) -> Option<SignOfLife> {
         self.needed().into_iter().map(sign).find(|sign| !sign.fresh)
+    }
+
+    /// The same, noted and logged when it changes.
+    fn judge(&self) -> Option<SignOfLife> {
+        let stale = self.stale();
+        let mut known_since = self.known_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&stale, *known_since) {
+            (Some(SignOfLife { kind, age, .. }), Some(_)) => {
+                *known_since = None;
+                tracing::error!(
+                    kind,
+                    ?age,
+                    "what is known of a kind is too old; nothing is written until it is listed anew"
+                );
+            }
+            (None, None) => {
+                *known_since = Some(Instant::now());
+                tracing::info!("all kinds are known again as they are");
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        stale
+    }
+
+    fn watched_since(&self, now: Timestamp) -> Timestamp {
+        let known_since = *self.known_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let watched = known_since.map_or(Duration::ZERO, |since| since.elapsed());
+        now.checked_sub(watched).unwrap_or(now)
     }
 
     /// Whether KubeVirt is there as far as is known, where that is fresh.
@@ -97,20 +126,14 @@ impl Stores {
     /// The kind of which too little is known to act on anything, if there is one.
     #[must_use]
     pub fn stale(&self) -> Option<SignOfLife> {
-        let stale = self.lives.stale();
-        if self.lives.stopped.swap(stale.is_some(), Ordering::Relaxed) != stale.is_some() {
-            match &stale {
-                Some(SignOfLife { kind, age, .. }) => {
-                    tracing::error!(
-                        kind,
-                        ?age,
-                        "what is known of a kind is too old; nothing is written until it is listed anew"
-                    );
-                }
-                None => tracing::info!("all kinds are known again as they are"),
-            }
-        }
-        stale
+        self.lives.judge()
+    }
+
+    /// Since when everything has been watched without a break, on the clock that shows `now`: time in which this
+    /// process was down or asleep, or in which the API server was away, does not count, nor does a clock that was set.
+    #[must_use]
+    pub fn watched_since(&self, now: Timestamp) -> Timestamp {
+        self.lives.watched_since(now)
     }
 
     /// Makes everything as new as this call: what a standby knows may be older than what the leader before it wrote. To
@@ -148,5 +171,20 @@ mod tests {
         lives.kubevirt().into_iter().for_each(Life::sign);
         assert_eq!(lives.judged(KubeVirt::Installed), KubeVirt::Installed);
         assert_eq!(lives.judged(KubeVirt::Absent), KubeVirt::Absent);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_seen_does_not_count_as_watched() {
+        let (lives, now) = (Lives::default(), Timestamp::now());
+        let watched = |lives: &Lives| now.duration_since(lives.watched_since(now)).as_secs();
+        tokio::time::advance(MAX_AGE).await;
+        assert_eq!((lives.judge(), watched(&lives)), (None, 90));
+        tokio::time::advance(Duration::from_secs(600)).await;
+        assert!(lives.judge().is_some());
+        assert_eq!(watched(&lives), 0, "the API server is away");
+        lives.needed().into_iter().for_each(Life::sign);
+        assert_eq!(lives.judge(), None);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!((lives.judge(), watched(&lives)), (None, 7));
     }
 }

@@ -12,6 +12,7 @@ mod owned;
 mod pods;
 mod reserved;
 mod resize;
+mod trouble;
 mod watch;
 mod written;
 

@@ -11,7 +11,7 @@ use catamaran_crds::names::{
 };
 use catamaran_metering::Request;
 use catamaran_plan::{
-    facts::{PodQuota, RefusedResize, Resize},
+    facts::{Cause, PodQuota, RefusedResize, Resize},
     goal::quota::Quota,
     quantity::bytes,
 };
@@ -29,6 +29,7 @@ use super::{
     objects::{GUEST_CONTAINER, container_quota, controller, is_launcher, running},
     out_of_memory::{LimitsBefore, OomKilled, oom_kill, together},
     reserved::reserved,
+    trouble,
 };
 use crate::intake::hooks::{Placed, Placement};
 
@@ -64,6 +65,8 @@ pub struct PodEntry {
     pub limits_before: Option<Box<LimitsBefore>>,
     /// What the scheduler reserves for it, of a launcher pod as well: what a bill by request charges.
     pub reserved: Request,
+    /// What keeps it from becoming ready.
+    pub trouble: Option<Box<Cause>>,
     /// What a decision looks at. Of a launcher pod that is the container of the guest alone.
     pub pod: Pod,
 }
@@ -126,6 +129,7 @@ impl From<&core::Pod> for PodEntry {
             quota,
             limits_before: None,
             reserved: reserved(object),
+            trouble: trouble::of_pod(object).map(Box::new),
             instance: launcher.then(|| labels.get(INSTANCE_LABEL).cloned()).flatten(),
             node: object.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).map(Into::into),
             pod,
@@ -258,6 +262,8 @@ pub struct Pods {
     asked: DashMap<Box<str>, Quota>,
     /// The resizes that the API server refused for good, by uid.
     refused: DashMap<Box<str>, RefusedResize>,
+    /// Since when a victim's mark is asked for that is not seen yet, by uid.
+    marks: DashMap<Box<str>, Timestamp>,
 }
 
 impl Pods {
@@ -289,6 +295,21 @@ impl Pods {
         self.refused.get(uid).map(|refused| refused.clone())
     }
 
+    /// Remembers that a pod is to be marked, or is not.
+    pub fn asked_mark(&self, uid: &str, marked: bool, now: Timestamp) {
+        if marked {
+            self.marks.entry(uid.into()).or_insert(now);
+        } else {
+            self.marks.remove(uid);
+        }
+    }
+
+    /// Since when a pod's mark is asked for and not seen.
+    #[must_use]
+    pub fn mark_asked(&self, uid: &str) -> Option<Timestamp> {
+        self.marks.get(uid).map(|since| *since)
+    }
+
     /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service
     /// or put back, it came to be somebody else's, the pod's quota is another one, it began to run and is to be held,
     /// or it was killed for want of memory. With it the workload that the pod was taken from, if it was.
@@ -302,14 +323,18 @@ impl Pods {
         let place = Place { uid: entry.uid.clone(), node: entry.node.clone(), workload: workload.clone() };
         self.places.insert(key(&object.metadata), place);
         let before = self.index.find(&object.metadata);
-        let mut concerns = entry.marked;
+        if entry.marked {
+            self.marks.remove(entry.uid.as_str());
+        }
+        let mut concerns = false;
         match before {
             None => concerns = true,
             Some(before) => {
                 entry.remember_limits(&before, object, now);
                 let began = entry.quota.annotation.is_some() && entry.pod.phase != before.pod.phase;
-                concerns |= entry.leaving != before.leaving;
                 concerns |= entry.owner != before.owner || entry.released != before.released;
+                concerns |= entry.marked != before.marked || entry.leaving != before.leaving;
+                concerns |= entry.trouble != before.trouble;
                 concerns |= began || entry.quota != before.quota || entry.oom_kill != before.oom_kill;
             }
         }
@@ -323,6 +348,7 @@ impl Pods {
         let uid = object.uid().unwrap_or_default();
         self.asked.remove(uid.as_str());
         self.refused.remove(uid.as_str());
+        self.marks.remove(uid.as_str());
         self.index.remove(&object.metadata);
     }
 
@@ -332,6 +358,7 @@ impl Pods {
         let here: HashSet<String> = self.places.iter().map(|place| place.uid.clone()).collect();
         self.asked.retain(|uid, _| here.contains(uid.as_ref()));
         self.refused.retain(|uid, _| here.contains(uid.as_ref()));
+        self.marks.retain(|uid, _| here.contains(uid.as_ref()));
         self.index.end_listing();
     }
 }
@@ -419,6 +446,32 @@ mod tests {
         assert!(enter("7", "2", json!({"phase": "Running"})), "resized");
         assert!(enter("8", "2", condition("PodResizeInProgress", None)), "under way");
         assert!(enter("9", "2", json!({})), "done");
+    }
+
+    #[test]
+    fn a_mark_is_awaited_from_when_it_was_asked_for_and_wakes_when_it_comes_or_goes() {
+        let (pods, second) = (Pods::default(), |second| Timestamp::from_second(second).expect("a time"));
+        let enter = |version: &str, cost: Option<&str>| {
+            let mut pod = pod(json!({}), "1");
+            pod.metadata.resource_version = Some(version.to_owned());
+            let note = cost.map(|cost| [(POD_DELETION_COST_ANNOTATION.to_owned(), cost.to_owned())].into());
+            pod.metadata.annotations = note;
+            !pods.enter(&pod).is_empty()
+        };
+        enter("5", None);
+        pods.asked_mark("u", true, second(10));
+        pods.asked_mark("u", true, second(20));
+        assert_eq!(pods.mark_asked("u"), Some(second(10)), "asked for again, as it does not show");
+        assert!(enter("6", Some(VICTIM_COST)), "it came");
+        assert_eq!(pods.mark_asked("u"), None);
+        assert!(!enter("7", Some(VICTIM_COST)));
+        assert!(enter("8", None), "somebody took it off");
+        pods.asked_mark("u", true, second(30));
+        pods.asked_mark("u", false, second(31));
+        assert_eq!(pods.mark_asked("u"), None, "called off");
+        pods.asked_mark("u", true, second(32));
+        pods.remove(&pod(json!({}), "1"));
+        assert_eq!(pods.mark_asked("u"), None);
     }
 
     #[test]

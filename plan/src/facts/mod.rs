@@ -9,6 +9,7 @@ mod pods;
 mod quota;
 mod service;
 mod sets;
+mod trouble;
 
 use catamaran_crds::{ElasticWorkloadStatus, Hull};
 use jiff::Timestamp;
@@ -22,6 +23,7 @@ pub use pods::{Pod, PodSet};
 pub use quota::{Containers, PodQuota, RefusedResize, Resize, TemplateQuota};
 pub use service::{Selects, ServiceFacts, Stray};
 pub use sets::{Counts, Members, SetFacts};
+pub use trouble::{Cause, Trouble};
 
 /// Everything that a plan for one workload may look at, besides [`crate::Goal`].
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,8 @@ pub struct Facts {
     pub enforcement: Vec<Enforcement>,
     /// Kills for want of memory, at most the last one of each replica.
     pub out_of_memory: Vec<OomKill>,
+    /// Replicas that do not become ready, by name.
+    pub troubles: Vec<Trouble>,
 }
 
 /// Whether KubeVirt's kinds are served by this cluster.

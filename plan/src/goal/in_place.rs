@@ -79,7 +79,7 @@ fn restarts(container: &Container) -> bool {
 }
 
 /// The pod's class (`GetPodQOS`, `pkg/apis/core/v1/helper/qos`), of which a resize may make no other.
-fn quality_of_service(spec: &PodSpec) -> &'static str {
+pub(crate) fn quality_of_service(spec: &PodSpec) -> &'static str {
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     // Zero counts as absent.
     let amount = |value: Option<u64>| value.filter(|value| *value > 0);

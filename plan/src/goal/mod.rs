@@ -1,5 +1,6 @@
 //! What the user wants, resolved from the spec and its class.
 
+pub mod alike;
 pub(crate) mod freezing;
 mod in_place;
 mod invalid;
@@ -7,6 +8,7 @@ pub mod node_settings;
 pub mod quota;
 pub mod render;
 mod resolve;
+mod restart;
 pub mod revision;
 mod rollout;
 pub mod scaling;

@@ -4,17 +4,19 @@
 use std::sync::Arc;
 
 use catamaran_crds::{ElasticWorkload, Hull, ServicePort, State, WorkloadClass};
+use jiff::Timestamp;
 
 use crate::goal::{
     InPlace, Invalid, RolloutPolicy, freezing,
     node_settings::NodeSettings,
     quota::Quota,
-    render::{self, Rendered},
+    render::{self, Rendered, ReplicaMarks},
+    restart::restarted_at,
     revision::Template,
     scaling,
 };
 use catamaran_autoscale::{
-    Decision, Policy,
+    Policy,
     policy::{Mode, Settings},
     victims::Victims,
 };
@@ -30,13 +32,15 @@ pub struct Goal {
     pub uid: String,
     /// The generation of the spec that this was made from.
     pub generation: i64,
-    /// How many replicas are wanted; 0 when stopped.
-    pub replicas: u32,
+    /// How many replicas the spec asks for, if it says so.
+    pub replicas: Option<u32>,
     /// Whether the user stopped the workload.
     pub state: State,
     /// The name of the wanted revision. A plan takes another one where a replica set can become like the template in
     /// place.
     pub revision: String,
+    /// When a restart was last asked for.
+    pub restarted_at: Option<Timestamp>,
     /// What its replicas are made from.
     pub template: Template,
     /// What of the template can change in place.
@@ -58,19 +62,10 @@ impl Goal {
         format!("{}-{revision}", self.name)
     }
 
-    /// Whether the count is the autoscaler's affair now.
+    /// What becomes of decisions on the count, with `spec.scaling`.
     #[must_use]
-    pub fn is_scaled(&self) -> bool {
-        self.state == State::Running && self.scaling.as_ref().is_some_and(|policy| policy.mode == Mode::Auto)
-    }
-
-    /// How many replicas there are to be: as decided where that is carried out, else as the spec says.
-    #[must_use]
-    pub fn count(&self, decision: Option<&Decision>) -> u32 {
-        match decision.filter(|_| self.is_scaled()) {
-            Some(decision) => u32::try_from(decision.to).unwrap_or(0),
-            None => self.replicas,
-        }
+    pub fn mode(&self) -> Option<Mode> {
+        self.scaling.as_ref().map(|policy| policy.mode)
     }
 
     /// What replicas of the wanted revision are.
@@ -98,9 +93,11 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
     let quota = Quota::resolve(spec.quota.as_ref(), class)?;
     let knobs = NodeSettings::resolve(spec.quota.as_ref(), class, quota)?;
     let placement = spec.placement.clone().unwrap_or_default();
+    let restarted_at = restarted_at(workload)?;
+    let marks = ReplicaMarks { workload: &name, restarted_at };
     let Rendered { template, in_place } = match (&spec.container, &spec.virtual_machine) {
-        (Some(container), None) => render::container(&name, container, quota, &knobs, &placement)?,
-        (None, Some(machine)) => render::virtual_machine(&name, machine, quota, &knobs, &placement)?,
+        (Some(container), None) => render::container(&marks, container, quota, &knobs, &placement)?,
+        (None, Some(machine)) => render::virtual_machine(&marks, machine, quota, &knobs, &placement)?,
         (Some(_), Some(_)) | (None, None) => {
             return Err(Invalid::field("spec", "set exactly one of container and virtualMachine"));
         }
@@ -109,18 +106,16 @@ pub fn resolve(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Res
     if state == State::Frozen {
         freezing::check(&template)?;
     }
-    let wanted = u32::try_from(spec.replicas.unwrap_or(1))
-        .map_err(|_| Invalid::field("spec.replicas", "must not be negative"))?;
+    let replicas = spec.replicas.map(u32::try_from).transpose();
+    let replicas = replicas.map_err(|_| Invalid::field("spec.replicas", "must not be negative"))?;
     let revision = template.revision();
     Ok(Goal {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         uid: metadata.uid.clone().unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),
-        replicas: match state {
-            State::Running | State::Frozen => wanted,
-            State::Stopped => 0,
-        },
+        replicas,
         state,
+        restarted_at,
         template: render::with_revision(template, &revision),
         revision,
         in_place,

@@ -26,6 +26,7 @@ pub fn resolve(scaling: &crds::Scaling, settings: Settings) -> Result<Policy, In
         mode: match scaling.mode.unwrap_or_default() {
             crds::ScalingMode::Auto => Mode::Auto,
             crds::ScalingMode::Recommend => Mode::Recommend,
+            crds::ScalingMode::Hold => Mode::Hold,
             crds::ScalingMode::Off => Mode::Off,
         },
         min: scaling.min_replicas.unwrap_or(1),

@@ -145,6 +145,8 @@ pub struct NewSet {
     pub desired_replicas: u32,
     /// `spec.minReadySeconds` of a ReplicaSet.
     pub min_ready_seconds: u32,
+    /// The newest set, where its template may mean the same: then that one is kept.
+    pub like: Option<SetReference>,
 }
 
 /// Which replica set a write is for.

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
-use crate::goal::Invalid;
+use crate::{facts::Trouble, goal::Invalid};
 
 /// The condition and the reason while the controller of a replica set cannot make replicas; as a Deployment has it.
 pub const REPLICA_FAILURE: &str = "ReplicaFailure";
+/// The reason of a rollout that missed its deadline.
+pub const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 /// The reason while a write fails and is tried again.
 pub(crate) const WRITE_FAILING: &str = "WriteFailing";
 
@@ -31,6 +33,8 @@ pub enum Problem {
         revision: String,
         /// The deadline in seconds.
         seconds: u32,
+        /// What keeps one of its replicas from becoming ready, if that is known.
+        trouble: Option<Trouble>,
     },
     /// The wanted revision failed, an earlier one runs.
     RolledBack {
@@ -82,7 +86,7 @@ impl Problem {
             Self::KubeVirtNotInstalled => "KubeVirtNotInstalled",
             Self::KubeVirtUnknown => "KubeVirtUnknown",
             Self::NameTaken { .. } => "NameTaken",
-            Self::DeadlineExceeded { .. } => "ProgressDeadlineExceeded",
+            Self::DeadlineExceeded { .. } => DEADLINE_EXCEEDED,
             Self::RolledBack { .. } => "RolledBack",
             Self::CrashLoop { .. } => "CrashLoopBackOff",
             Self::ReplicasRefused { .. } => REPLICA_FAILURE,
@@ -105,9 +109,15 @@ impl Problem {
             Self::NameTaken { kind, name } => format!(
                 "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
             ),
-            Self::DeadlineExceeded { revision, seconds } => format!(
-                "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); look at its replicas, then correct the template or apply the earlier one"
-            ),
+            Self::DeadlineExceeded { revision, seconds, trouble } => {
+                let why = match trouble {
+                    Some(Trouble { set: _, replica, cause }) => format!("{replica}: {}: {}", cause.reason, cause.message),
+                    None => "look at its replicas".to_owned(),
+                };
+                format!(
+                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why}; correct the template or apply the earlier one"
+                )
+            }
             Self::RolledBack { from, to } => format!(
                 "revision {from} missed spec.rollout.progressDeadlineSeconds, so revision {to} runs again (spec.rollout.onFailure: Rollback); correct the template to try again"
             ),

@@ -50,5 +50,14 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
         let news = find(previous).filter(trouble).is_none_or(|before| before.message != after.message);
         news.then_some(Announcement { warning: true, reason: after.reason, note: after.message })
     });
-    rescale.into_iter().chain(of_ready).chain(of_others).collect()
+    let held = status.held.as_ref().filter(|_| previous.held.is_none() && previous.observed_generation.is_some());
+    let held = held.map(|held| Announcement {
+        warning: false,
+        reason: "CountHeld".to_owned(),
+        note: format!(
+            "nothing decides the count, so {} replicas stay; set spec.replicas for another count, or spec.scaling.mode Auto",
+            held.replicas
+        ),
+    });
+    rescale.into_iter().chain(held).chain(of_ready).chain(of_others).collect()
 }

@@ -4,7 +4,10 @@ use catamaran_crds::{ElasticWorkloadStatus, State};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::plan::{HeldUp, Obstruction, Problem, REPLICA_FAILURE, Resizing};
+use crate::{
+    facts::Trouble,
+    plan::{HeldUp, Obstruction, Problem, REPLICA_FAILURE, Resizing},
+};
 
 /// Whether the kernels of the nodes hold the replicas to their quota.
 pub const QUOTA_ENFORCED: &str = "QuotaEnforced";
@@ -33,9 +36,14 @@ pub enum Progress<'a> {
         target: &'a str,
         /// Whether it is the way back from a failed one.
         returning: bool,
+        /// What keeps one of its replicas from becoming ready.
+        trouble: Option<&'a Trouble>,
     },
     /// The revision is right, the count is not (yet, or again).
-    Scaling,
+    Scaling {
+        /// What keeps one of the replicas from becoming ready.
+        trouble: Option<&'a Trouble>,
+    },
     /// Revision and count are right, replicas do not all have the quota yet.
     Resizing {
         /// What is left.
@@ -112,14 +120,16 @@ pub fn conditions<'a>(
         Progress::Complete { state: State::Stopped } => {
             ("True", None, "Stopped", "no replicas run (spec.state: Stopped)".to_owned())
         }
-        Progress::Rolling { target, returning } => {
+        Progress::Rolling { target, returning, trouble } => {
             let way = if returning { "returning to" } else { "rolling out" };
             let text =
                 format!("{way} revision {target}: {updated} of {desired} replicas up to date, {available} available");
-            ("False", Some("Reconciling"), if returning { "RollingBack" } else { "RollingOut" }, text)
+            let reason = if returning { "RollingBack" } else { "RollingOut" };
+            ("False", Some("Reconciling"), reason, with_trouble(text, trouble))
         }
-        Progress::Scaling => {
-            ("False", Some("Reconciling"), "Scaling", format!("{available} of {desired} replicas are available"))
+        Progress::Scaling { trouble } => {
+            let text = format!("{available} of {desired} replicas are available");
+            ("False", Some("Reconciling"), "Scaling", with_trouble(text, trouble))
         }
         Progress::Resizing { resizing } => {
             let (reason, message) = told_of_resize(resizing);
@@ -180,6 +190,13 @@ pub(crate) fn told_of_resize(resizing: &Resizing) -> (&'static str, String) {
                 "Pod {pod} was resized and has other requests or limits again; find what changes it (an admission webhook, a VerticalPodAutoscaler) and exempt it"
             )),
         ),
+    }
+}
+
+fn with_trouble(text: String, trouble: Option<&Trouble>) -> String {
+    match trouble {
+        Some(Trouble { set: _, replica, cause }) => format!("{text}; {replica}: {}: {}", cause.reason, cause.message),
+        None => text,
     }
 }
 

@@ -42,11 +42,12 @@ fn progress<'a>(
     status: &ElasticWorkloadStatus,
 ) -> Progress<'a> {
     let (target, complete) = (context.target.revision.as_str(), context.is_complete());
+    let trouble = context.trouble();
     match draft.problems.first() {
         Some(problem) if context.is_blocked() || complete || !matches!(problem, Problem::RolledBack { .. }) => {
             Progress::Stopped { problem }
         }
-        Some(_) => Progress::Rolling { target, returning: true },
+        Some(_) => Progress::Rolling { target, returning: true, trouble },
         None if context.counts_are_right() && draft.resizing.open > 0 => {
             Progress::Resizing { resizing: &draft.resizing }
         }
@@ -54,8 +55,10 @@ fn progress<'a>(
         None if context.goal.rollout.paused && is_outdated(context) && context.replicas > 0 => Progress::Paused,
         None => match failure {
             Some(problem) => Progress::Retrying { problem },
-            None if status.current_revision.as_deref() == Some(target) || context.replicas == 0 => Progress::Scaling,
-            None => Progress::Rolling { target, returning: false },
+            None if status.current_revision.as_deref() == Some(target) || context.replicas == 0 => {
+                Progress::Scaling { trouble }
+            }
+            None => Progress::Rolling { target, returning: false, trouble },
         },
     }
 }
@@ -100,6 +103,8 @@ fn from_counts(context: &Context<'_>) -> ElasticWorkloadStatus {
         failed_revision: previous.failed_revision.clone(),
         last_progress_time: None,
         last_good_spec: StoredHistory::default(),
+        held: context.held.clone(),
+        restarted_at: goal.restarted_at.map(time),
         scaling: None,
         conditions: Vec::new(),
     }

@@ -23,13 +23,6 @@ pub(crate) fn holds(context: &Context<'_>) -> bool {
     context.is_frozen() && !sets.any(|(set, counts)| set.probed && (set.replicas > 0 || counts.live > 0))
 }
 
-/// The count that is held: what the sets were last scaled for.
-pub(crate) fn held_count(context: &Context<'_>) -> u32 {
-    let active = || context.sets.iter().filter(|set| set.replicas > 0 && !set.deleting);
-    let noted = active().filter_map(|set| set.desired_replicas).max();
-    noted.unwrap_or_else(|| active().map(|set| set.replicas).fold(0, u32::saturating_add))
-}
-
 /// Freezes the replicas of all sets.
 pub(crate) fn freeze(context: &Context<'_>, draft: &mut Draft) {
     for set in &context.sets {

@@ -4,6 +4,7 @@ pub mod counts;
 pub mod crash_loop;
 mod depart;
 pub(crate) mod freeze;
+pub(crate) mod held;
 pub(crate) mod history;
 pub(crate) mod in_place;
 mod machine_sets;

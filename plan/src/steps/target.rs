@@ -1,15 +1,20 @@
 //! Which revision is brought about, and what stands in its way.
 
 use catamaran_crds::{Hull, OnFailure, State};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     decision::Scaled,
     draft::{Context, Deadline, Draft, Obstacle, Target},
     facts::{Facts, KubeVirt, after},
     goal::{Goal, render},
-    plan::{Action, NewSet, Problem, Reason, Wait, set_kind},
+    plan::{Action, DEADLINE_EXCEEDED, NewSet, Problem, Reason, SetReference, Wait, set_kind},
     status::progress_since,
-    steps::{freeze, in_place},
+    steps::{
+        held::{self, Count},
+        in_place,
+    },
 };
 
 /// Gathers what a plan is made of. The replica count is decided here: by scaling where it is on, by the spec otherwise,
@@ -29,14 +34,9 @@ pub(crate) fn context<'a>(goal: &'a Goal, facts: &'a Facts, scaled: Option<&'a S
     };
     // While the workload is stopped or frozen, nothing is decided.
     let scaled = scaled.filter(|_| goal.state == State::Running);
-    let mut context =
-        Context { goal, facts, scaled, replicas: 0, bounds: goal.rollout.bounds(0), sets, counts, target };
-    context.replicas = if context.is_frozen() {
-        freeze::held_count(&context)
-    } else {
-        goal.count(scaled.map(|scaled| &scaled.decision))
-    };
-    context.bounds = goal.rollout.bounds(context.replicas);
+    let Count { replicas, held } = held::count(goal, facts, &sets, scaled);
+    let bounds = goal.rollout.bounds(replicas);
+    let mut context = Context { goal, facts, scaled, replicas, held, bounds, sets, counts, target };
     aim(&mut context);
     context
 }
@@ -95,7 +95,18 @@ fn deadline(context: &Context<'_>) -> Deadline {
     // Time in which nobody watched is no delay, nor is one by which a clock was set.
     let counted_since = since.max(context.facts.watched_since).min(context.now());
     let until = after(counted_since, context.goal.rollout.progress_deadline_seconds);
-    if context.now() >= until { Deadline::Missed { since } } else { Deadline::Running { since, until } }
+    let missed = context.now() >= until || missed_before(context, since);
+    if missed { Deadline::Missed { since } } else { Deadline::Running { since, until } }
+}
+
+/// Whether the status says already that the deadline is missed, and nothing has moved since. A restart of the operator
+/// takes nothing back.
+fn missed_before(context: &Context<'_>, since: Timestamp) -> bool {
+    let status = &context.facts.status;
+    let exceeded = |condition: &Condition| {
+        condition.type_ == "Stalled" && condition.status == "True" && condition.reason == DEADLINE_EXCEEDED
+    };
+    status.last_progress_time.as_ref().is_some_and(|time| time.0 == since) && status.conditions.iter().any(exceeded)
 }
 
 /// What is waited for before the target's set can be made or changed, and what somebody has to do about it.
@@ -133,6 +144,7 @@ pub(crate) fn create(context: &Context<'_>, draft: &mut Draft) {
         replicas: size.asked,
         desired_replicas: context.replicas,
         min_ready_seconds: context.min_ready_seconds(),
+        like: may_be_like(context),
     };
     let why = match &context.target.infeasible {
         Some(infeasible) => Reason::Infeasible(infeasible.clone()),
@@ -140,6 +152,15 @@ pub(crate) fn create(context: &Context<'_>, draft: &mut Draft) {
         None => Reason::NewRevision,
     };
     draft.step(Action::CreateSet(Box::new(set)), why);
+}
+
+/// The newest set, if its template may mean the same as the goal's, written in another way.
+fn may_be_like(context: &Context<'_>) -> Option<SetReference> {
+    let hash = Some(&context.goal.in_place.hash);
+    let newest = context.sets.iter().rfind(|set| !set.deleting)?;
+    let may =
+        newest.hull() == context.goal.hull() && newest.changed_by.is_none() && newest.template_hash.as_ref() != hash;
+    may.then(|| SetReference::of(newest))
 }
 
 /// Where there is nothing to write and nothing else to wait for, replicas have to become available.
@@ -160,6 +181,7 @@ pub(crate) fn report_deadline(context: &Context<'_>, draft: &mut Draft) {
         Deadline::Missed { since: _ } => draft.problems.push(Problem::DeadlineExceeded {
             revision: revision.clone(),
             seconds: context.goal.rollout.progress_deadline_seconds,
+            trouble: context.trouble().cloned(),
         }),
         Deadline::None | Deadline::Returned => {}
     }

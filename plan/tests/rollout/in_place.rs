@@ -81,6 +81,7 @@ pub(crate) fn running(before: &Goal) -> Facts {
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
         strays: Vec::new(),
+        troubles: Vec::new(),
     }
 }
 

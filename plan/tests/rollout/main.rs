@@ -2,7 +2,9 @@
 
 mod children;
 mod crash_loop;
+mod deadline;
 mod enforced;
+mod held;
 mod history;
 mod in_place;
 mod model;
@@ -10,6 +12,7 @@ mod oracle;
 mod properties;
 mod regressions;
 mod rendered;
+mod restart;
 mod settle;
 mod simulator;
 mod stories;

@@ -16,7 +16,7 @@ use stateright::{Checker, Model, Property};
 
 use crate::{
     settle::settle,
-    simulator::{Choice, Scenario, Wish, World},
+    simulator::{Choice, Scenario, Wish, World, asked_for},
 };
 
 /// A world and what may still go wrong in it.
@@ -59,6 +59,8 @@ fn status_key(status: &ElasticWorkloadStatus) -> impl Hash + PartialEq + '_ {
         update_revision,
         failed_revision,
         last_progress_time,
+        held,
+        restarted_at,
         // The model scales by hand.
         scaling: _,
         conditions: _,
@@ -68,6 +70,8 @@ fn status_key(status: &ElasticWorkloadStatus) -> impl Hash + PartialEq + '_ {
         (observed_generation, hull, selector),
         (desired_replicas, replicas, ready_replicas, available_replicas, updated_replicas),
         (current_revision, update_revision, failed_revision),
+        held.as_ref().map(|held| (held.replicas, held.spec)),
+        restarted_at.as_ref().map(|time| time.0),
         last_progress_time.as_ref().map(|time| time.0),
     )
 }
@@ -196,7 +200,7 @@ impl Rollout {
         let desired = &self.scenario.desired[world.wish];
         world.sets.iter().all(|set| {
             let wanted = self.scenario.revisions[set.revision] == desired.revision;
-            let count = if wanted { desired.replicas } else { 0 };
+            let count = if wanted { asked_for(desired) } else { 0 };
             let ready = set.available(0, world.now);
             (set.object.asked, set.live(), ready, set.object.paused) == (count, count, count, false)
         }) && world.status.current_revision.as_ref() == Some(&desired.revision)

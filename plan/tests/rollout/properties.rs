@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     history::{Event, happen},
     settle::settle,
-    simulator::{Choice, Replica, Scenario, Set, Wish, World},
+    simulator::{Choice, Replica, Scenario, Set, Wish, World, asked_for},
 };
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -105,7 +105,7 @@ fn check_end(scenario: &Scenario, world: &World) -> Result<(), String> {
     let of_revision = || world.sets.iter().filter(|set| scenario.revisions[set.revision] == wanted_revision);
     let of_wanted: usize = of_revision().map(|set| set.replicas.len()).sum();
     let all: usize = world.sets.iter().map(|set| set.replicas.len()).sum();
-    let wanted = usize::try_from(desired.replicas).expect("few");
+    let wanted = usize::try_from(asked_for(desired)).expect("few");
     let broken = scenario.broken.contains(&scenario.revision(&wanted_revision));
     if desired.state == State::Frozen {
         let stopped = |set: &Set, replica: &Replica| match set.hull {

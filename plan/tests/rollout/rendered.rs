@@ -41,6 +41,7 @@ fn rendered(workload: &str) -> String {
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
         strays: Vec::new(),
+        troubles: Vec::new(),
     };
     let objects = plan(&desired, &observed, None).steps.into_iter().map(|step| match step.action {
         Action::CreateSet(set) => match objects::replica_set(&desired, &set) {

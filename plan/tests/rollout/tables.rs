@@ -66,6 +66,7 @@ fn planned_with(service: ServiceFacts, replicas: u32, set: InstanceSet, wanted: 
         enforcement: Vec::new(),
         out_of_memory: Vec::new(),
         strays: Vec::new(),
+        troubles: Vec::new(),
     };
     let plan = plan(desired, &observed, None);
     plan.steps.iter().map(|step| step.action.to_string().replace("VirtualMachineInstance", "VMI")).collect()
@@ -210,9 +211,19 @@ fn each_condition() {
         (Progress::Complete { state: State::Stopped }, "True", None, "Stopped"),
         (Progress::Frozen { replicas: 2, left: 0, change_waits: true }, "True", None, "Frozen"),
         (Progress::Frozen { replicas: 2, left: 1, change_waits: false }, "False", Some("Reconciling"), "Freezing"),
-        (Progress::Rolling { target: "x", returning: false }, "False", Some("Reconciling"), "RollingOut"),
-        (Progress::Rolling { target: "x", returning: true }, "False", Some("Reconciling"), "RollingBack"),
-        (Progress::Scaling, "False", Some("Reconciling"), "Scaling"),
+        (
+            Progress::Rolling { target: "x", returning: false, trouble: None },
+            "False",
+            Some("Reconciling"),
+            "RollingOut",
+        ),
+        (
+            Progress::Rolling { target: "x", returning: true, trouble: None },
+            "False",
+            Some("Reconciling"),
+            "RollingBack",
+        ),
+        (Progress::Scaling { trouble: None }, "False", Some("Reconciling"), "Scaling"),
         (Progress::Paused, "False", None, "Paused"),
         (Progress::Stopped { problem: &crash }, "False", Some("Stalled"), "CrashLoopBackOff"),
         (Progress::Stopped { problem: &refused }, "False", Some("Stalled"), "Refused"),

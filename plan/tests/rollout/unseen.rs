@@ -19,7 +19,7 @@ fn unseen(goal: &Goal, change: impl FnOnce(&mut Facts)) -> Facts {
 #[test]
 fn containers_go_on_and_virtual_machines_wait_for_an_answer() {
     let container = with_quota("{cpu: {limit: 1}}");
-    let more = Goal { replicas: 3, ..container.clone() };
+    let more = Goal { replicas: Some(3), ..container.clone() };
     let plan_of = |goal: &Goal, change: fn(&mut Facts)| plan(goal, &unseen(&container, change), None);
     let goes_on = plan_of(&more, |_| {});
     assert!(!goes_on.steps.is_empty() && !goes_on.waits.contains(&Wait::KubeVirtListed), "{goes_on}");

@@ -3,7 +3,7 @@
 use catamaran_crds::{ContainerHull, Placement};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 
-use super::{Rendered, replica_metadata, set_twice, spread_constraints};
+use super::{Rendered, ReplicaMarks, replica_metadata, set_twice, spread_constraints};
 use crate::goal::{InPlace, Invalid, node_settings::NodeSettings, quota::Quota, revision::Template};
 
 /// The name of the container of the short form.
@@ -17,7 +17,7 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// # Errors
 /// When the template and another part of the spec say different things.
 pub fn container(
-    workload: &str,
+    marks: &ReplicaMarks<'_>,
     hull: &ContainerHull,
     quota: Quota,
     knobs: &NodeSettings,
@@ -35,9 +35,9 @@ pub fn container(
     let default_container = annotations.get(DEFAULT_CONTAINER).cloned();
     let mut spec = template.spec.unwrap_or_default();
     let name = apply_quota(&mut spec, default_container.as_deref(), quota)?;
-    apply_placement(&mut spec, placement, workload)?;
+    apply_placement(&mut spec, placement, marks.workload)?;
     let node_quota = knobs.of(&name)?;
-    let metadata = Some(replica_metadata(workload, "container", labels, annotations, node_quota.as_ref())?);
+    let metadata = Some(replica_metadata(marks, "container", labels, annotations, node_quota.as_ref())?);
     let template = PodTemplateSpec { metadata, spec: Some(spec) };
     let in_place = InPlace::of_pod(&template, &name, quota, node_quota);
     Ok(Rendered { template: Template::Container(Box::new(template)), in_place })

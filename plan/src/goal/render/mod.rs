@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use catamaran_crds::{
     Placement,
-    names::{NODE_QUOTA_ANNOTATION, REVISION_LABEL, WORKLOAD_LABEL},
+    names::{NODE_QUOTA_ANNOTATION, RESTARTED_AT_ANNOTATION, REVISION_LABEL, WORKLOAD_LABEL},
 };
 use catamaran_protocol::node_quota::NodeQuota;
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::TopologySpreadConstraint,
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -37,6 +38,15 @@ pub struct Rendered {
     pub in_place: InPlace,
 }
 
+/// What each replica of a workload carries besides its template.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaMarks<'a> {
+    /// The name of the workload.
+    pub workload: &'a str,
+    /// When a restart was last asked for.
+    pub restarted_at: Option<Timestamp>,
+}
+
 /// The label that all replicas of a workload share.
 #[must_use]
 pub fn workload_labels(workload: &str) -> BTreeMap<String, String> {
@@ -45,7 +55,7 @@ pub fn workload_labels(workload: &str) -> BTreeMap<String, String> {
 
 /// Metadata of replicas: the user's labels and annotations, and ours.
 fn replica_metadata(
-    workload: &str,
+    marks: &ReplicaMarks<'_>,
     hull: &str,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
@@ -63,10 +73,17 @@ fn replica_metadata(
             format!("{NODE_QUOTA_ANNOTATION} is made from spec.quota; leave it out"),
         ));
     }
+    if annotations.contains_key(RESTARTED_AT_ANNOTATION) {
+        return Err(Invalid::field(
+            &format!("spec.{hull}.template.metadata.annotations"),
+            format!("{RESTARTED_AT_ANNOTATION} belongs into metadata.annotations of the ElasticWorkload; put it there"),
+        ));
+    }
     let mut labels = labels;
     let mut annotations = annotations;
+    annotations.extend(marks.restarted_at.map(|time| (RESTARTED_AT_ANNOTATION.to_owned(), time.to_string())));
     annotations.extend(node_quota.map(|quota| (NODE_QUOTA_ANNOTATION.to_owned(), quota.to_annotation())));
-    labels.extend(workload_labels(workload));
+    labels.extend(workload_labels(marks.workload));
     // An empty map reaches virt-api's webhooks as null and is refused there: left out instead.
     Ok(ObjectMeta {
         labels: Some(labels),

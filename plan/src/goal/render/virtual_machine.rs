@@ -3,7 +3,7 @@
 use catamaran_crds::{CloudInit, Placement, VirtualMachineHull, kubevirt::VirtualMachineInstanceTemplate};
 use serde_json::{Map, Value, json};
 
-use super::{Rendered, replica_metadata, set_twice, spread_constraints};
+use super::{Rendered, ReplicaMarks, replica_metadata, set_twice, spread_constraints};
 use crate::goal::{
     InPlace, Invalid, in_place::GUEST_CONTAINER, node_settings::NodeSettings, quota::Quota, revision::Template,
 };
@@ -13,7 +13,7 @@ use crate::goal::{
 /// # Errors
 /// When the template and another part of the spec say different things, or the guest has no memory.
 pub fn virtual_machine(
-    workload: &str,
+    marks: &ReplicaMarks<'_>,
     hull: &VirtualMachineHull,
     quota: Quota,
     knobs: &NodeSettings,
@@ -37,9 +37,9 @@ pub fn virtual_machine(
             return Err(Invalid::field("spec.virtualMachine", "set exactly one of image and template"));
         }
     };
-    apply_placement(&mut spec, placement, workload)?;
+    apply_placement(&mut spec, placement, marks.workload)?;
     let node_quota = knobs.of(GUEST_CONTAINER)?;
-    let metadata = Some(replica_metadata(workload, "virtualMachine", labels, annotations, node_quota.as_ref())?);
+    let metadata = Some(replica_metadata(marks, "virtualMachine", labels, annotations, node_quota.as_ref())?);
     let template = Template::VirtualMachine(Box::new(VirtualMachineInstanceTemplate { metadata, spec }));
     let in_place = InPlace::of_machine(&template, node_quota);
     Ok(Rendered { template, in_place })

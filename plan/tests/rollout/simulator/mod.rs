@@ -15,8 +15,9 @@ mod truth;
 
 use std::collections::BTreeMap;
 
-use catamaran_crds::{ElasticWorkloadStatus, Hull};
+use catamaran_crds::{ElasticWorkloadStatus, Hull, State};
 use catamaran_plan::{
+    Goal,
     facts::{CrashLoop, PodQuota, TemplateQuota},
     goal::quota::Quota,
 };
@@ -319,5 +320,13 @@ impl World {
             *id = next;
         }
         self.next_id = next + 1;
+    }
+}
+
+/// The count that a spec without scaling asks for.
+pub(crate) fn asked_for(goal: &Goal) -> u32 {
+    match goal.state {
+        State::Running | State::Frozen => goal.replicas.unwrap_or(1),
+        State::Stopped => 0,
     }
 }

@@ -80,6 +80,7 @@ impl World {
             enforcement: self.enforcement(),
             out_of_memory: Vec::new(),
             strays: Vec::new(),
+            troubles: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@
 use catamaran_crds::Hull;
 use catamaran_plan::Goal;
 
-use super::{Flight, Set, World, controllers::count};
+use super::{Flight, Set, World, asked_for, controllers::count};
 
 impl Set {
     /// How many replicas may come to exist without a further write.
@@ -45,7 +45,7 @@ impl World {
     /// Checks what a write changed. Losses and gains that were not seen yet when it was planned are no fault of the
     /// plan.
     pub(super) fn check_write(&mut self, before: &Self, desired: &Goal, flight: &Flight) -> Result<(), String> {
-        let bounds = desired.rollout.bounds(desired.replicas);
+        let bounds = desired.rollout.bounds(asked_for(desired));
         let min_ready = desired.rollout.min_ready_seconds;
         let unseen = self.losses().saturating_sub(flight.losses);
         let stays =

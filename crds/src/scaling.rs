@@ -73,7 +73,8 @@ pub enum ScalingMode {
     Auto,
     /// Decisions are made and shown in the status; the count is spec.replicas, or stays where that is absent.
     Recommend,
-    /// The same, but the count stays as it is, whatever spec.replicas says, until that is changed: by the scale subresource too.
+    /// The same, but the count stays as it is, whatever spec.replicas says, until that is changed: by the scale
+    /// subresource too.
     Hold,
     /// No decisions are made; the count is spec.replicas, or stays where that is absent.
     Off,

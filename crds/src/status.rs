@@ -76,7 +76,8 @@ pub struct ElasticWorkloadStatus {
     /// When the rollout last came further; the progress deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
-    /// The last restart that was asked for by the annotation catamaran.dev/restarted-at. It counts also after that is gone.
+    /// The last restart that was asked for by the annotation catamaran.dev/restarted-at. It counts also after that is
+    /// gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
     /// While the spec makes no sense: the last one that did, which goes on running and scaling. Its form may change.

@@ -76,7 +76,8 @@ pub struct ElasticWorkloadSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub replicas: Option<i32>,
-    /// Lets the replica count follow load and time. Without it the count is spec.replicas, or stays where that is absent.
+    /// Lets the replica count follow load and time. Without it the count is spec.replicas, or stays where that is
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
     /// Where replicas may run.

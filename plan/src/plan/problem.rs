@@ -111,7 +111,9 @@ impl Problem {
             ),
             Self::DeadlineExceeded { revision, seconds, trouble } => {
                 let why = match trouble {
-                    Some(Trouble { set: _, replica, cause }) => format!("{replica}: {}: {}", cause.reason, cause.message),
+                    Some(Trouble { set: _, replica, cause }) => {
+                        format!("{replica}: {}: {}", cause.reason, cause.message)
+                    }
                     None => "look at its replicas".to_owned(),
                 };
                 format!(

@@ -6,10 +6,7 @@ use catamaran_crds::{
     Hull,
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet},
 };
-use catamaran_plan::{
-    Action, Goal, Plan, Scaled, SetUpdate,
-    objects,
-};
+use catamaran_plan::{Action, Goal, Plan, Scaled, SetUpdate, objects};
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Service};
 use kube::Client;

@@ -34,7 +34,7 @@ pub enum Problem {
         /// The deadline in seconds.
         seconds: u32,
         /// What keeps one of its replicas from becoming ready, if that is known.
-        trouble: Option<Trouble>,
+        trouble: Option<Box<Trouble>>,
     },
     /// The wanted revision failed, an earlier one runs.
     RolledBack {
@@ -110,7 +110,7 @@ impl Problem {
                 "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
             ),
             Self::DeadlineExceeded { revision, seconds, trouble } => {
-                let why = match trouble {
+                let why = match trouble.as_deref() {
                     Some(Trouble { set: _, replica, cause }) => {
                         format!("{replica}: {}: {}", cause.reason, cause.message)
                     }

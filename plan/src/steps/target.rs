@@ -181,7 +181,7 @@ pub(crate) fn report_deadline(context: &Context<'_>, draft: &mut Draft) {
         Deadline::Missed { since: _ } => draft.problems.push(Problem::DeadlineExceeded {
             revision: revision.clone(),
             seconds: context.goal.rollout.progress_deadline_seconds,
-            trouble: context.trouble().cloned(),
+            trouble: context.trouble().cloned().map(Box::new),
         }),
         Deadline::None | Deadline::Returned => {}
     }

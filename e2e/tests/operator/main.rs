@@ -122,6 +122,7 @@ fn tests() -> Vec<(&'static str, Test)> {
         Shared(machines::an_eviction_is_no_crash),
         Shared(machines::a_probe_begins_when_it_says),
         Shared(machines::guests_leave_their_service_before_they_go),
+        Shared(meaning::a_template_that_means_the_same_rolls_nothing),
         Shared(quota::a_changed_quota_restarts_nothing),
         Shared(quota::what_a_node_cannot_do_and_what_kubernetes_refuses_rolls),
         Shared(quota::a_node_without_room_for_now_is_told_and_waited_for),

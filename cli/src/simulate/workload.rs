@@ -198,8 +198,8 @@ impl Workload {
                 self.name, self.replicas
             )),
             Control::Decided(policy) if matches!(policy.mode, Mode::Recommend | Mode::Hold) => Some(format!(
-                "{}: mode Recommend or Hold; the count stays at spec.replicas, {}, and wanted is what would be right for it",
-                self.name, self.replicas
+                "{}: mode {:?}; the count stays at spec.replicas, {}, and wanted is what would be right for it",
+                self.name, policy.mode, self.replicas
             )),
             Control::Decided(_) => None,
         }

@@ -112,12 +112,12 @@ impl Problem {
             Self::DeadlineExceeded { revision, seconds, trouble } => {
                 let why = match trouble.as_deref() {
                     Some(Trouble { set: _, replica, cause }) => {
-                        format!("{replica}: {}: {}", cause.reason, cause.message)
+                        format!("{replica}: {}: {};", cause.reason, cause.message)
                     }
-                    None => "look at its replicas".to_owned(),
+                    None => "look at its replicas, then".to_owned(),
                 };
                 format!(
-                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why}; correct the template or apply the earlier one"
+                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why} correct the template or apply the earlier one"
                 )
             }
             Self::RolledBack { from, to } => format!(

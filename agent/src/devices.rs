@@ -60,7 +60,7 @@ pub fn resolve(entries: &[IoLimits], devices: &[Device]) -> (BTreeMap<(DeviceNum
     };
     for entry in entries {
         let mut limit = |number: DeviceNumber| {
-            for (field, value) in IoField::of(entry) {
+            for (field, value) in IoField::of_limits(entry) {
                 limits.insert((number, field), value);
             }
         };

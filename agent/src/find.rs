@@ -106,7 +106,7 @@ fn search(root: &std::path::Path) -> io::Result<Vec<(Folder, Base)>> {
         for name in children {
             // What goes away in the meantime is not there.
             let Ok(Some(child)) = folder.folder(&name) else { continue };
-            if let Some(base) = Base::of(name.as_str()) {
+            if let Some(base) = Base::from_name(name.as_str()) {
                 found.push((child, base));
                 continue;
             }

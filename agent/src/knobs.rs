@@ -90,7 +90,7 @@ impl IoField {
     }
 
     /// The numbers of an entry.
-    pub fn of(entry: &IoLimits) -> impl Iterator<Item = (Self, u64)> {
+    pub fn of_limits(entry: &IoLimits) -> impl Iterator<Item = (Self, u64)> {
         let IoLimits { device: _, rbps, wbps, riops, wiops } = entry;
         let fields = [
             (Self::ReadBytes, rbps),

@@ -83,7 +83,7 @@ const QOS: [&str; 2] = ["burstable", "besteffort"];
 impl Base {
     /// Whether a folder of this name is a base.
     #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         if name == "kubepods" {
             return Some(Self::Cgroupfs);
         }
@@ -100,7 +100,7 @@ impl Base {
                 return Some(Self::Cgroupfs);
             }
             let stem = QOS.iter().find_map(|qos| child.strip_suffix(".slice")?.strip_suffix(qos)?.strip_suffix('-'))?;
-            Self::of(&format!("{stem}.slice"))
+            Self::from_name(&format!("{stem}.slice"))
         })
     }
 

@@ -127,7 +127,7 @@ pub struct Annotation {
 impl Pod {
     /// What is kept of an object; `None` for a mirror pod, and for one with names that are none.
     #[must_use]
-    pub fn of(object: &PodObject) -> Option<Self> {
+    pub fn from_object(object: &PodObject) -> Option<Self> {
         let metadata = &object.metadata;
         let annotations = metadata.annotations.as_ref();
         if annotations.is_some_and(|annotations| annotations.contains_key(MIRROR_ANNOTATION)) {
@@ -151,13 +151,13 @@ impl Pod {
             uid: Uid::new(metadata.uid.as_deref()?)?,
             terminating: metadata.deletion_timestamp.is_some(),
             containers: containers.collect(),
-            annotation: text.map(|text| Annotation::of(text, labelled)),
+            annotation: text.map(|text| Annotation::parse(text, labelled)),
         })
     }
 }
 
 impl Annotation {
-    fn of(text: &str, labelled: bool) -> Self {
+    fn parse(text: &str, labelled: bool) -> Self {
         let quota = match labelled {
             true => NodeQuota::parse(text).map_err(|error| error.to_string().into()),
             false => Err(format!("the pod has no label {WORKLOAD_LABEL}").into()),

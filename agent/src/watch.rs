@@ -64,7 +64,7 @@ fn enter(event: Event<PodObject>, pods: &Pods, seen: &mut HashSet<Box<str>>, lis
 }
 
 fn set(object: &PodObject, pods: &Pods) {
-    match (Pod::of(object), object.uid()) {
+    match (Pod::from_object(object), object.uid()) {
         (Some(pod), _) => pods.set(pod),
         (None, Some(uid)) => pods.remove(&uid),
         (None, None) => {}

@@ -142,8 +142,8 @@ proptest! {
 
     #[test]
     fn built_names_are_components(uid in any::<String>(), id in any::<String>(), base in any::<String>()) {
-        let given = [Base::of(&base), Base::of_children([base.as_str()])];
-        let bases = [Some(Base::Cgroupfs), Base::of("kubepods.slice")];
+        let given = [Base::from_name(&base), Base::of_children([base.as_str()])];
+        let bases = [Some(Base::Cgroupfs), Base::from_name("kubepods.slice")];
         for base in bases.into_iter().chain(given).flatten() {
             if let Some(uid) = Uid::new(&uid) {
                 for path in base.pods(&uid) {

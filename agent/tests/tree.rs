@@ -468,19 +468,19 @@ fn a_pod_is_read_from_its_object() {
         change(&mut object);
         serde_json::from_value::<PodObject>(object).expect("a pod")
     };
-    let pod = Pod::of(&object(&|_| {})).expect("a pod");
+    let pod = Pod::from_object(&object(&|_| {})).expect("a pod");
     let [container] = pod.containers.as_slice() else { panic!("{pod:?}") };
     assert_eq!((&*container.name, container.id.as_str(), container.cpu_limit_millicores), ("main", "abc", Some(1500)));
     let annotation = pod.annotation.expect("an annotation");
     assert_eq!(annotation.quota.map(|quota| quota.pids_max), Ok(Some(9)));
-    let unlabelled = Pod::of(&object(&|pod| pod["metadata"]["labels"] = serde_json::json!({}))).expect("a pod");
+    let unlabelled = Pod::from_object(&object(&|pod| pod["metadata"]["labels"] = serde_json::json!({}))).expect("a pod");
     assert!(unlabelled.annotation.is_some_and(|annotation| annotation.quota.is_err()), "only our own pods are held");
     let mirror = object(&|pod| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "x".into());
-    assert_eq!(Pod::of(&mirror), None);
+    assert_eq!(Pod::from_object(&mirror), None);
     let hostile = object(&|pod| pod["metadata"]["uid"] = "../..".into());
-    assert_eq!(Pod::of(&hostile), None);
+    assert_eq!(Pod::from_object(&hostile), None);
     let hostile = object(&|pod| pod["status"]["containerStatuses"][0]["containerID"] = "containerd://../x".into());
-    assert_eq!(Pod::of(&hostile).map(|pod| pod.containers.len()), Some(0));
+    assert_eq!(Pod::from_object(&hostile).map(|pod| pod.containers.len()), Some(0));
 }
 
 #[test]

@@ -164,14 +164,14 @@ pub enum Metric {
     },
     /// The answer to a query of Prometheus; decided like the value of an object.
     Prometheus {
-        /// What it is called here; the query itself is the source's affair.
+        /// What it is called here; the query itself is known to the source alone.
         name: String,
         /// What it should be.
         target: ValueTarget,
         /// Up to which value nothing runs; see [`super::activation`].
         activation: Option<i64>,
     },
-    /// How long the tasks of a pod stall for want of a resource: the kernel's pressure stall information (PSI).
+    /// How long the tasks of a pod stall waiting for a resource: the kernel's pressure stall information (PSI).
     Pressure {
         /// What they want for.
         resource: PressureResource,

@@ -19,7 +19,7 @@ impl fmt::Display for Decision {
             writeln!(f, "* {metric}")?;
         }
         for step in &self.steps {
-            writeln!(f, "- {}", self.told(step))?;
+            writeln!(f, "- {}", self.sentence(step))?;
         }
         for change in &self.conditions {
             match change {
@@ -51,11 +51,11 @@ impl Decision {
     /// What made the number, in one line: the last step that did.
     #[must_use]
     pub fn cause(&self) -> String {
-        self.steps.last().map(|step| self.told(step)).unwrap_or_default()
+        self.steps.last().map(|step| self.sentence(step)).unwrap_or_default()
     }
 
     /// A step in words; metrics and schedules by their names.
-    fn told(&self, step: &Step) -> String {
+    fn sentence(&self, step: &Step) -> String {
         let name = |index: usize| self.metrics.get(index).map_or("a metric", |metric| metric.name.as_str());
         match step {
             Step::Idle(idle) => match idle {

@@ -80,7 +80,7 @@ impl ConnectionArguments {
         config.read_timeout = Some(ANSWER_WITHIN);
         // A person waits: what fails is told, not repeated for minutes.
         config.default_retry = false;
-        Client::try_from(config).map_err(|error| NoClient::Client(told(&error)))
+        Client::try_from(config).map_err(|error| NoClient::Client(describe(&error)))
     }
 }
 
@@ -95,7 +95,7 @@ pub struct NamespaceArguments {
 impl NamespaceArguments {
     /// The namespace to look at.
     #[must_use]
-    pub fn of<'a>(&'a self, client: &'a Client) -> &'a str {
+    pub fn or_default<'a>(&'a self, client: &'a Client) -> &'a str {
         self.namespace.as_deref().unwrap_or_else(|| client.default_namespace())
     }
 }
@@ -116,13 +116,13 @@ impl ScopeArguments {
     /// The namespace to look at; `None` for all.
     #[must_use]
     pub fn namespace<'a>(&'a self, client: &'a Client) -> Option<&'a str> {
-        (!self.all_namespaces).then(|| self.namespace.of(client))
+        (!self.all_namespaces).then(|| self.namespace.or_default(client))
     }
 }
 
 /// What went wrong with the API server, in one line and with what to do about it, where that is known.
 #[must_use]
-pub fn told(error: &kube::Error) -> String {
+pub fn describe(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.trim().to_owned(),
         other => {

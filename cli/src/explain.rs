@@ -31,7 +31,7 @@ pub struct Arguments {
 /// When there is no answer, or standard output fails.
 pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (client, operator) = arguments.operator.connect(&arguments.connection).await?;
-    let path = format!("/explain/{}/{}", segment(arguments.namespace.of(&client)), segment(&arguments.name));
+    let path = format!("/explain/{}/{}", segment(arguments.namespace.or_default(&client)), segment(&arguments.name));
     let text = operator.get(&path).await?;
     // Messages in it may hold what others wrote.
     let text: String = text.chars().filter(|character| *character == '\n' || !character.is_control()).collect();

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Limited};
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Status};
 use kube::{Api, Client, Config, ResourceExt, api::ListParams};
 
-use crate::connection::{ConnectionArguments, told};
+use crate::connection::{ConnectionArguments, describe};
 
 /// The label by which the operator's Service is found.
 const LABEL: &str = "app.kubernetes.io/name=catamaran";
@@ -134,7 +134,7 @@ impl OperatorArguments {
             config.connect_timeout = Some(Duration::from_secs(10));
             config.read_timeout = Some(Duration::from_secs(30));
             config.default_retry = false;
-            let client = Client::try_from(config).map_err(|error| unreachable(told(&error)))?;
+            let client = Client::try_from(config).map_err(|error| unreachable(describe(&error)))?;
             return Ok(Operator { client, route: Route::Direct { url: url.to_string() } });
         }
         let route = match (&self.operator_namespace, &self.operator_service) {
@@ -171,7 +171,7 @@ async fn look_for(client: &Client, namespace: Option<&str>) -> Result<Route, Una
             Ok(Route::Proxy { namespace: namespace.unwrap_or(USUAL.0).to_owned(), service: USUAL.1.to_owned() })
         }
         Err(kube::Error::Api(status)) if status.code == 401 => Err(Unanswered::Unauthorized(status.message)),
-        Err(error) => Err(Unanswered::Unreachable { place: "the API server".to_owned(), message: told(&error) }),
+        Err(error) => Err(Unanswered::Unreachable { place: "the API server".to_owned(), message: describe(&error) }),
     }
 }
 
@@ -216,7 +216,7 @@ impl Operator {
         };
         let request = Request::get(format!("{prefix}{path}")).body(kube::client::Body::empty());
         let request = request.map_err(|error| Unanswered::Unreadable(error.to_string()))?;
-        let response = self.client.send(request).await.map_err(|error| self.unreachable(told(&error)))?;
+        let response = self.client.send(request).await.map_err(|error| self.unreachable(describe(&error)))?;
         let code = response.status();
         let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
         let body = body.map_err(|error| Unanswered::Unreadable(error.to_string()))?.to_bytes();

@@ -14,7 +14,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    connection::{ConnectionArguments, NamespaceArguments, told},
+    connection::{ConnectionArguments, NamespaceArguments, describe},
     output::print,
 };
 
@@ -35,12 +35,12 @@ pub struct Arguments {
 /// When the API server refuses, or standard output fails.
 pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let client = arguments.connection.client().await?;
-    let api: Api<ElasticWorkload> = Api::namespaced(client.clone(), arguments.namespace.of(&client));
+    let api: Api<ElasticWorkload> = Api::namespaced(client.clone(), arguments.namespace.or_default(&client));
     let now = Timestamp::from_second(Timestamp::now().as_second())?.to_string();
     let patch = json!({ "metadata": { "annotations": { RESTARTED_AT_ANNOTATION: now } } });
     let parameters = PatchParams { field_manager: Some("kubectl-catamaran".to_owned()), ..PatchParams::default() };
     let answer = api.patch_metadata(&arguments.name, &parameters, &Patch::Merge(patch)).await;
-    answer.map_err(|error| anyhow!(told(&error)))?;
+    answer.map_err(|error| anyhow!(describe(&error)))?;
     let text = format!("elasticworkload.catamaran.dev/{} restarted\n", arguments.name);
     print(&text).context("standard output cannot be written")?;
     Ok(ExitCode::SUCCESS)

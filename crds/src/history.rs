@@ -12,7 +12,7 @@ pub struct StoredHistory(Option<Box<str>>);
 impl StoredHistory {
     /// What `value` is as JSON; nothing if that is no object.
     #[must_use]
-    pub fn of(value: &impl Serialize) -> Self {
+    pub fn store(value: &impl Serialize) -> Self {
         match serde_json::to_value(value) {
             Ok(Value::Object(fields)) => Self::from(fields),
             Ok(_) | Err(_) => Self::default(),
@@ -67,14 +67,14 @@ mod tests {
         let kept: StoredHistory = serde_json::from_value(one.clone()).expect("an object");
         assert_eq!(serde_json::to_value(&kept).expect("an object"), one);
         assert_eq!(kept, serde_json::from_str(other).expect("an object"));
-        assert_eq!(kept, StoredHistory::of(&one));
+        assert_eq!(kept, StoredHistory::store(&one));
         assert_eq!(kept.read::<Value>(), Some(one));
     }
 
     #[test]
     fn what_is_empty_or_no_object_is_nothing() {
         assert!(serde_json::from_str::<StoredHistory>("{}").expect("an object").is_empty());
-        assert!(StoredHistory::of(&3).is_empty());
+        assert!(StoredHistory::store(&3).is_empty());
         assert!(serde_json::from_str::<StoredHistory>("3").is_err());
         assert_eq!(serde_json::to_string(&StoredHistory::default()).expect("text"), "{}");
     }

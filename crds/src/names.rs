@@ -48,7 +48,7 @@ pub const DESIRED_REPLICAS_ANNOTATION: &str = "catamaran.dev/desired-replicas";
 pub const NO_REVISION: &str = "frozen";
 
 /// Annotation on a VirtualMachineInstanceReplicaSet: that its instances are to be paused (`true`), or since when they
-/// are let go on (RFC 3339). Without it a paused instance is somebody else's affair.
+/// are unpaused (RFC 3339). Without it a paused instance was paused by somebody else.
 pub const FROZEN_ANNOTATION: &str = "catamaran.dev/frozen";
 
 /// Annotation on a VirtualMachineInstanceReplicaSet: the state of its crash-loop backoff, as JSON.

@@ -102,12 +102,12 @@ pub(crate) fn bare_option<T: JsonSchema>(generator: &mut SchemaGenerator) -> Sch
     bare::<T>(generator)
 }
 
-/// A JSON object whose fields are nobody's affair but the operator's.
+/// A JSON object whose fields the operator alone reads.
 pub(crate) fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// A JSON object whose fields are KubeVirt's affair; only what our rules look at is declared.
+/// A JSON object whose fields KubeVirt checks; only what our rules look at is declared.
 pub(crate) fn vmi_spec(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

@@ -95,7 +95,7 @@ pub struct TemplateMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A KubeVirt probe: exactly what a misspelt handler would silently lose is declared, the rest is KubeVirt's affair.
+/// A KubeVirt probe: exactly what a misspelt handler would silently lose is declared, the rest KubeVirt checks.
 fn probe(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",

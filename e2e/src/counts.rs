@@ -63,7 +63,7 @@ impl Counts {
     ///
     /// # Errors
     /// When this name is not watched.
-    pub fn of(&self, name: &str) -> Result<i32> {
+    pub fn replicas(&self, name: &str) -> Result<i32> {
         Ok(self.receiver(name)?.borrow().0)
     }
 

@@ -98,7 +98,7 @@ impl Both {
         for ((case, hpa), ours) in cases.iter().zip(hpa).zip(ours) {
             ensure!(hpa.panic.is_none(), "the HPA crashes, so this is no case: {case}\n{hpa:?}");
             let differ = differences(&hpa, &ours);
-            if !differ.is_empty() && Deliberate::of(case, &hpa, &ours).is_none() {
+            if !differ.is_empty() && Deliberate::between(case, &hpa, &ours).is_none() {
                 disagreements.push(Disagreement { case: case.clone(), hpa, ours, differ });
             }
         }

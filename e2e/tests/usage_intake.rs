@@ -269,7 +269,7 @@ async fn usage_of_simulated_pods_arrives() -> Result<()> {
     }
     // ...and capped at the limit, where the pods are throttled...
     let step = Demand::Step { before: 0.9, after: 6.0, at: Duration::from_secs(1) };
-    simulator.load("default", "web", Load { base_cores: 0.0, ..Load::of(step) });
+    simulator.load("default", "web", Load { base_cores: 0.0, ..Load::with_demand(step) });
     for pod in &pods {
         let capped = |rates: Rates| rates.cpu_millicores == 500 && rates.throttled == Some(Share::ALL);
         ground.until("the limit", pod, |rates| rates.is_some_and(capped)).await?;

@@ -96,7 +96,7 @@ struct Total {
 impl Hour {
     /// The hour of a moment.
     #[must_use]
-    pub fn of(moment: Timestamp) -> Self {
+    pub fn containing(moment: Timestamp) -> Self {
         Self(moment.as_second().div_euclid(HOUR))
     }
 
@@ -191,7 +191,7 @@ impl Ledger {
         let lately = |seen: Timestamp| Duration::try_from(now.duration_since(seen)).unwrap_or_default() <= keep;
         self.pods.retain(|_, entry| lately(entry.seen));
         self.totals.retain(|_, total| lately(total.seen));
-        let oldest = Hour(Hour::of(now).0.saturating_sub(i64::from(self.keep.hours)));
+        let oldest = Hour(Hour::containing(now).0.saturating_sub(i64::from(self.keep.hours)));
         while let Some(first) = self.hours.first_entry()
             && (*first.key() < oldest || self.buckets > self.keep.buckets)
         {
@@ -226,7 +226,7 @@ impl Ledger {
         if from >= to {
             return Vec::new();
         }
-        let range = self.hours.range(Hour::of(from)..).take_while(|(hour, _)| hour.start() < to);
+        let range = self.hours.range(Hour::containing(from)..).take_while(|(hour, _)| hour.start() < to);
         let mut found: Vec<_> = range
             .flat_map(|(hour, accounts)| accounts.iter().map(|(account, amounts)| (*hour, account.clone(), *amounts)))
             .collect();
@@ -247,7 +247,7 @@ impl Ledger {
         if used.amounts == Amounts::NONE {
             return;
         }
-        let oldest = Hour(Hour::of(now).0.saturating_sub(i64::from(self.keep.hours))).start();
+        let oldest = Hour(Hour::containing(now).0.saturating_sub(i64::from(self.keep.hours))).start();
         for (hour, amounts) in spread(used, self.since.max(oldest), now) {
             let bucket = self.hours.entry(hour).or_default();
             let before = bucket.len();
@@ -263,7 +263,7 @@ fn spread(used: &Used, since: Timestamp, now: Timestamp) -> Vec<(Hour, Amounts)>
     let start = now.checked_sub(used.within).unwrap_or(since).max(since).min(now);
     let whole = Duration::try_from(now.duration_since(start)).unwrap_or_default();
     let (mut parts, mut done) = (Vec::new(), Amounts::NONE);
-    let (mut hour, last) = (Hour::of(start), Hour::of(now));
+    let (mut hour, last) = (Hour::containing(start), Hour::containing(now));
     while hour < last {
         let until = Duration::try_from(hour.end().duration_since(start)).unwrap_or_default();
         let so_far = used.amounts.share(until, whole);

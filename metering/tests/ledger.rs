@@ -132,7 +132,7 @@ fn hours_get_their_part() {
     assert_eq!(cpu, [(at(0), 1_800_000_000), (at(3600), 3_600_000_000), (at(7200), 1_800_000_001)]);
     assert_eq!(ledger.hours(at(3600), at(7200)).len(), 1);
     assert!(ledger.hours(at(7200), at(3600)).is_empty());
-    assert_eq!(Hour::of(at(-1)).end(), at(0));
+    assert_eq!(Hour::containing(at(-1)).end(), at(0));
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub enum Count {
 impl Explanation {
     /// Explains a workload as the stores show it; `None` when they have no such workload.
     #[must_use]
-    pub fn of(stores: &Stores, agents: Agents<'_>, key: &WorkloadKey, now: Timestamp) -> Option<Self> {
+    pub fn for_workload(stores: &Stores, agents: Agents<'_>, key: &WorkloadKey, now: Timestamp) -> Option<Self> {
         let stored = stores.workloads.get(&key.reference())?;
         let (plan, count) = explain(&stored, stores, agents, key, now);
         Some(Self { key: key.clone(), now, leads: agents.autoscaler.leads(), plan, count })
@@ -95,7 +95,7 @@ fn explain(
             return (invalid(&workload, &problem), Count::Unscaled);
         }
     };
-    let told = agents.autoscaler.told(key, workload);
+    let told = agents.autoscaler.last_decision(key, workload);
     let count = match (&workload.spec.scaling, workload.spec.state.unwrap_or_default(), &told) {
         (None, State::Running | State::Frozen | State::Stopped, _) => Count::Unscaled,
         (Some(_), State::Stopped, _) => Count::Stopped,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use catamaran_plan::facts::Told;
+use catamaran_plan::facts::QuotaReport;
 use catamaran_protocol::stream::{
     identity::PodIdentity,
     proto::{Knob, PodTotals, QuotaState, Unenforced},
@@ -50,7 +50,7 @@ struct Finding {
     kills: Option<Kills>,
 }
 
-/// Kills for want of memory in a pod's cgroup.
+/// OOM kills in a pod's cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kills {
     /// How many, so far.
@@ -78,11 +78,11 @@ impl Findings {
 
     /// What is said of a pod's quota, by its uid and its present annotation.
     #[must_use]
-    pub fn told(&self, uid: &str, fingerprint: u64) -> Told {
+    pub fn quota_report(&self, uid: &str, fingerprint: u64) -> QuotaReport {
         let finding = self.inner.pods.get(uid);
         match finding.as_ref().and_then(|finding| finding.quota.as_deref()) {
-            None => Told::Nothing,
-            Some(quota) => told(quota, fingerprint),
+            None => QuotaReport::Nothing,
+            Some(quota) => report_from(quota, fingerprint),
         }
     }
 
@@ -148,20 +148,20 @@ fn kills(totals: &PodTotals, last: Option<Timestamp>) -> Kills {
     Kills { count: totals.oom_kills.unwrap_or(0), peak: totals.memory_peak_bytes, last }
 }
 
-fn told(quota: &QuotaState, fingerprint: u64) -> Told {
+fn report_from(quota: &QuotaState, fingerprint: u64) -> QuotaReport {
     let QuotaState { fingerprint: of, refused, unenforced } = quota;
     if *of != fingerprint {
-        return Told::NotYet("its node agent has not read the present quota yet".to_owned());
+        return QuotaReport::NotYet("its node agent has not read the present quota yet".to_owned());
     }
     if !refused.is_empty() {
-        return Told::NotHeld(format!("its node agent does not follow the quota: {refused}"));
+        return QuotaReport::NotHeld(format!("its node agent does not follow the quota: {refused}"));
     }
     // What an agent cannot name is of no container yet, or of a newer agent.
     let named = unenforced.iter().find_map(|part| Some((file(part.knob())?, &part.reason)));
     match (named, unenforced.first()) {
-        (None, None) => Told::Held,
-        (Some((file, reason)), _) => Told::NotHeld(format!("{file}: {reason}")),
-        (None, Some(Unenforced { knob: _, reason })) => Told::NotYet(reason.clone()),
+        (None, None) => QuotaReport::Held,
+        (Some((file, reason)), _) => QuotaReport::NotHeld(format!("{file}: {reason}")),
+        (None, Some(Unenforced { knob: _, reason })) => QuotaReport::NotYet(reason.clone()),
     }
 }
 
@@ -221,18 +221,18 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_quota() {
-        let not_held = |text: &str| Told::NotHeld(text.to_owned());
+        let not_held = |text: &str| QuotaReport::NotHeld(text.to_owned());
         for (state, expected) in [
-            (state(1, "", &[]), Told::Held),
-            (state(2, "", &[]), Told::NotYet("its node agent has not read the present quota yet".to_owned())),
+            (state(1, "", &[]), QuotaReport::Held),
+            (state(2, "", &[]), QuotaReport::NotYet("its node agent has not read the present quota yet".to_owned())),
             (state(1, "no JSON", &[]), not_held("its node agent does not follow the quota: no JSON")),
-            (state(1, "", &[(Knob::Unspecified, "no container runs")]), Told::NotYet("no container runs".to_owned())),
+            (state(1, "", &[(Knob::Unspecified, "no container runs")]), QuotaReport::NotYet("no container runs".to_owned())),
             (
                 state(1, "", &[(Knob::Unspecified, "no container runs"), (Knob::IoMax, "no disk sdx")]),
                 not_held("io.max: no disk sdx"),
             ),
         ] {
-            assert_eq!(told(&state, 1), expected, "{state:?}");
+            assert_eq!(report_from(&state, 1), expected, "{state:?}");
         }
     }
 
@@ -243,14 +243,14 @@ mod tests {
         findings.read(&reading(None, 0), start);
         assert!(findings.inner.pods.is_empty(), "nothing to say of it");
         findings.read(&reading(Some(state(1, "", &[])), 2), start);
-        assert_eq!(findings.told("u", 1), Told::Held);
+        assert_eq!(findings.quota_report("u", 1), QuotaReport::Held);
         assert_eq!(findings.kills("u"), Some(Kills { count: 2, peak: Some(7), last: None }), "of before");
         findings.read(&reading(Some(state(1, "", &[])), 3), start);
         assert!(findings.kills("u").is_some_and(|kills| kills.count == 3 && kills.last.is_some()));
         findings.sweep(start + SILENT_AFTER);
-        assert_eq!(findings.told("u", 1), Told::Held);
+        assert_eq!(findings.quota_report("u", 1), QuotaReport::Held);
         findings.sweep(start + SILENT_AFTER + Duration::from_millis(1));
-        assert_eq!((findings.told("u", 1), findings.kills("u")), (Told::Nothing, None));
+        assert_eq!((findings.quota_report("u", 1), findings.kills("u")), (QuotaReport::Nothing, None));
         // Long after the start, a first count is news.
         findings.read(&reading(None, 1), start + SETTLED_AFTER + Duration::from_secs(1));
         assert!(findings.kills("u").is_some_and(|kills| kills.last.is_some()));

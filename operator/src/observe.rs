@@ -26,7 +26,7 @@ use crate::{
 pub struct Agents<'a> {
     /// What pods use.
     pub autoscaler: &'a Autoscaler,
-    /// What became of quotas, and kills for want of memory.
+    /// What became of quotas, and OOM kills.
     pub findings: &'a Findings,
 }
 
@@ -64,7 +64,7 @@ pub fn observe(
             Members::Instances(members) => {
                 members.instances = instances.remove(set.uid.as_str()).unwrap_or_default();
                 members.instances.sort_by(|a, b| a.name.cmp(&b.name));
-                (members.crashes, members.unexplained_until) = stores.crashes.of(&set.uid);
+                (members.crashes, members.unexplained_until) = stores.crashes.in_set(&set.uid);
             }
         }
     }
@@ -123,7 +123,7 @@ struct Pods<'a> {
 }
 
 impl Pods<'_> {
-    fn of(&self, owner: &str) -> &[&PodEntry] {
+    fn owned_by(&self, owner: &str) -> &[&PodEntry] {
         self.live.get(owner).map_or(&[], Vec::as_slice)
     }
 
@@ -145,12 +145,12 @@ impl Pods<'_> {
                 ..entry.quota.clone()
             },
         };
-        self.of(set).iter().map(pod).collect()
+        self.owned_by(set).iter().map(pod).collect()
     }
 
     /// An instance with its launcher pods and what the guest uses.
     fn complete(&self, instance: Instance) -> Instance {
-        let launchers = self.of(&instance.uid);
+        let launchers = self.owned_by(&instance.uid);
         let launcher = |entry: &&PodEntry| Launcher {
             name: entry.pod.name.clone(),
             uid: entry.uid.clone(),
@@ -191,7 +191,7 @@ fn enforcement(entry: &PodEntry, findings: &Findings) -> Option<Enforcement> {
     let runs = entry.is_live() && entry.pod.phase == Phase::Running;
     let annotation = entry.quota.annotation.as_ref().filter(|_| runs)?;
     let node = entry.node.clone()?;
-    let told = findings.told(&entry.uid, fingerprint(annotation));
+    let told = findings.quota_report(&entry.uid, fingerprint(annotation));
     Some(Enforcement { pod: entry.pod.name.clone(), node: node.to_string(), told })
 }
 

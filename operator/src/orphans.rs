@@ -56,14 +56,14 @@ impl Orphans {
 ///
 /// # Errors
 /// See [`Failure`]: what is left is found again by the next call.
-pub async fn let_go(stores: &Stores, writer: &Writer, key: &WorkloadKey) -> Result<(), Failure> {
+pub async fn release(stores: &Stores, writer: &Writer, key: &WorkloadKey) -> Result<(), Failure> {
     let Orphans { sets, pods } = Orphans::find(stores, key);
     for set in &sets {
-        tracing::info!(namespace = key.namespace, name = key.name, set = set.name, "an orphan is let go");
-        writer.patch_set(&key.namespace, &SetReference::of(set), objects::unheld_template_patch(set)).await?;
+        tracing::info!(namespace = key.namespace, name = key.name, set = set.name, "an orphan is released");
+        writer.patch_set(&key.namespace, &SetReference::new(set), objects::unheld_template_patch(set)).await?;
     }
     for (name, uid) in &pods {
-        tracing::info!(namespace = key.namespace, name = key.name, pod = name, "an orphan is let go");
+        tracing::info!(namespace = key.namespace, name = key.name, pod = name, "an orphan is released");
         writer.annotate_pod(&key.namespace, name, &objects::node_quota_patch(uid, None)).await?;
     }
     Ok(())

@@ -28,7 +28,7 @@ use crate::{
     findings::Findings,
     metrics::Metrics,
     observe::{Agents, observe},
-    orphans::let_go,
+    orphans::release,
     pace::Pace,
     stores::{Queue, StoredWorkload, Stores, WorkloadKey},
 };
@@ -51,7 +51,7 @@ const UNTIL_FRESH: Duration = Duration::from_secs(1);
 /// The longest pause that a server may ask for.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
-/// How soon it is tried again to let go of orphans, and how late at most: what waits for minutes would look like a
+/// How soon it is tried again to release orphans, and how late at most: what waits for minutes would look like a
 /// wedge.
 const AFTER_ORPHANS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
@@ -114,7 +114,7 @@ impl Context {
         Self { stores, writer, announcer, metrics, queue, autoscaler, findings, pace, failures }
     }
 
-    /// Forgets a workload that is gone, and lets go what it left behind.
+    /// Forgets a workload that is gone, and releases what it left behind.
     pub async fn gone(&self, key: &WorkloadKey) {
         if self.stores.stale().is_some() {
             self.queue.wake_after(key.clone(), UNTIL_FRESH);
@@ -124,7 +124,7 @@ impl Context {
         self.stores.last_good.forget(key);
         self.autoscaler.forget(key);
         self.pace.forget();
-        let Err(failure) = let_go(&self.stores, &self.writer, key).await else {
+        let Err(failure) = release(&self.stores, &self.writer, key).await else {
             self.succeeded(key);
             return;
         };
@@ -132,7 +132,7 @@ impl Context {
         let failing = self.failed_again(key, Instant::now());
         let [first, longest] = AFTER_ORPHANS;
         let pause = backoff(first, failing.passes, longest);
-        tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "orphans are not let go yet");
+        tracing::warn!(namespace = key.namespace, name = key.name, %failure, ?pause, "orphans are not released yet");
         self.queue.wake_after(key.clone(), pause);
     }
 
@@ -196,7 +196,7 @@ async fn pass(
     }
     if stored.meta().deletion_timestamp.is_some() {
         // The garbage collector takes the children, or leaves them, as whoever deleted it asked.
-        let_go(&context.stores, &context.writer, key).await?;
+        release(&context.stores, &context.writer, key).await?;
         return Ok(Again::OnChange);
     }
     let workload = match &stored.0 {
@@ -266,7 +266,7 @@ async fn record(
 ) -> Result<Again, Failure> {
     let (previous, now) = (&observed.status, observed.now);
     let failing = (!applied.failures().is_empty()).then(|| context.failed_again(key, started));
-    let verdict = failing.map_or(Verdict::Done, |failing| Verdict::of(applied.failures(), failing));
+    let verdict = failing.map_or(Verdict::Done, |failing| Verdict::from_failures(applied.failures(), failing));
     if let Verdict::Again = verdict {
         return Ok(Again::After(AFTER_CONFLICT));
     }
@@ -323,7 +323,7 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn of(failures: &[Failure], failing: Failing) -> Self {
+    fn from_failures(failures: &[Failure], failing: Failing) -> Self {
         let refused = failures.iter().find(|failure| matches!(failure, Failure::Refused(_)));
         let transient = failures.iter().find(|failure| matches!(failure, Failure::Transient { .. }));
         match (refused, transient.or(failures.first())) {
@@ -411,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_goes_on_failing_is_reported_within_seconds() {
-        let reported = |failures: &[Failure], failing| match Verdict::of(failures, failing) {
+        let reported = |failures: &[Failure], failing| match Verdict::from_failures(failures, failing) {
             Verdict::Report { problem, stopped, .. } => Some((problem.reason(), stopped)),
             Verdict::Done | Verdict::Again | Verdict::Retry { .. } => None,
         };
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(reported(&[transient()], failing(1, 31)), Some(("WriteFailing", true)), "one that hung");
         assert_eq!(reported(&[refused()], failing(1, 0)), Some(("Refused", true)));
         assert_eq!(reported(&[conflict(), transient(), refused()], failing(1, 0)), Some(("Refused", true)));
-        assert_eq!(Verdict::of(&[conflict()], failing(5, 9)), Verdict::Again);
+        assert_eq!(Verdict::from_failures(&[conflict()], failing(5, 9)), Verdict::Again);
         assert_eq!(reported(&[conflict()], failing(6, 9)), Some(("WriteFailing", false)));
     }
 }

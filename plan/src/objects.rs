@@ -236,7 +236,7 @@ pub fn service(desired: &Goal, ports: &[DesiredPort], uid: Option<String>) -> Se
     Service {
         metadata: child_metadata(desired, &desired.name, uid),
         spec: Some(ServiceSpec {
-            selector: Some(service_selector(&desired.name, Selects::of(desired.state))),
+            selector: Some(service_selector(&desired.name, Selects::for_state(desired.state))),
             ports: Some(ports.iter().map(service_port).collect()),
             ..ServiceSpec::default()
         }),

@@ -154,7 +154,7 @@ fn throttling_is_a_share_of_the_periods() {
         point
     };
     let share = |points: &[Point]| series(points).0.rates().expect("two readings").throttled;
-    assert_eq!(share(&[with(0.0, 100, 10), with(1.0, 110, 14)]), Some(Share::of(4, 10)));
+    assert_eq!(share(&[with(0.0, 100, 10), with(1.0, 110, 14)]), Some(Share::new(4, 10)));
     // A container that did not run was not throttled.
     assert_eq!(share(&[with(0.0, 100, 10), with(1.0, 100, 10)]), Some(Share::default()));
     // A limit that was set or removed in between.
@@ -187,11 +187,11 @@ fn pressure_is_a_share_of_the_time() {
 
 #[test]
 fn a_share_is_between_none_and_all() {
-    assert_eq!(Share::of(0, 0), Share::default());
-    assert_eq!(Share::of(5, 0), Share::default());
-    assert_eq!(Share::of(1, 3).millionths(), 333_333);
-    assert_eq!(Share::of(u64::MAX, 1), Share::ALL);
-    assert_eq!(Share::of(u64::MAX, u64::MAX), Share::ALL);
+    assert_eq!(Share::new(0, 0), Share::default());
+    assert_eq!(Share::new(5, 0), Share::default());
+    assert_eq!(Share::new(1, 3).millionths(), 333_333);
+    assert_eq!(Share::new(u64::MAX, 1), Share::ALL);
+    assert_eq!(Share::new(u64::MAX, u64::MAX), Share::ALL);
 }
 
 prop_compose! {

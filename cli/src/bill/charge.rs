@@ -80,7 +80,7 @@ impl Charged<'_> {
 /// Charges an hour.
 #[must_use]
 pub fn charge<'a>(hour: &'a HourOfAccount, by: Basis, prices: &'a Prices) -> Charged<'a> {
-    let quantities = Quantities::of(&hour.amounts, by);
+    let quantities = Quantities::charged(&hour.amounts, by);
     let price = hour.class.as_deref().and_then(|class| prices.get(class));
     let charges = price.map_or_else(Vec::new, |price| charges(&quantities, price));
     Charged { hour, by, quantities, currency: price.map(|price| price.currency.as_str()), charges }
@@ -102,7 +102,7 @@ fn charges(quantities: &Quantities, price: &Price) -> Vec<Charge> {
 }
 
 impl Quantities {
-    fn of(amounts: &HourAmounts, by: Basis) -> Self {
+    fn charged(amounts: &HourAmounts, by: Basis) -> Self {
         let (cpu_usec, kib_seconds, io_bytes) = match by {
             Basis::Usage => (
                 amounts.cpu_usage_usec,

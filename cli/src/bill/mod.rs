@@ -74,7 +74,7 @@ enum Output {
 /// # Errors
 /// When the period is none, there is no answer, or standard output fails.
 pub async fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let period = Period::of(&arguments.period, Timestamp::now())?;
+    let period = Period::from_arguments(&arguments.period, Timestamp::now())?;
     let client = arguments.connection.client().await?;
     let namespace = arguments.scope.namespace(&client);
     let mut hours = match &arguments.prometheus {

@@ -48,7 +48,7 @@ impl Period {
     ///
     /// # Errors
     /// When they are wrong.
-    pub fn of(arguments: &PeriodArguments, now: Timestamp) -> Result<Self, NoPeriod> {
+    pub fn from_arguments(arguments: &PeriodArguments, now: Timestamp) -> Result<Self, NoPeriod> {
         let to = match &arguments.to {
             Some(text) => time("to", text)?,
             None => now,
@@ -93,7 +93,7 @@ mod tests {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let arguments = PeriodArguments { from: text(from), to: text(to), last: text(last) };
         let now = "2026-03-10T12:34:56Z".parse().expect("a time");
-        let period = Period::of(&arguments, now).map_err(|error| error.to_string())?;
+        let period = Period::from_arguments(&arguments, now).map_err(|error| error.to_string())?;
         Ok((period.from.to_string(), period.to.to_string()))
     }
 

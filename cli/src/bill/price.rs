@@ -32,12 +32,12 @@ pub struct Price {
 pub async fn of_classes(client: &Client) -> Result<Prices> {
     let classes: Api<WorkloadClass> = Api::all(client.clone());
     let listed = classes.list(&ListParams::default()).await;
-    let listed = listed.map_err(|error| anyhow!("the prices of WorkloadClasses cannot be read: {}", told(&error)))?;
+    let listed = listed.map_err(|error| anyhow!("the prices of WorkloadClasses cannot be read: {}", describe(&error)))?;
     let mut prices = Prices::new();
     for class in listed {
         if let Some(price) = &class.spec.price {
             let name = class.name_any();
-            prices.insert(name.clone(), Price::of(price).map_err(|error| anyhow!("WorkloadClass {name}: {error}"))?);
+            prices.insert(name.clone(), Price::from_class(price).map_err(|error| anyhow!("WorkloadClass {name}: {error}"))?);
         }
     }
     Ok(prices)
@@ -48,7 +48,7 @@ impl Price {
     ///
     /// # Errors
     /// When one is no number; the API server lets none of those in.
-    pub fn of(price: &catamaran_crds::Price) -> Result<Self, rust_decimal::Error> {
+    pub fn from_class(price: &catamaran_crds::Price) -> Result<Self, rust_decimal::Error> {
         let amount = |text: &Option<String>| text.as_deref().map(Decimal::from_str_exact).transpose();
         Ok(Self {
             currency: price.currency.clone(),

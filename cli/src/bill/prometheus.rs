@@ -111,7 +111,7 @@ pub async fn hours(url: &Uri, period: &Period, namespace: Option<&str>) -> Resul
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(Duration::from_secs(60));
     config.default_retry = false;
-    let client = Client::try_from(config).map_err(|error| anyhow!("{url}: {}", told(&error)))?;
+    let client = Client::try_from(config).map_err(|error| anyhow!("{url}: {}", describe(&error)))?;
     let mut hours = Hours::new();
     for figure in &FIGURES {
         let text = ask(&client, &path(figure, period, namespace)).await;
@@ -139,7 +139,7 @@ fn path(figure: &Figure, period: &Period, namespace: Option<&str>) -> String {
 
 async fn ask(client: &Client, path: &str) -> Result<String> {
     let request = http::Request::get(path).body(kube::client::Body::empty())?;
-    let response = client.send(request).await.map_err(|error| anyhow!(told(&error)))?;
+    let response = client.send(request).await.map_err(|error| anyhow!(describe(&error)))?;
     let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
     let body = body.map_err(|error| anyhow!("the answer cannot be read: {error}"))?.to_bytes();
     Ok(String::from_utf8_lossy(&body).into_owned())

@@ -197,7 +197,7 @@ pub(super) mod tests {
                 memory_gib_hour: memory.map(str::to_owned),
                 io_gib: io.map(str::to_owned),
             };
-            Price::of(&price).expect("a price")
+            Price::from_class(&price).expect("a price")
         };
         Prices::from([
             ("small".to_owned(), price("EUR", "0.04", Some("0.005"), Some("0.0123"))),

@@ -130,7 +130,7 @@ pub fn read(manifest: &str) -> Result<Workload, InvalidManifest> {
         }
     };
     let class = workload.spec.class_name.as_ref().and_then(|name| classes.get(name));
-    of(workload, class)
+    simulated(workload, class)
         .map_err(|error| InvalidManifest::Invalid { name: workload.metadata.name.clone().unwrap_or_default(), error })
 }
 
@@ -158,7 +158,7 @@ fn object<T: DeserializeOwned>(document: Value, number: usize, kind: &'static st
     }
 }
 
-fn of(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Result<Workload, Invalid> {
+fn simulated(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Result<Workload, Invalid> {
     let Goal { name, state, template, scaling, .. } = resolve(workload, class)?;
     let nothing = |state: &str| {
         Err(Invalid::field("spec.state", format!("is {state}: nothing runs, so there is nothing to simulate")))

@@ -21,7 +21,7 @@ use kube::{Api, Client, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    connection::{ConnectionArguments, ScopeArguments, told},
+    connection::{ConnectionArguments, ScopeArguments, describe},
     output::{colours, print},
 };
 use view::{Children, Options};
@@ -88,7 +88,7 @@ fn unlisted(error: &kube::Error) -> anyhow::Error {
         kube::Error::Api(status) if status.code == 404 => anyhow!(
             "this cluster has no ElasticWorkloads: the API server does not know the kind; install Catamaran, or choose another --context"
         ),
-        kube::Error::Api(_) => anyhow!("{}", told(error)),
+        kube::Error::Api(_) => anyhow!("{}", describe(error)),
         other => anyhow!("the API server cannot be reached: {}", told(other)),
     }
 }
@@ -124,7 +124,7 @@ where
         // KubeVirt is not installed.
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
         Err(error) => {
-            notes.push(format!("{} are not shown: {}", K::plural(&()), told(&error)));
+            notes.push(format!("{} are not shown: {}", K::plural(&()), describe(&error)));
             Vec::new()
         }
     }

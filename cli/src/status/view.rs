@@ -109,7 +109,7 @@ pub fn views(workloads: &[ElasticWorkload], children: &Children, options: &Optio
     workloads.sort_by_key(|workload| (workload.namespace(), workload.name_any()));
     let view = |workload: &ElasticWorkload| {
         let own = workload.metadata.uid.as_deref().and_then(|uid| revisions.remove(uid)).unwrap_or_default();
-        View::of(workload, own, options)
+        View::new(workload, own, options)
     };
     workloads.into_iter().map(view).collect()
 }
@@ -121,7 +121,7 @@ fn owner(meta: &ObjectMeta) -> &str {
 }
 
 impl View {
-    fn of(workload: &ElasticWorkload, mut revisions: Vec<Revision>, options: &Options) -> Self {
+    fn new(workload: &ElasticWorkload, mut revisions: Vec<Revision>, options: &Options) -> Self {
         let empty = ElasticWorkloadStatus::default();
         let status = workload.status.as_ref().unwrap_or(&empty);
         // The newest first, as the most interesting.

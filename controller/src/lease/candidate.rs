@@ -89,7 +89,7 @@ impl Candidate {
             connection: Connection { config, namespace, api: None },
             name,
             identity,
-            times: Times::of(duration),
+            times: Times::from_duration(duration),
             seen: None,
             tenure,
             contact,
@@ -295,7 +295,7 @@ impl Candidate {
         };
         followed.is_to(holder, address)
             && followed.pulse() == Pulse::Dead
-            && seen.changed.elapsed() > Times::of(duration(&seen.lease)).surely_renewed()
+            && seen.changed.elapsed() > Times::from_duration(duration(&seen.lease)).surely_renewed()
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {

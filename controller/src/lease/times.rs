@@ -17,7 +17,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn of(duration: Duration) -> Self {
+    pub(super) fn from_duration(duration: Duration) -> Self {
         Self { duration, renew_deadline: duration * 2 / 3, retry: (duration / 15).min(LONGEST_RETRY) }
     }
 
@@ -43,7 +43,7 @@ mod tests {
 
     /// How many attempts fit in between a renewal and the end when each hangs.
     fn attempts(duration: Duration) -> usize {
-        let times = Times::of(duration);
+        let times = Times::from_duration(duration);
         let mut left = times.renew_deadline - times.retry;
         let attempts = std::iter::from_fn(|| {
             let attempt = Times::attempt(left);
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_leader_gives_up_before_another_may_take_over() {
         for seconds in [3, 15, 60, 3600] {
-            let Times { duration, renew_deadline, retry } = Times::of(Duration::from_secs(seconds));
+            let Times { duration, renew_deadline, retry } = Times::from_duration(Duration::from_secs(seconds));
             assert!(retry * 5 <= renew_deadline && renew_deadline + duration / 4 < duration, "{seconds} s");
         }
     }

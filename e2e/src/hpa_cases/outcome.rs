@@ -115,7 +115,7 @@ impl Deliberate {
     /// The difference on purpose that a case falls under, if it does. A case that falls under one may still come out
     /// alike.
     #[must_use]
-    pub fn of(case: &Value, hpa: &Outcome, ours: &Outcome) -> Option<Self> {
+    pub fn between(case: &Value, hpa: &Outcome, ours: &Outcome) -> Option<Self> {
         let metrics = || hpa.current_metrics.iter().flatten().zip(ours.current_metrics.iter().flatten());
         let values = |metric: &CurrentMetric| {
             let percent = metric.average_utilization.map(i64::from);

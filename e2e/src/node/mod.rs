@@ -305,7 +305,7 @@ impl Joining<'_> {
             .await
             .with_context(|| format!("cannot make the node {}", self.name))?;
         let addresses = json!({"status": {"addresses": [
-            {"type": "InternalIP", "address": Addresses::of(self.number).node},
+            {"type": "InternalIP", "address": Addresses::numbered(self.number).node},
             {"type": "ExternalIP", "address": Ipv4Addr::LOCALHOST},
             {"type": "Hostname", "address": self.name},
         ]}});
@@ -352,7 +352,7 @@ impl Joining<'_> {
             disk: &prepared.disk,
             keep: false,
             disks: &disks,
-            forwarded: Some((Addresses::of(self.number).node, &[self.port])),
+            forwarded: Some((Addresses::numbered(self.number).node, &[self.port])),
             folder: &folder,
         };
         parts.start(|command| self.control_plane.spawn(&format!("qemu-{}", self.name), command)).await
@@ -360,7 +360,7 @@ impl Joining<'_> {
 
     /// The files of this node.
     fn seed(&self) -> Result<Vec<u8>> {
-        let addresses = Addresses::of(self.number);
+        let addresses = Addresses::numbered(self.number);
         let keys = self.control_plane.node_keys(self.name, &GATEWAY.to_string())?;
         let mut archive = Archive::default();
         archive.folder("seed")?;

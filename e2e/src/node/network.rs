@@ -29,7 +29,7 @@ pub(crate) struct Addresses {
 
 impl Addresses {
     /// Those of the guest with a number; two guests whose numbers are less than 200 apart differ.
-    pub(crate) fn of(number: u32) -> Self {
+    pub(crate) fn numbered(number: u32) -> Self {
         // Fits: it is below 200.
         let number = u8::try_from(number % 200).unwrap_or_default() + 1;
         Self { node: Ipv4Addr::new(10, 200, 0, 10 + number), pods: Ipv4Addr::new(10, 200, number, 0) }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn guests_differ_from_each_other_and_from_the_gateway() {
-        let all: Vec<Addresses> = (0..200).map(Addresses::of).collect();
+        let all: Vec<Addresses> = (0..200).map(Addresses::numbered).collect();
         let nodes: BTreeSet<_> = all.iter().map(|addresses| addresses.node).collect();
         let pods: BTreeSet<_> = all.iter().map(|addresses| addresses.pod_network()).collect();
         assert_eq!((nodes.len(), pods.len()), (200, 200));

@@ -62,14 +62,14 @@ impl Default for Load {
 impl Load {
     /// A demand, and little else.
     #[must_use]
-    pub fn of(demand: Demand) -> Self {
+    pub fn with_demand(demand: Demand) -> Self {
         Self { demand, ..Self::default() }
     }
 
     /// A demand that does not change.
     #[must_use]
     pub fn cores(cores: f64) -> Self {
-        Self::of(Demand::Constant(cores))
+        Self::with_demand(Demand::Constant(cores))
     }
 }
 
@@ -450,7 +450,7 @@ mod tests {
     #[test]
     fn a_step_between_two_readings_counts_from_its_moment() {
         let step = Demand::Step { before: 0.0, after: 0.5, at: Duration::from_millis(1_600) };
-        let mut world = world(Load::of(step), &[seen("a", "n1", true)]);
+        let mut world = world(Load::with_demand(step), &[seen("a", "n1", true)]);
         assert_eq!(cpu(&mut world, "n1", SECOND), [0.0]);
         assert_eq!(cpu(&mut world, "n1", 2 * SECOND), [0.2]);
         world.set_load(&id(), Load { base_cores: 0.0, ..Load::cores(1.0) }, Duration::from_millis(2_500));

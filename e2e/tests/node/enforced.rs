@@ -1,4 +1,4 @@
-//! What a workload says of its quota: that the node holds it, why it does not, and what was killed for want of memory.
+//! What a workload says of its quota: that the node holds it, why it does not, and what was killed by the OOM killer.
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;

@@ -97,7 +97,7 @@ impl Accounts {
             workload: account.workload.to_string(),
             class: account.class.as_deref().map(str::to_owned),
             hull: account.hull,
-            amounts: told(amounts),
+            amounts: hour_amounts(amounts),
         });
         Ok(Answer { replica: replica.to_owned(), since, items: items.collect(), continue_ })
     }
@@ -108,7 +108,7 @@ fn place(hour: Hour, account: &Account) -> String {
     format!("{}/{namespace}/{workload}/{}/{hull}", hour.start().as_second(), class.as_deref().unwrap_or_default())
 }
 
-fn told(amounts: &Amounts) -> HourAmounts {
+fn hour_amounts(amounts: &Amounts) -> HourAmounts {
     let kib_seconds = |byte_usec: u128| u64::try_from(byte_usec / KIB_SECOND).unwrap_or(u64::MAX);
     let Amounts {
         cpu_usage_usec,

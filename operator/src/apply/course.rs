@@ -53,7 +53,7 @@ pub(super) struct Course<'a> {
 }
 
 impl<'a> Course<'a> {
-    pub(super) fn of(steps: &'a [Step]) -> Self {
+    pub(super) fn new(steps: &'a [Step]) -> Self {
         let (now, left) = steps.split_at(steps.len().min(MOST_STEPS));
         Self { steps: now.iter(), left, undone: Vec::new(), failures: Vec::new() }
     }
@@ -146,13 +146,13 @@ mod tests {
 
     /// Carries out steps of which some fail, each in its way; which ones were tried, and what came of it.
     fn play(steps: &[Step], failing: &[(usize, u16)]) -> (Vec<usize>, Applied) {
-        let (mut tried, mut course) = (Vec::new(), Course::of(steps));
+        let (mut tried, mut course) = (Vec::new(), Course::new(steps));
         while let Some(step) = course.next() {
             let index = steps.iter().position(|other| std::ptr::eq(other, step)).expect("one of them");
             tried.push(index);
             if let Some((_, code)) = failing.iter().find(|(failing, _)| *failing == index) {
                 let status = kube::core::Status::failure("webhook denies it", "InternalError").with_code(*code);
-                course.failed(step, Failure::of("X x".to_owned(), kube::Error::Api(status.boxed())));
+                course.failed(step, Failure::new("X x".to_owned(), kube::Error::Api(status.boxed())));
             }
         }
         let applied = course.end(Some(&scaled()));

@@ -25,7 +25,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub(super) fn of(object: String, error: kube::Error) -> Self {
+    pub(super) fn new(object: String, error: kube::Error) -> Self {
         match &error {
             kube::Error::Api(status) => match status.code {
                 409 => Self::Conflict { object },
@@ -76,7 +76,7 @@ mod tests {
     fn the_words_of_the_api_server_are_reported() {
         let of = |code: u16| {
             let status = kube::core::Status::failure("failed calling webhook", "InternalError").with_code(code);
-            Failure::of("ReplicaSet web-1".to_owned(), kube::Error::Api(status.boxed())).problem()
+            Failure::new("ReplicaSet web-1".to_owned(), kube::Error::Api(status.boxed())).problem()
         };
         assert_eq!((of(403).reason(), of(500).reason(), of(504).reason()), ("Refused", "WriteFailing", "WriteFailing"));
         for code in [400, 403, 408, 422, 429, 500, 503, 504] {

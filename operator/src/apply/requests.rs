@@ -61,7 +61,7 @@ impl Writer {
     }
 
     /// By virt-api's subresources, which take no precondition. It answers with a conflict while the guest does not run,
-    /// or is paused, or let go on, already.
+    /// or is paused, or unpaused, already.
     pub(super) async fn pause(&self, desired: &Goal, name: &str, paused: bool) -> Result<(), Failure> {
         let verb = if paused { "pause" } else { "unpause" };
         self.metrics.write(Verb::Update, &format!("VirtualMachineInstance/{verb}"));
@@ -73,13 +73,13 @@ impl Writer {
         let object = format!("VirtualMachineInstance {name}");
         let request = match request.body(b"{}".to_vec()) {
             Ok(request) => request,
-            Err(error) => return Err(Failure::of(object, kube::Error::HttpError(error))),
+            Err(error) => return Err(Failure::new(object, kube::Error::HttpError(error))),
         };
         match self.client.request_text(request).await {
             Ok(_) => Ok(()),
             // Deleted in the meantime.
             Err(kube::Error::Api(status)) if status.code == 404 && status.message.contains(name) => Ok(()),
-            Err(error) => Err(Failure::of(object, error)),
+            Err(error) => Err(Failure::new(object, error)),
         }
     }
 
@@ -109,11 +109,11 @@ impl Writer {
             let request = http::Request::post(url).header(http::header::CONTENT_TYPE, "application/json");
             request.body(body).map_err(kube::Error::HttpError)
         });
-        let request = request.map_err(|error| Failure::of(described.clone(), error))?;
+        let request = request.map_err(|error| Failure::new(described.clone(), error))?;
         self.metrics.write(Verb::Create, &K::kind(&()));
         match self.client.request(request).await {
             Err(kube::Error::Api(status)) if status.code == 409 => self.claim(desired, object, &name).await,
-            answer => answer.map_err(|error| Failure::of(described, error)),
+            answer => answer.map_err(|error| Failure::new(described, error)),
         }
     }
 
@@ -123,7 +123,7 @@ impl Writer {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let found = self.api::<K>(&desired.namespace).get_metadata_opt(name).await;
-        match found.map_err(|error| Failure::of(describe::<K>(name), error))? {
+        match found.map_err(|error| Failure::new(describe::<K>(name), error))? {
             // Gone by now, or going.
             None => Err(Failure::Conflict { object: describe::<K>(name) }),
             Some(found) if controller(&found.metadata).as_ref() == Some(&desired.uid) => {
@@ -132,7 +132,7 @@ impl Writer {
                 let patch = Patch::Merge(json!({ "metadata": metadata }));
                 self.metrics.write(Verb::Patch, &K::kind(&()));
                 let answer = self.api::<K>(&desired.namespace).patch(name, &parameters(), &patch).await;
-                answer.map_err(|error| Failure::of(describe::<K>(name), error))
+                answer.map_err(|error| Failure::new(describe::<K>(name), error))
             }
             Some(_) => {
                 let kind = match K::kind(&()).as_ref() {
@@ -154,7 +154,7 @@ impl Writer {
         let patch = objects::service_patch(&known.resource_version, &known.selector, wanted);
         self.metrics.write(Verb::Patch, "Service");
         let answer = self.api::<Service>(&desired.namespace).patch(name, &parameters(), &Patch::Merge(patch)).await;
-        answer.map_err(|error| if is_gone(&error) { old_view() } else { Failure::of(describe::<Service>(name), error) })
+        answer.map_err(|error| if is_gone(&error) { old_view() } else { Failure::new(describe::<Service>(name), error) })
     }
 
     /// Changes a replica set, by a patch with its uid and resourceVersion.
@@ -196,7 +196,7 @@ impl Writer {
         let object = describe::<K>(&set.name);
         // Deleted in the meantime: the view is old, as with a conflict.
         let answer = answer
-            .map_err(|error| if is_gone(&error) { Failure::Conflict { object } } else { Failure::of(object, error) })?;
+            .map_err(|error| if is_gone(&error) { Failure::Conflict { object } } else { Failure::new(object, error) })?;
         index.enter(answer.meta(), SetEntry::from(&answer));
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Writer {
             Ok(answer) => Ok(answer.left()),
             // What was wanted.
             Err(error) if is_gone(&error) => Ok(None),
-            Err(error) => Err(Failure::of(describe::<K>(name), error)),
+            Err(error) => Err(Failure::new(describe::<K>(name), error)),
         }
     }
 }
@@ -228,7 +228,7 @@ fn of_a_pod(name: &str, answer: kube::Result<()>) -> Result<bool, Failure> {
     match answer {
         Ok(()) => Ok(true),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
-        Err(error) => Err(Failure::of(describe::<Pod>(name), error)),
+        Err(error) => Err(Failure::new(describe::<Pod>(name), error)),
     }
 }
 

@@ -33,7 +33,7 @@ impl Writer {
         });
         self.metrics.write(Verb::Patch, "ElasticWorkload/status");
         let answer = api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&body)).await;
-        answer.map(|workload| workload.metadata.resource_version).map_err(|error| Failure::of(object, error))
+        answer.map(|workload| workload.metadata.resource_version).map_err(|error| Failure::new(object, error))
     }
 
     /// Whether the API server has another generation of a workload than this one.
@@ -45,7 +45,7 @@ impl Writer {
         let api: Api<ElasticWorkload> = Api::namespaced(self.client.clone(), &namespace);
         // A list of one: the operator has no right to get.
         let found = api.list_metadata(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
-        let found = found.map_err(|error| Failure::of(format!("ElasticWorkload {name}"), error))?;
+        let found = found.map_err(|error| Failure::new(format!("ElasticWorkload {name}"), error))?;
         Ok(found.items.first().is_none_or(|found| found.metadata.generation != workload.metadata.generation))
     }
 }

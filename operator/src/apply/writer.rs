@@ -34,7 +34,7 @@ impl Writer {
 
     /// Carries out the steps of a plan, as far as they go: what fails holds up only what needs it.
     pub async fn apply(&self, desired: &Goal, plan: &Plan, scaled: Option<&Scaled>) -> Applied {
-        let mut course = Course::of(&plan.steps);
+        let mut course = Course::new(&plan.steps);
         while let Some(step) = course.next() {
             tracing::info!(%step, "writing");
             if let Err(failure) = self.carry_out(desired, &step.action).await {

@@ -22,7 +22,7 @@ use crate::{
 
 /// The last decision for a workload.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
+pub struct LastDecision {
     /// How long ago it was made.
     pub age: Duration,
     /// The decision as it was made.
@@ -40,16 +40,16 @@ impl Autoscaler {
 
     /// The last decision on the present spec of a workload, if there was one. Unlike [`Self::decide`] it makes none.
     #[must_use]
-    pub fn told(&self, key: &WorkloadKey, workload: &ElasticWorkload) -> Option<Told> {
+    pub fn last_decision(&self, key: &WorkloadKey, workload: &ElasticWorkload) -> Option<LastDecision> {
         let class = self.shared.stores.class_of(workload);
         let memory = self.shared.memories().get(key).cloned()?;
         let memory = lock(&memory);
-        let (age, decision) = memory.told(&Spec::of(workload, class))?;
+        let (age, decision) = memory.last_decision(&Spec::new(workload, class))?;
         let mut scaled = Scaled { decision: decision.clone(), history: memory.history.clone() };
         if memory.count == Some(decision.to) {
             scaled.decision.from = decision.to;
         }
-        Some(Told { age, decision, scaled })
+        Some(LastDecision { age, decision, scaled })
     }
 
     /// What each replica of a workload uses now, by name: as its agent reports it, else as metrics.k8s.io has it, where
@@ -88,9 +88,9 @@ impl Autoscaler {
         let last = self.shared.usage.last(&key.namespace, &entry.pod.name);
         let last = last.filter(|usage| usage.pod.uid() == entry.uid);
         let late = last.as_ref().is_some_and(|usage| self.shared.usage.is_late(usage));
-        let by_agent = last.map(|reported| by_agent(entry, &reported));
+        let from_agent = last.map(|reported| from_agent(entry, &reported));
         // What an agent said a while ago is better than nothing, with its age.
-        let told = match by_agent {
+        let told = match from_agent {
             Some(last) if late => by_metrics_api(entry, answers, now).or(Some(last)),
             Some(last) => Some(last),
             None => by_metrics_api(entry, answers, now),
@@ -116,7 +116,7 @@ impl Autoscaler {
 }
 
 /// What an agent reported last.
-fn by_agent(entry: &PodEntry, reported: &PodUsage) -> (UsageSource, f64, Usage) {
+fn from_agent(entry: &PodEntry, reported: &PodUsage) -> (UsageSource, f64, Usage) {
     let counted = || reported.containers().filter(|(name, _)| counts(entry, name)).map(|(_, container)| container);
     let cpu = counted().map(|container| Some(samples::saturate(container.rates?.cpu_millicores)));
     let memory = counted().map(|container| samples::saturate(container.memory_working_set_bytes));

@@ -39,7 +39,7 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    pub(super) fn of(workload: &ElasticWorkload, class: Option<Arc<WorkloadClass>>) -> Self {
+    pub(super) fn new(workload: &ElasticWorkload, class: Option<Arc<WorkloadClass>>) -> Self {
         let version = Version {
             uid: workload.metadata.uid.clone(),
             generation: workload.metadata.generation,
@@ -136,7 +136,7 @@ impl Memory {
     }
 
     /// The last decision on this version of the spec and how old it is, whether it still stands or not.
-    pub(super) fn told(&self, spec: &Spec) -> Option<(Duration, Decision)> {
+    pub(super) fn last_decision(&self, spec: &Spec) -> Option<(Duration, Decision)> {
         let (at, last) = self.last.as_ref().filter(|_| self.version == spec.version)?;
         Some((at.elapsed(), last.clone()))
     }
@@ -203,7 +203,7 @@ impl Memory {
     }
 }
 
-/// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod is no business of
+/// The guest of a virtual machine asks for what the quota says; KubeVirt's own share of its pod does not matter to
 /// scaling.
 pub(super) fn with_quota(entry: &mut Arc<PodEntry>, quota: &Quota) {
     if entry.instance.is_none() {
@@ -262,7 +262,7 @@ mod tests {
         }))
         .expect("a workload");
         let mut memory = Memory::default();
-        memory.renew(Spec::of(&workload, None), &workload).expect("it makes sense");
+        memory.renew(Spec::new(&workload, None), &workload).expect("it makes sense");
         memory
     }
 
@@ -294,7 +294,7 @@ mod tests {
                 members: Members::Pods(PodSet::default()),
             };
             let scaling =
-                ScalingStatus { desired_replicas: 4, history: StoredHistory::of(history), ..ScalingStatus::default() };
+                ScalingStatus { desired_replicas: 4, history: StoredHistory::store(history), ..ScalingStatus::default() };
             let status = ElasticWorkloadStatus {
                 desired_replicas: 4,
                 scaling: Some(scaling),

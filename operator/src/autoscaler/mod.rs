@@ -41,7 +41,7 @@ use crate::{
     sources::Sources,
     stores::{PodEntry, Queue, StoredWorkload, Stores, WorkloadKey},
 };
-pub use live::Told;
+pub use live::LastDecision;
 use memory::{Change, Memory, Spec};
 use news::{News, SHORTEST_PAUSE};
 use samples::Usage;
@@ -239,7 +239,7 @@ impl Shared {
             Some(stand_in) => stand_in.class.clone(),
             None => self.stores.class_of(workload),
         };
-        Some(Spec::of(workload, class))
+        Some(Spec::new(workload, class))
     }
 
     /// Makes a decision, and remembers it.
@@ -262,7 +262,7 @@ impl Shared {
         for entry in &mut entries {
             memory.with_quota(entry);
         }
-        let usage = Usage::of(&self.usage, &key.namespace, &entries);
+        let usage = Usage::collect(&self.usage, &key.namespace, &entries);
         let without_agent = !usage.is_complete();
         if memory.asked != Some(without_agent) {
             memory.asked = Some(without_agent);

@@ -78,7 +78,7 @@ pub(super) struct Usage<'a> {
 }
 
 impl<'a> Usage<'a> {
-    pub(super) fn of(store: &UsageStore, namespace: &str, pods: &'a [Arc<PodEntry>]) -> Self {
+    pub(super) fn collect(store: &UsageStore, namespace: &str, pods: &'a [Arc<PodEntry>]) -> Self {
         let usage =
             |entry: &PodEntry| store.pod(namespace, &entry.pod.name).filter(|usage| usage.pod.uid() == entry.uid);
         Self { pods, known: pods.iter().filter_map(|entry| Some((&**entry, usage(entry)?))).collect() }

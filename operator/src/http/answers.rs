@@ -63,7 +63,7 @@ async fn explain(State(asked): State<Asked>, Path((namespace, name)): Path<(Stri
     asked
         .answer(|probes| {
             let agents = Agents { autoscaler: &probes.autoscaler, findings: &probes.findings };
-            match Explanation::of(&probes.stores, agents, &key, Timestamp::now()) {
+            match Explanation::for_workload(&probes.stores, agents, &key, Timestamp::now()) {
                 Some(explanation) => {
                     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], explanation.to_string()).into_response()
                 }

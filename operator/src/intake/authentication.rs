@@ -46,7 +46,7 @@ pub enum ReviewError {
     Unavailable(String),
 }
 
-/// Tells whose a token is. In the product the API server does ([`super::token_review::TokenReviewer`]).
+/// Says to whom a token belongs. In the product the API server does ([`super::token_review::TokenReviewer`]).
 pub trait Authenticator: Send + Sync + 'static {
     /// Reviews a token.
     fn review<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, ReviewError>>;
@@ -95,7 +95,7 @@ pub(super) struct Token(String);
 
 impl Token {
     /// The token of a call.
-    pub(super) fn of(metadata: &MetadataMap) -> Result<Self, Denied> {
+    pub(super) fn from_metadata(metadata: &MetadataMap) -> Result<Self, Denied> {
         let value = metadata.get("authorization").and_then(|value| value.to_str().ok()).ok_or(Denied::NoToken)?;
         let (scheme, token) = value.split_once(' ').ok_or(Denied::NoToken)?;
         let valid = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN_BYTES;

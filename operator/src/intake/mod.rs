@@ -45,7 +45,7 @@ pub struct Intake {
     pub max_streams: u32,
     /// The times that it keeps.
     pub timing: Timing,
-    /// Tells whose a token is.
+    /// Says to whom a token belongs.
     pub authenticator: Arc<dyn Authenticator>,
     /// Tells where pods run.
     pub placement: Arc<dyn Placement>,

@@ -117,7 +117,7 @@ impl ScalingMetrics {
     }
 
     pub(super) fn decided(&self, decision: &Decision) {
-        let labels = DecisionLabels { outcome: Outcome::of(decision), limit: Limit::of(decision) };
+        let labels = DecisionLabels { outcome: Outcome::from_decision(decision), limit: Limit::from_decision(decision) };
         self.decisions.get_or_create(&labels).inc();
     }
 
@@ -144,7 +144,7 @@ impl ScalingMetrics {
 impl Outcome {
     const ALL: [Self; 6] = [Self::Up, Self::Down, Self::Recommended, Self::Unchanged, Self::Held, Self::Idle];
 
-    fn of(decision: &Decision) -> Self {
+    fn from_decision(decision: &Decision) -> Self {
         let has = |wanted: fn(&Step) -> bool| decision.steps.iter().any(wanted);
         match (decision.to.cmp(&decision.from), decision.mode) {
             (Ordering::Greater, Mode::Auto) => Self::Up,
@@ -171,7 +171,7 @@ impl Outcome {
 }
 
 impl Limit {
-    fn of(decision: &Decision) -> Self {
+    fn from_decision(decision: &Decision) -> Self {
         decision.steps.iter().rev().find_map(|step| Self::of_step(step, decision)).unwrap_or(Self::None)
     }
 
@@ -309,7 +309,7 @@ mod tests {
             (decision(Mode::Auto, 0, Some(1), as_is), Outcome::Up, Limit::MinReplicas),
         ];
         for (decision, outcome, limit) in cases {
-            assert_eq!((Outcome::of(&decision), Limit::of(&decision)), (outcome, limit), "{decision:#?}");
+            assert_eq!((Outcome::from_decision(&decision), Limit::from_decision(&decision)), (outcome, limit), "{decision:#?}");
         }
     }
 
@@ -324,7 +324,7 @@ mod tests {
             decision(Mode::Auto, 5, None, as_is),
         ] {
             let told = decision.steps.iter().filter_map(Step::limit).next_back();
-            assert_eq!(told, Some(Limit::of(&decision).as_str()), "{decision:#?}");
+            assert_eq!(told, Some(Limit::from_decision(&decision).as_str()), "{decision:#?}");
         }
     }
 

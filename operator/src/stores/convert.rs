@@ -405,7 +405,7 @@ mod tests {
         for (what, deletion, status, expected) in [
             ("it runs", None, runs(), None),
             ("it was killed", None, ended("Error", "Running"), by_itself),
-            ("for want of memory", None, ended("OOMKilled", "Failed"), by_itself),
+            ("out of memory", None, ended("OOMKilled", "Failed"), by_itself),
             ("its guest powered off", None, ended("Completed", "Succeeded"), by_itself),
             ("its node did not take it", None, json!({"phase": "Failed", "reason": "OutOfcpu"}), by_itself),
             ("it is to go", Some("2026-11-30T10:01:09Z"), runs(), taken),

@@ -107,7 +107,7 @@ impl Crashes {
 
     /// The crashes of a set, in the order in which they were seen; and until when an end of it is unexplained.
     #[must_use]
-    pub fn of(&self, set: &str) -> (Vec<Crash>, Option<Timestamp>) {
+    pub fn in_set(&self, set: &str) -> (Vec<Crash>, Option<Timestamp>) {
         self.with(|state| {
             let crashes = state.by_set.get(set).map(|crashes| crashes.iter().copied().collect()).unwrap_or_default();
             let unexplained = state.leaving.values().filter(|leaving| leaving.is_unexplained(set));
@@ -181,7 +181,7 @@ mod tests {
     fn counted(see: impl FnOnce(&Crashes)) -> (usize, bool) {
         let crashes = Crashes::default();
         see(&crashes);
-        let (list, unexplained) = crashes.of("set");
+        let (list, unexplained) = crashes.in_set("set");
         (list.len(), unexplained.is_some())
     }
 
@@ -216,9 +216,9 @@ mod tests {
         assert!(crashes.launcher("a", LauncherEnd::ByItself, now()).is_some());
         assert_eq!(crashes.launcher("a", LauncherEnd::ByItself, now()), None);
         crashes.gone("a");
-        assert_eq!(crashes.of("set").0.len(), 1, "the crash is remembered");
+        assert_eq!(crashes.in_set("set").0.len(), 1, "the crash is remembered");
         crashes.forget("set");
-        assert_eq!(crashes.of("set").0.len(), 0);
+        assert_eq!(crashes.in_set("set").0.len(), 0);
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl<T> Default for Index<T> {
 impl WorkloadKey {
     /// The workload that an object names by its label.
     #[must_use]
-    pub fn of(meta: &ObjectMeta) -> Option<Self> {
+    pub fn from_labels(meta: &ObjectMeta) -> Option<Self> {
         let (name, _) = workload_of_label(meta.labels.as_ref()?.get(WORKLOAD_LABEL)?);
         Some(Self { namespace: meta.namespace.clone()?, name: name.to_owned() })
     }
@@ -103,7 +103,7 @@ impl<T> Index<T> {
     /// Enters an object that the watch shows, unless a newer version of it is known. Returns the workloads that it is
     /// news for: the one that it belongs to, and the one that it belonged to.
     pub fn apply(&self, meta: &ObjectMeta, value: T) -> Vec<WorkloadKey> {
-        let Some(key) = WorkloadKey::of(meta) else { return self.remove(meta).into_iter().collect() };
+        let Some(key) = WorkloadKey::from_labels(meta) else { return self.remove(meta).into_iter().collect() };
         let mut entries = self.write();
         entries.seen = entries.seen.max(version(meta));
         match entries.put(&key, meta, value) {
@@ -117,7 +117,7 @@ impl<T> Index<T> {
     /// Enters the API server's answer to a write of ours. Where the watch is further already, it has shown the object,
     /// and an object that is not here was deleted since.
     pub fn enter(&self, meta: &ObjectMeta, value: T) {
-        let Some(key) = WorkloadKey::of(meta) else { return };
+        let Some(key) = WorkloadKey::from_labels(meta) else { return };
         let mut entries = self.write();
         if entries.homes.contains_key(uid(meta)) || version(meta) > entries.seen {
             entries.put(&key, meta, value);
@@ -129,7 +129,7 @@ impl<T> Index<T> {
         let mut entries = self.write();
         entries.seen = entries.seen.max(version(meta));
         let home = entries.take(uid(meta)).map(|home| home.as_ref().clone());
-        home.or_else(|| WorkloadKey::of(meta))
+        home.or_else(|| WorkloadKey::from_labels(meta))
     }
 
     /// A new listing begins.

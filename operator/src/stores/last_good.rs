@@ -83,7 +83,7 @@ impl LastGood {
             return;
         }
         let kept = Kept { spec: workload.spec.clone(), class: class.map(|class| class.spec.clone()) };
-        all.insert(key.clone(), Remembered { version, text: StoredHistory::of(&kept), instead: None });
+        all.insert(key.clone(), Remembered { version, text: StoredHistory::store(&kept), instead: None });
     }
 
     /// The present spec makes no sense: what goes on in its place, if that is known here or from the status.

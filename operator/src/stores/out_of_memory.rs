@@ -1,4 +1,4 @@
-//! Kills for want of memory, and the limits at which they happened: a limit may be raised before a kill is told, or
+//! OOM kills, and the limits at which they happened: a limit may be raised before a kill is told, or
 //! after it.
 
 use catamaran_plan::{
@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::objects::running;
 
-/// A container that was killed for want of memory, as the kubelet tells it.
+/// A container that was killed by the OOM killer, as the kubelet tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomKilled {
     /// The container.
@@ -52,7 +52,7 @@ struct Before {
 
 impl LimitsBefore {
     /// What is to be remembered of a pod that is seen again, with its quotas before and now.
-    pub(super) fn of(
+    pub(super) fn between(
         known: Option<&Self>,
         before: &PodQuota,
         quota: &PodQuota,
@@ -64,7 +64,7 @@ impl LimitsBefore {
         } else if let Some(known) = known.filter(|known| known.settled.is_none()) {
             known.clone()
         } else {
-            let containers = before.containers.iter().map(Before::of).collect();
+            let containers = before.containers.iter().map(Before::from_container).collect();
             Self { containers, settled: None }
         };
         if quota.resize != Resize::Settled {
@@ -96,7 +96,7 @@ impl LimitsBefore {
 }
 
 impl Before {
-    fn of((container, quota): (&str, Quota)) -> Self {
+    fn from_container((container, quota): (&str, Quota)) -> Self {
         Self { container: container.to_owned(), limit: quota.memory_limit, resized_alive: false }
     }
 }

@@ -59,7 +59,7 @@ pub struct PodEntry {
     pub memory_limit: Option<u64>,
     /// Where it runs, once that is decided.
     pub node: Option<Box<str>>,
-    /// The last time that the kernel killed one of its containers for want of memory, as the kubelet tells it.
+    /// The last time that the kernel killed one of its containers by its OOM killer, as the kubelet tells it.
     pub oom_kill: Option<Box<OomKilled>>,
     /// The memory limits that it had before, if they became others while it was watched.
     pub limits_before: Option<Box<LimitsBefore>>,
@@ -95,7 +95,7 @@ impl PodEntry {
     /// Takes over what is known of limits from how it was seen before.
     fn remember_limits(&mut self, before: &Self, object: &core::Pod, now: Timestamp) {
         let (known, status) = (before.limits_before.as_deref(), object.status.as_ref());
-        self.limits_before = LimitsBefore::of(known, &before.quota, &self.quota, status, now).map(Box::new);
+        self.limits_before = LimitsBefore::between(known, &before.quota, &self.quota, status, now).map(Box::new);
         if let Some(kill) = &mut self.oom_kill {
             kill.keep_limit(before.oom_kill.as_deref(), self.limits_before.as_deref());
         }
@@ -312,14 +312,14 @@ impl Pods {
 
     /// Enters a pod. Returns its workload when that has to plan: a mark came or went, it was taken out of the Service
     /// or put back, it came to be somebody else's, the pod's quota is another one, it began to run and is to be held,
-    /// or it was killed for want of memory. With it the workload that the pod was taken from, if it was.
+    /// or it was killed by the OOM killer. With it the workload that the pod was taken from, if it was.
     pub(super) fn enter(&self, object: &core::Pod) -> Vec<WorkloadKey> {
         self.enter_at(object, Timestamp::now())
     }
 
     pub(super) fn enter_at(&self, object: &core::Pod, now: Timestamp) -> Vec<WorkloadKey> {
         let mut entry = PodEntry::from(object);
-        let Some(workload) = WorkloadKey::of(&object.metadata) else { return Vec::new() };
+        let Some(workload) = WorkloadKey::from_labels(&object.metadata) else { return Vec::new() };
         let place = Place { uid: entry.uid.clone(), node: entry.node.clone(), workload: workload.clone() };
         self.places.insert(key(&object.metadata), place);
         let before = self.index.find(&object.metadata);

@@ -347,7 +347,7 @@ fn note_end(stores: &Stores, event: &Event<VirtualMachineInstance>) {
             let uid = instance.uid().unwrap_or_default();
             if let Some(end) = convert::instance_end(instance)
                 && let Some(set) = controller(&instance.metadata)
-                && let Some(workload) = WorkloadKey::of(&instance.metadata)
+                && let Some(workload) = WorkloadKey::from_labels(&instance.metadata)
             {
                 let created = convert::created(instance);
                 let peers = stores.instances.children(&workload);

@@ -38,7 +38,7 @@ async fn usage_arrives_as_rates() -> Result<()> {
     let second = ground.store.pod("shop", "web").expect("reported");
     let rates = second.containers().next().and_then(|(_, container)| container.rates).expect("two readings");
     assert_eq!((rates.window, rates.cpu_millicores), (Duration::from_secs(1), 750));
-    assert_eq!(rates.throttled, Some(Share::of(4, 10)));
+    assert_eq!(rates.throttled, Some(Share::new(4, 10)));
     assert_eq!(rates.pressure.expect("pressure").memory_some.millionths(), 125_000);
     assert_eq!((&*second.node, second.pod.uid()), ("node-1", "1"));
     assert!(second.age < Duration::from_secs(5));

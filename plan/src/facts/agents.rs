@@ -10,12 +10,12 @@ pub struct Enforcement {
     /// Its node.
     pub node: String,
     /// What the agent says.
-    pub told: Told,
+    pub told: QuotaReport,
 }
 
 /// What an agent says of a pod's quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum QuotaReport {
     /// Nothing, or it has fallen silent.
     Nothing,
     /// It cannot be said yet, since: no container runs, or the agent has not read the present annotation.
@@ -26,7 +26,7 @@ pub enum Told {
     NotHeld(String),
 }
 
-/// The kernel killed a process of a replica for want of memory.
+/// The kernel's OOM killer killed a process of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomKill {
     /// The pod's name.

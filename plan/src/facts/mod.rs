@@ -14,7 +14,7 @@ mod trouble;
 use catamaran_crds::{ElasticWorkloadStatus, Hull};
 use jiff::Timestamp;
 
-pub use agents::{Enforcement, OomKill, Told};
+pub use agents::{Enforcement, OomKill, QuotaReport};
 pub use arithmetic::after;
 pub(crate) use arithmetic::count;
 pub use instances::{Instance, InstanceSet, Launcher, Pause, Stage};
@@ -52,7 +52,7 @@ pub struct Facts {
     pub usage_due: Option<Timestamp>,
     /// The replicas that run and that a node agent is to hold to their quota, by name.
     pub enforcement: Vec<Enforcement>,
-    /// Kills for want of memory, at most the last one of each replica.
+    /// OOM kills, at most the last one of each replica.
     pub out_of_memory: Vec<OomKill>,
     /// Replicas that do not become ready, by name.
     pub troubles: Vec<Trouble>,

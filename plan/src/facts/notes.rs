@@ -36,7 +36,7 @@ pub struct CrashLoop {
 pub enum FrozenNote {
     /// Its instances are to be paused.
     Frozen,
-    /// They are let go on, since then.
+    /// They are unpaused, since then.
     Thawing(Timestamp),
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for FrozenNote {
 }
 
 impl FrozenNote {
-    /// Reads the annotation. A text that nobody here wrote counts as frozen: then guests are let go on at least.
+    /// Reads the annotation. A text that nobody here wrote counts as frozen: then guests are unpaused at least.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         text.parse().map_or(Self::Frozen, Self::Thawing)

@@ -44,7 +44,7 @@ pub enum Selects {
 impl Selects {
     /// What it is to select in a state.
     #[must_use]
-    pub fn of(state: State) -> Self {
+    pub fn for_state(state: State) -> Self {
         match state {
             State::Frozen => Self::Nothing,
             State::Running | State::Stopped => Self::Replicas,

@@ -73,7 +73,7 @@ impl NodeSettings {
     ///
     /// # Errors
     /// When a number is out of the kernel's range.
-    pub fn of(&self, container: &str) -> Result<Option<NodeQuota>, Invalid> {
+    pub fn for_container(&self, container: &str) -> Result<Option<NodeQuota>, Invalid> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -168,7 +168,7 @@ mod tests {
         let (own, class) = (quota(own), crds::WorkloadClassSpec { quota: quota(class), price: None });
         let amounts = Quota::resolve(Some(&own), Some(&class)).map_err(|error| error.to_string())?;
         let knobs = NodeSettings::resolve(Some(&own), Some(&class), amounts).map_err(|error| error.to_string())?;
-        let quota = knobs.of("main").map_err(|error| error.to_string())?;
+        let quota = knobs.for_container("main").map_err(|error| error.to_string())?;
         Ok(quota.map_or_else(String::new, |quota| quota.to_annotation()))
     }
 

@@ -165,7 +165,7 @@ pub struct SetReference {
 impl SetReference {
     /// The reference of a set as it was observed.
     #[must_use]
-    pub fn of(set: &SetFacts) -> Self {
+    pub fn new(set: &SetFacts) -> Self {
         Self {
             hull: set.hull(),
             name: set.name.clone(),
@@ -262,7 +262,7 @@ impl fmt::Display for Action {
             Self::DeleteSet(set) => write!(f, "delete {} {}", set_kind(set.hull), set.name),
             Self::DeleteInstance { name, uid: _ } => write!(f, "delete VirtualMachineInstance {name}"),
             Self::PauseInstance { name, paused: true } => write!(f, "pause VirtualMachineInstance {name}"),
-            Self::PauseInstance { name, paused: false } => write!(f, "let VirtualMachineInstance {name} go on"),
+            Self::PauseInstance { name, paused: false } => write!(f, "unpause VirtualMachineInstance {name}"),
             Self::MarkPod { name, uid: _, marked: true } => write!(f, "mark Pod {name} as a victim"),
             Self::LeaveService { pod, uid: _, since: Some(_) } => write!(f, "take Pod {pod} out of the Service"),
             Self::LeaveService { pod, uid: _, since: None } => write!(f, "put Pod {pod} back into the Service"),
@@ -308,7 +308,7 @@ impl fmt::Display for SetUpdate {
 fn of_frozen(note: Option<FrozenNote>) -> &'static str {
     match note {
         Some(FrozenNote::Frozen) => "note that its instances are paused",
-        Some(FrozenNote::Thawing(_)) => "note that its instances are let go on",
+        Some(FrozenNote::Thawing(_)) => "note that its instances are unpaused",
         None => "forget that its instances were paused",
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn announce(context: &Context<'_>, draft: &mut Draft) {
 }
 
 /// What changed between two statuses that is worth an Event: a new reason of Ready, not every count; each change of the
-/// count that scaling made; a quota that is not held any more; and what was killed for want of memory.
+/// count that scaling made; a quota that is not held any more; and what was killed by the OOM killer.
 #[must_use]
 pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadStatus) -> Vec<Announcement> {
     let ready =

@@ -11,7 +11,7 @@ use crate::{
 
 /// Whether the kernels of the nodes hold the replicas to their quota.
 pub const QUOTA_ENFORCED: &str = "QuotaEnforced";
-/// Whether processes of replicas were killed lately for want of memory.
+/// Whether processes of replicas were killed lately by the OOM killer.
 pub const OUT_OF_MEMORY: &str = "OutOfMemory";
 /// The conditions that [`conditions`] makes.
 pub(crate) const OF_THE_ROLLOUT: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
@@ -132,7 +132,7 @@ pub fn conditions<'a>(
             ("False", Some("Reconciling"), "Scaling", with_trouble(text, trouble))
         }
         Progress::Resizing { resizing } => {
-            let (reason, message) = told_of_resize(resizing);
+            let (reason, message) = resize_message(resizing);
             ("False", Some("Reconciling"), reason, message)
         }
         Progress::Paused => (
@@ -167,7 +167,7 @@ pub fn conditions<'a>(
 }
 
 /// The reason and the message while replicas get a changed quota. All of these go on by themselves, so none is Stalled.
-pub(crate) fn told_of_resize(resizing: &Resizing) -> (&'static str, String) {
+pub(crate) fn resize_message(resizing: &Resizing) -> (&'static str, String) {
     let Resizing { open, held_up } = resizing;
     let Some(HeldUp { pod, by }) = held_up else {
         return ("Resizing", format!("{open} replicas do not have the changed quota yet; nothing restarts"));

@@ -43,16 +43,16 @@ pub(crate) fn answer(context: &Context<'_>, resizing: &Resizing) -> Answer {
     let mut open = None;
     for Enforcement { pod, node, told } in &context.facts.enforcement {
         match told {
-            Told::Held => {}
-            Told::NotHeld(why) => {
+            QuotaReport::Held => {}
+            QuotaReport::NotHeld(why) => {
                 return condition("False", "NotEnforced", &format!("Pod {pod} on node {node}: {why}"));
             }
-            Told::NotYet(why) => {
+            QuotaReport::NotYet(why) => {
                 open.get_or_insert_with(|| {
                     format!("Pod {pod} on node {node} is not known to be held to its quota: {why}")
                 });
             }
-            Told::Nothing => {
+            QuotaReport::Nothing => {
                 open.get_or_insert_with(|| {
                     format!(
                         "Pod {pod} on node {node} is not known to be held to its quota: no node agent has told of it; if this stays, \

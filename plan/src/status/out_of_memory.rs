@@ -1,4 +1,4 @@
-//! Condition OutOfMemory: processes of replicas were killed lately for want of memory, and what to do about it.
+//! Condition OutOfMemory: processes of replicas were killed lately by the OOM killer, and what to do about it.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -61,12 +61,12 @@ fn message(goal: &Goal, kill: &OomKill) -> String {
     };
     match limit {
         Some(limit) => format!(
-            "{whose} of Pod {pod} was killed for want of memory (limit {}{peak}); raise {raise} to {} or more",
+            "{whose} of Pod {pod} was killed by the OOM killer (limit {}{peak}); raise {raise} to {} or more",
             text(*limit),
             text(suggestion(kill))
         ),
         None => format!(
-            "{whose} of Pod {pod} was killed for want of memory without a limit of its own{peak}: the node ran out of it; set {raise} and its request"
+            "{whose} of Pod {pod} was killed by the OOM killer without a limit of its own{peak}: the node ran out of it; set {raise} and its request"
         ),
     }
 }

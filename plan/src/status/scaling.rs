@@ -46,7 +46,7 @@ pub fn due(previous: &ElasticWorkloadStatus, decision: &Decision, now: Timestamp
         Change::Remove(kind) => find(previous, *kind).is_some(),
         Change::Set(condition) => find(previous, condition.kind).is_none_or(|known| {
             known.status != word(condition.status)
-                || told_apart(&known.reason) != told_apart(condition.reason)
+                || reason_key(&known.reason) != reason_key(condition.reason)
                 || (!condition.status && !same_words(&known.message, &condition.message))
         }),
     });
@@ -59,7 +59,7 @@ pub fn due(previous: &ElasticWorkloadStatus, decision: &Decision, now: Timestamp
 }
 
 /// The reasons for which nothing is in the way are one: after a change of the count the HPA goes through all of them.
-fn told_apart(reason: &str) -> &str {
+fn reason_key(reason: &str) -> &str {
     if ["SucceededGetScale", "SucceededRescale", "ReadyForNewScale"].contains(&reason) { "" } else { reason }
 }
 
@@ -126,13 +126,13 @@ fn status(
     };
     let last_decision = match (write, lost) {
         (Write::None, Some(from)) => found(decision, from),
-        (Write::None | Write::Done | Write::Failed(_), _) => told(decision),
+        (Write::None | Write::Done | Write::Failed(_), _) => decision_status(decision),
     };
     let scaling = ScalingStatus {
         desired_replicas: decision.to,
         last_scale_time: scale_time,
         last_decision: Some(last_decision),
-        history: StoredHistory::of(history),
+        history: StoredHistory::store(history),
     };
     (Some(scaling), conditions.collect())
 }
@@ -168,7 +168,7 @@ fn found(decision: &Decision, from: i32) -> DecisionStatus {
     DecisionStatus { from, to, reason: "FoundOnSet".to_owned(), message, ..told(decision) }
 }
 
-fn told(decision: &Decision) -> DecisionStatus {
+fn decision_status(decision: &Decision) -> DecisionStatus {
     let metrics = decision.metrics.iter().map(|metric| MetricStatus {
         name: metric.name.clone(),
         current: metric.current_text(),

@@ -1,7 +1,7 @@
 //! `spec.state: Frozen`: replicas stay where they are and do nothing; scaling, rollouts and quota edits wait.
 //!
 //! Pods are frozen by the node agent, which their annotation tells. Guests are paused by KubeVirt. A guest may also be
-//! paused by its users, so the replica set notes that we did it, and only then are guests let go on.
+//! paused by its users, so the replica set notes that we did it, and only then are guests unpaused.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -13,7 +13,7 @@ use crate::{
     steps::in_place::{annotate, change_of},
 };
 
-/// For how long a guest is let go on that shows itself paused only after the end of the frozen state.
+/// For how long a guest is unpaused that shows itself paused only after the end of the frozen state.
 const THAW_FOR: SignedDuration = SignedDuration::from_secs(30);
 
 /// Whether all stays as it is. A rollout goes on first while replicas of an earlier revision have probes: to the one
@@ -26,7 +26,7 @@ pub(crate) fn holds(context: &Context<'_>) -> bool {
 /// Freezes the replicas of all sets.
 pub(crate) fn freeze(context: &Context<'_>, draft: &mut Draft) {
     for set in &context.sets {
-        let mut update = SetUpdate::none(SetReference::of(set));
+        let mut update = SetUpdate::none(SetReference::new(set));
         let of_replicas = match &set.members {
             Members::Pods(pods) => freeze_pods(context, draft, set, pods, &mut update),
             Members::Instances(instances) => pause_instances(draft, instances, &mut update),

@@ -22,7 +22,7 @@ pub(crate) fn delete(context: &Context<'_>, draft: &mut Draft) {
         .filter(|(set, counts)| {
             set.replicas == 0 && counts.live == 0 && !set.deleting && !keep.contains(&Some(&set.revision))
         })
-        .map(|(set, _)| SetReference::of(set))
+        .map(|(set, _)| SetReference::new(set))
         .collect();
     let beyond = old.len().saturating_sub(limit);
     for set in old.into_iter().take(beyond) {

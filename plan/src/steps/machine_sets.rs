@@ -205,7 +205,7 @@ impl<'a> Scaling<'a> {
     }
 
     fn wait(&self, phase: &Phase<'_>, departed: Option<Timestamp>) -> Option<Wait> {
-        let set = SetReference::of(self.set);
+        let set = SetReference::new(self.set);
         let missing = self.instances.live_count() < self.wanted;
         if let Some(state) = self.verdict.state.filter(|state| missing && self.context.now() < state.until) {
             return Some(Wait::CrashLoop { set, until: state.until });

@@ -26,7 +26,7 @@ pub(crate) fn apply(context: &Context<'_>, draft: &mut Draft) {
         ServiceFacts::Owned { uid, ports, selects } => {
             let equal = ports.len() == wanted.len()
                 && ports.iter().zip(wanted).all(|(is, wanted)| normalized(is) == normalized(wanted))
-                && *selects == Some(Selects::of(context.goal.state));
+                && *selects == Some(Selects::for_state(context.goal.state));
             let why = if context.goal.state == State::Frozen { Reason::Freeze } else { Reason::ServiceDiffers };
             if !equal {
                 draft.step(apply(Some(uid.clone())), why);

@@ -72,6 +72,6 @@ fn notes(context: &Context<'_>, set: &SetFacts, is_target: bool, asked: u32) -> 
             number: (is_target && active && set.number.saturating_add(1) != next).then_some(next),
             ..NoteChange::default()
         },
-        ..SetUpdate::none(SetReference::of(set))
+        ..SetUpdate::none(SetReference::new(set))
     }
 }

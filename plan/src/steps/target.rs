@@ -160,7 +160,7 @@ fn may_be_like(context: &Context<'_>) -> Option<SetReference> {
     let newest = context.sets.iter().rfind(|set| !set.deleting)?;
     let may =
         newest.hull() == context.goal.hull() && newest.changed_by.is_none() && newest.template_hash.as_ref() != hash;
-    may.then(|| SetReference::of(newest))
+    may.then(|| SetReference::new(newest))
 }
 
 /// Where there is nothing to write and nothing else to wait for, replicas have to become available.

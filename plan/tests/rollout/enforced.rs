@@ -1,8 +1,8 @@
-//! The conditions of a quota: whether nodes hold replicas to it, and kills for want of memory.
+//! The conditions of a quota: whether nodes hold replicas to it, and OOM kills.
 
 use catamaran_plan::{
     Facts, Goal, Plan, Problem,
-    facts::{Enforcement, OomKill, Told},
+    facts::{Enforcement, OomKill, QuotaReport},
     plan,
     status::{Progress, with_problem},
 };
@@ -24,7 +24,7 @@ fn enforced(plan: &Plan) -> Option<(&str, &str, &str)> {
 }
 
 /// What runs with this quota, and what is told of its pods by their agents.
-fn told(desired: &Goal, told: &[Told]) -> Facts {
+fn told(desired: &Goal, told: &[QuotaReport]) -> Facts {
     let pods = told.iter().enumerate();
     let enforcement = pods.map(|(index, told)| Enforcement {
         pod: format!("web-1-{index}"),
@@ -37,20 +37,20 @@ fn told(desired: &Goal, told: &[Told]) -> Facts {
 #[test]
 fn what_agents_tell_is_one_condition() {
     let of_agent = with_quota("{pids: 64}");
-    let not_held = || Told::NotHeld("pids.max: permission denied".to_owned());
-    let not_yet = || Told::NotYet("no container main runs".to_owned());
+    let not_held = || QuotaReport::NotHeld("pids.max: permission denied".to_owned());
+    let not_yet = || QuotaReport::NotYet("no container main runs".to_owned());
     for (pods, status, reason, words) in [
         (vec![], "Unknown", "NoReplicas", "no replica runs yet"),
-        (vec![Told::Held, Told::Held], "True", "Enforced", "every replica that runs is held"),
-        (vec![Told::Held, Told::Nothing], "Unknown", "NotReported", "Pod web-1-1 on node n1 is not known to be held"),
+        (vec![QuotaReport::Held, QuotaReport::Held], "True", "Enforced", "every replica that runs is held"),
+        (vec![QuotaReport::Held, QuotaReport::Nothing], "Unknown", "NotReported", "Pod web-1-1 on node n1 is not known to be held"),
         (
-            vec![not_yet(), Told::Nothing],
+            vec![not_yet(), QuotaReport::Nothing],
             "Unknown",
             "NotReported",
             "Pod web-1-0 on node n1 is not known to be held to its quota: no container main runs",
         ),
         (
-            vec![Told::Nothing, not_held()],
+            vec![QuotaReport::Nothing, not_held()],
             "False",
             "NotEnforced",
             "Pod web-1-1 on node n1: pids.max: permission denied",
@@ -81,15 +81,15 @@ fn a_quota_that_is_on_its_way_is_not_held() {
 fn frozen_replicas_are_told_of_as_well() {
     let running_before = with_quota("{pids: 64}");
     let frozen = desired("container: {image: a}, quota: {pids: 64}, state: Frozen");
-    let plan = plan(&frozen, &told(&running_before, &[Told::Nothing]), None);
+    let plan = plan(&frozen, &told(&running_before, &[QuotaReport::Nothing]), None);
     assert_eq!(enforced(&plan).map(|found| found.1), Some("NotReported"));
 }
 
 #[test]
 fn after_a_restart_the_last_word_counts_until_agents_are_back() {
     let wanted = with_quota("{pids: 64}");
-    let held = plan(&wanted, &told(&wanted, &[Told::Held]), None);
-    let restarted = Facts { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[Told::Nothing]) };
+    let held = plan(&wanted, &told(&wanted, &[QuotaReport::Held]), None);
+    let restarted = Facts { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[QuotaReport::Nothing]) };
     let waits = plan(&wanted, &restarted, None);
     assert_eq!(enforced(&waits), enforced(&held));
     assert_eq!(waits.requeue_at, Some(time(17)));
@@ -100,7 +100,7 @@ fn after_a_restart_the_last_word_counts_until_agents_are_back() {
 #[test]
 fn what_is_not_held_is_told_once_and_survives_a_refused_write() {
     let wanted = with_quota("{pids: 64}");
-    let observed = told(&wanted, &[Told::NotHeld("pids.max: permission denied".to_owned())]);
+    let observed = told(&wanted, &[QuotaReport::NotHeld("pids.max: permission denied".to_owned())]);
     let first = plan(&wanted, &observed, None);
     let reasons = |plan: &Plan| plan.announcements.iter().map(|told| told.reason.clone()).collect::<Vec<_>>();
     assert!(reasons(&first).contains(&"NotEnforced".to_owned()), "{first}");
@@ -140,7 +140,7 @@ fn a_kill_is_told_with_limit_peak_and_the_size_to_try() {
     assert_eq!(
         message(&plan),
         Some(
-            "container main of Pod web-1-a was killed for want of memory (limit 64Mi, memory.peak of the pod 64Mi); raise \
+            "container main of Pod web-1-a was killed by the OOM killer (limit 64Mi, memory.peak of the pod 64Mi); raise \
              spec.quota.memory.limit to 80Mi or more"
         )
     );

@@ -115,7 +115,7 @@ impl Share {
 
     /// `part` of `whole`; at most all of it, and none of nothing.
     #[must_use]
-    pub fn of(part: u64, whole: u64) -> Self {
+    pub fn new(part: u64, whole: u64) -> Self {
         let millionths = u128::from(part).saturating_mul(1_000_000).checked_div(u128::from(whole)).unwrap_or(0);
         u32::try_from(millionths).map_or(Self::ALL, |millionths| Self(millionths).min(Self::ALL))
     }
@@ -244,11 +244,11 @@ fn totals(pressure: &proto::Pressure) -> [u64; 6] {
 
 /// None of no periods: the container did not want to run.
 fn throttled(from: &proto::Throttling, to: &proto::Throttling) -> Share {
-    Share::of(to.nr_throttled.saturating_sub(from.nr_throttled), to.nr_periods.saturating_sub(from.nr_periods))
+    Share::new(to.nr_throttled.saturating_sub(from.nr_throttled), to.nr_periods.saturating_sub(from.nr_periods))
 }
 
 fn pressure(from: &proto::Pressure, to: &proto::Pressure, usec: u64) -> PressureShares {
-    let share = |from: u64, to: u64| Share::of(to.saturating_sub(from), usec);
+    let share = |from: u64, to: u64| Share::new(to.saturating_sub(from), usec);
     PressureShares {
         cpu_some: share(from.cpu_some_usec, to.cpu_some_usec),
         cpu_full: share(from.cpu_full_usec, to.cpu_full_usec),

@@ -47,7 +47,7 @@ pub(super) async fn run() -> Result<Alone> {
         .await?;
         let pod = workloads::only_pod(&client, NAMESPACE, WORKLOAD).await?;
         sleep(Duration::from_secs_f64(rand::rng().random_range(PAUSE.0..PAUSE.1))).await;
-        if counts.of(WORKLOAD)? != RESTING {
+        if counts.replicas(WORKLOAD)? != RESTING {
             // The start of the last replica was load, too: without KVM it takes seconds of CPU time.
             eprintln!("elastic: moved without a load; waiting for rest again");
             continue;

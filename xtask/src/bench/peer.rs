@@ -171,7 +171,7 @@ impl Sample {
     }
 
     /// The same for another workload.
-    fn of<T: serde::de::DeserializeOwned>(&self, value: &Value, name: &str) -> Result<T> {
+    fn copy<T: serde::de::DeserializeOwned>(&self, value: &Value, name: &str) -> Result<T> {
         Ok(serde_json::from_str(&value.to_string().replace(&self.workload, name))?)
     }
 }
@@ -199,7 +199,7 @@ async fn write_one(client: &Client, namespace: &str, sample: &Sample, workload: 
     let (name, uid) = (workload.name_any(), workload.uid());
     let apply = PatchParams::apply(FIELD_MANAGER).force();
 
-    let mut set: ReplicaSet = sample.of(&sample.set, &name)?;
+    let mut set: ReplicaSet = sample.copy(&sample.set, &name)?;
     for owner in set.metadata.owner_references.iter_mut().flatten() {
         owner.uid = uid.clone().unwrap_or_default();
     }
@@ -208,7 +208,7 @@ async fn write_one(client: &Client, namespace: &str, sample: &Sample, workload: 
 
     let workloads: Api<ElasticWorkload> = Api::namespaced(client.clone(), namespace);
     for repeat in 0..sample.statuses {
-        let mut status: Value = sample.of(&sample.status, &name)?;
+        let mut status: Value = sample.copy(&sample.status, &name)?;
         // Different each time, or the server would have nothing to store.
         status["desiredReplicas"] = json!(repeat);
         let body = json!({
@@ -222,7 +222,7 @@ async fn write_one(client: &Client, namespace: &str, sample: &Sample, workload: 
 
     let events: Api<KubernetesEvent> = Api::namespaced(client.clone(), namespace);
     for repeat in 0..sample.events {
-        let mut event: KubernetesEvent = sample.of(sample.event.as_ref().context("there are Events")?, &name)?;
+        let mut event: KubernetesEvent = sample.copy(sample.event.as_ref().context("there are Events")?, &name)?;
         event.metadata.name = Some(format!("{name}.{repeat}"));
         event.metadata.namespace = Some(namespace.to_owned());
         if let Some(regarding) = &mut event.regarding {

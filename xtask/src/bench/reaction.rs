@@ -112,7 +112,7 @@ async fn pair(
             .await
             .with_context(|| format!("pair {number} does not come to rest"))??;
         sleep(Duration::from_secs_f64(random.random_range(PAUSE.0..PAUSE.1))).await;
-        if counts.of(&ours)? != RESTING || counts.of(&theirs)? != RESTING {
+        if counts.replicas(&ours)? != RESTING || counts.replicas(&theirs)? != RESTING {
             eprintln!("reaction: pair {number} moved without a step");
             continue;
         }

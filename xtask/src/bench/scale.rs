@@ -249,9 +249,9 @@ async fn available(client: &Client, wanted: u32, within: Duration) -> Result<u32
 async fn measure(control_plane: &ControlPlane, operator: &mut Operator) -> Result<Measured> {
     let pid = operator.process().id();
     let (from, started) = (Timestamp::now(), Instant::now());
-    let (ticks, buckets) = (ticks(pid)?, Buckets::of(&operator.metrics().await?)?);
+    let (ticks, buckets) = (ticks(pid)?, Buckets::parse(&operator.metrics().await?)?);
     sleep(MEASURED).await;
-    let (used, seen) = (ticks_since(pid, ticks)?, Buckets::of(&operator.metrics().await?)?.since(&buckets));
+    let (used, seen) = (ticks_since(pid, ticks)?, Buckets::parse(&operator.metrics().await?)?.since(&buckets));
     let seconds = started.elapsed().as_secs_f64();
     let writes = control_plane.audit().writes_between(from, Timestamp::now())?;
     let (leases, writes): (Vec<_>, Vec<_>) = writes
@@ -296,7 +296,7 @@ fn ticks_since(pid: u32, before: f64) -> Result<f64> {
 struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    fn of(text: &str) -> Result<Self> {
+    fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().filter_map(|line| line.strip_prefix(LATENCY)?.strip_prefix("_bucket{le=\""));
         let buckets = lines.map(|line| {
             let (bound, rest) = line.split_once('"').context("a bucket has a bound")?;
@@ -352,11 +352,11 @@ mod tests {
     fn quantiles_lie_within_their_bucket() {
         let line = |bound: &str, count: u32| format!("{LATENCY}_bucket{{le=\"{bound}\"}} {count}\n");
         let text = [line("0.1", 50), line("0.2", 90), line("1.0", 100), line("+Inf", 100)].concat();
-        let buckets = Buckets::of(&text).expect("a histogram");
+        let buckets = Buckets::parse(&text).expect("a histogram");
         assert!((buckets.quantile(0.5) - 0.1).abs() < 1e-9);
         assert!((buckets.quantile(0.95) - 0.6).abs() < 1e-9);
-        let later = Buckets::of(&text).expect("a histogram").since(&buckets);
+        let later = Buckets::parse(&text).expect("a histogram").since(&buckets);
         assert!(later.count() == 0.0 && later.quantile(0.5).is_nan());
-        assert!(Buckets::of("").is_err());
+        assert!(Buckets::parse("").is_err());
     }
 }

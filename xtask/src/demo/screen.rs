@@ -79,8 +79,8 @@ impl Screen {
                     "{:5.1} s    {name}: {}, {available} of {desired} available, {updated} up to date; containers {}, VMs {}; {}\n",
                     self.started.elapsed().as_secs_f64(),
                     row.hull,
-                    of(row.containers),
-                    of(row.machines),
+                    ratio(row.containers),
+                    ratio(row.machines),
                     row.reason
                 );
             }
@@ -146,7 +146,7 @@ impl State {
         ]);
         for (name, row) in &self.rows {
             let [desired, updated, available] = row.counts.map(|count| count.to_string());
-            let (containers, machines) = (of(row.containers), of(row.machines));
+            let (containers, machines) = (ratio(row.containers), ratio(row.machines));
             let cores = |cores: f64| format!("{cores:.2}");
             let [demand, usage] = match self.loads.get(name) {
                 Some((demand, used)) => [cores(*demand), cores(*used)],
@@ -169,6 +169,6 @@ impl State {
     }
 }
 
-fn of((ready, all): (usize, usize)) -> String {
+fn ratio((ready, all): (usize, usize)) -> String {
     if all == 0 { "-".to_owned() } else { format!("{ready}/{all}") }
 }

@@ -36,7 +36,7 @@ pub fn container(
     let mut spec = template.spec.unwrap_or_default();
     let name = apply_quota(&mut spec, default_container.as_deref(), quota)?;
     apply_placement(&mut spec, placement, marks.workload)?;
-    let node_quota = knobs.of(&name)?;
+    let node_quota = knobs.for_container(&name)?;
     let metadata = Some(replica_metadata(marks, "container", labels, annotations, node_quota.as_ref())?);
     let template = PodTemplateSpec { metadata, spec: Some(spec) };
     let in_place = InPlace::of_pod(&template, &name, quota, node_quota);

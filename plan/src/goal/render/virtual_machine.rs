@@ -38,7 +38,7 @@ pub fn virtual_machine(
         }
     };
     apply_placement(&mut spec, placement, marks.workload)?;
-    let node_quota = knobs.of(GUEST_CONTAINER)?;
+    let node_quota = knobs.for_container(GUEST_CONTAINER)?;
     let metadata = Some(replica_metadata(marks, "virtualMachine", labels, annotations, node_quota.as_ref())?);
     let template = Template::VirtualMachine(Box::new(VirtualMachineInstanceTemplate { metadata, spec }));
     let in_place = InPlace::of_machine(&template, node_quota);

@@ -39,7 +39,7 @@ pub struct Object {
     pub template_hash: Option<String>,
     /// The quota in the template.
     pub quota: TemplateQuota,
-    /// Whether its instances are noted to be paused: since when they are let go on, or `None` while they are not.
+    /// Whether its instances are noted to be paused: since when they are unpaused, or `None` while they are not.
     pub frozen: Option<Option<i64>>,
     pub deleting: bool,
     /// Whether its controller has looked at the spec since it was written.

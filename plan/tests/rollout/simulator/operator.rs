@@ -70,7 +70,7 @@ impl World {
                 Some(wish) => ServiceFacts::Owned {
                     uid: "service".to_owned(),
                     ports: scenario.desired[wish].service_ports.clone(),
-                    selects: Some(Selects::of(scenario.desired[wish].state)),
+                    selects: Some(Selects::for_state(scenario.desired[wish].state)),
                 },
             },
             status: self.status.clone(),
@@ -90,7 +90,7 @@ impl World {
         let held = |replica: &Replica| Enforcement {
             pod: format!("pod-{:03}", replica.id),
             node: "node-1".to_owned(),
-            told: Told::Held,
+            told: QuotaReport::Held,
         };
         self.view.sets.iter().flat_map(|set| set.instances.iter().filter(runs).map(held)).collect()
     }

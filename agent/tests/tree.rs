@@ -473,7 +473,8 @@ fn a_pod_is_read_from_its_object() {
     assert_eq!((&*container.name, container.id.as_str(), container.cpu_limit_millicores), ("main", "abc", Some(1500)));
     let annotation = pod.annotation.expect("an annotation");
     assert_eq!(annotation.quota.map(|quota| quota.pids_max), Ok(Some(9)));
-    let unlabelled = Pod::from_object(&object(&|pod| pod["metadata"]["labels"] = serde_json::json!({}))).expect("a pod");
+    let unlabelled =
+        Pod::from_object(&object(&|pod| pod["metadata"]["labels"] = serde_json::json!({}))).expect("a pod");
     assert!(unlabelled.annotation.is_some_and(|annotation| annotation.quota.is_err()), "only our own pods are held");
     let mirror = object(&|pod| pod["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "x".into());
     assert_eq!(Pod::from_object(&mirror), None);

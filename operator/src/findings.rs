@@ -226,7 +226,10 @@ mod tests {
             (state(1, "", &[]), QuotaReport::Held),
             (state(2, "", &[]), QuotaReport::NotYet("its node agent has not read the present quota yet".to_owned())),
             (state(1, "no JSON", &[]), not_held("its node agent does not follow the quota: no JSON")),
-            (state(1, "", &[(Knob::Unspecified, "no container runs")]), QuotaReport::NotYet("no container runs".to_owned())),
+            (
+                state(1, "", &[(Knob::Unspecified, "no container runs")]),
+                QuotaReport::NotYet("no container runs".to_owned()),
+            ),
             (
                 state(1, "", &[(Knob::Unspecified, "no container runs"), (Knob::IoMax, "no disk sdx")]),
                 not_held("io.max: no disk sdx"),

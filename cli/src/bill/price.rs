@@ -7,7 +7,7 @@ use catamaran_crds::WorkloadClass;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use rust_decimal::Decimal;
 
-use crate::connection::told;
+use crate::connection::describe;
 
 /// The price of each class that has one.
 pub type Prices = BTreeMap<String, Price>;
@@ -32,12 +32,16 @@ pub struct Price {
 pub async fn of_classes(client: &Client) -> Result<Prices> {
     let classes: Api<WorkloadClass> = Api::all(client.clone());
     let listed = classes.list(&ListParams::default()).await;
-    let listed = listed.map_err(|error| anyhow!("the prices of WorkloadClasses cannot be read: {}", describe(&error)))?;
+    let listed =
+        listed.map_err(|error| anyhow!("the prices of WorkloadClasses cannot be read: {}", describe(&error)))?;
     let mut prices = Prices::new();
     for class in listed {
         if let Some(price) = &class.spec.price {
             let name = class.name_any();
-            prices.insert(name.clone(), Price::from_class(price).map_err(|error| anyhow!("WorkloadClass {name}: {error}"))?);
+            prices.insert(
+                name.clone(),
+                Price::from_class(price).map_err(|error| anyhow!("WorkloadClass {name}: {error}"))?,
+            );
         }
     }
     Ok(prices)

@@ -20,7 +20,7 @@ use kube::{Client, Config};
 use serde::Deserialize;
 
 use super::period::{HOUR, Period};
-use crate::connection::told;
+use crate::connection::describe;
 
 /// The increase of a counter within the hour before.
 const INCREASE: &str = include_str!("increase.promql");

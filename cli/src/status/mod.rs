@@ -89,7 +89,7 @@ fn unlisted(error: &kube::Error) -> anyhow::Error {
             "this cluster has no ElasticWorkloads: the API server does not know the kind; install Catamaran, or choose another --context"
         ),
         kube::Error::Api(_) => anyhow!("{}", describe(error)),
-        other => anyhow!("the API server cannot be reached: {}", told(other)),
+        other => anyhow!("the API server cannot be reached: {}", describe(other)),
     }
 }
 

@@ -160,7 +160,7 @@ fn of_containers() -> Vec<Pair> {
         ),
         container("another scheme", ready(json!({})), ready(json!({ "httpGet": { "scheme": "HTTPS" } })), Both),
         container("another period", ready(json!({})), ready(json!({ "periodSeconds": 11 })), Both),
-        container("a port by name", ready(json!({})), probe(json!({ "httpGet": { "path": "/", "port": "80" } })), Both),
+        container("another path", ready(json!({})), probe(json!({ "httpGet": { "path": "/x", "port": 80 } })), Both),
         container("stdin", json!({}), json!({ "stdin": false, "tty": false, "stdinOnce": false }), Neither),
         container("an empty securityContext", json!({}), json!({ "securityContext": {} }), Both),
         container(

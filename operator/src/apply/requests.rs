@@ -154,7 +154,8 @@ impl Writer {
         let patch = objects::service_patch(&known.resource_version, &known.selector, wanted);
         self.metrics.write(Verb::Patch, "Service");
         let answer = self.api::<Service>(&desired.namespace).patch(name, &parameters(), &Patch::Merge(patch)).await;
-        answer.map_err(|error| if is_gone(&error) { old_view() } else { Failure::new(describe::<Service>(name), error) })
+        answer
+            .map_err(|error| if is_gone(&error) { old_view() } else { Failure::new(describe::<Service>(name), error) })
     }
 
     /// Changes a replica set, by a patch with its uid and resourceVersion.
@@ -195,8 +196,10 @@ impl Writer {
         let answer = self.api::<K>(namespace).patch(&set.name, &parameters(), patch).await;
         let object = describe::<K>(&set.name);
         // Deleted in the meantime: the view is old, as with a conflict.
-        let answer = answer
-            .map_err(|error| if is_gone(&error) { Failure::Conflict { object } } else { Failure::new(object, error) })?;
+        let answer =
+            answer.map_err(
+                |error| if is_gone(&error) { Failure::Conflict { object } } else { Failure::new(object, error) },
+            )?;
         index.enter(answer.meta(), SetEntry::from(&answer));
         Ok(())
     }

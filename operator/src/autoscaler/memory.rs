@@ -293,8 +293,11 @@ mod tests {
                 changed_by: None,
                 members: Members::Pods(PodSet::default()),
             };
-            let scaling =
-                ScalingStatus { desired_replicas: 4, history: StoredHistory::store(history), ..ScalingStatus::default() };
+            let scaling = ScalingStatus {
+                desired_replicas: 4,
+                history: StoredHistory::store(history),
+                ..ScalingStatus::default()
+            };
             let status = ElasticWorkloadStatus {
                 desired_replicas: 4,
                 scaling: Some(scaling),

@@ -81,7 +81,8 @@ impl UsageIntake for Service {
             tracing::warn!(?reason, message = status.message(), "a usage stream is refused");
             status
         };
-        let token = Token::from_metadata(request.metadata()).map_err(|denied| refuse(denied.reason(), denied.status()))?;
+        let token =
+            Token::from_metadata(request.metadata()).map_err(|denied| refuse(denied.reason(), denied.status()))?;
         let admitted = shared.gate.admit(&token).await;
         let bound = admitted.map_err(|denied| refuse(denied.reason(), denied.status()))?;
         let peer = request.extensions().get::<Arc<Peer>>().cloned();

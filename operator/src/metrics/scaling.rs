@@ -117,7 +117,8 @@ impl ScalingMetrics {
     }
 
     pub(super) fn decided(&self, decision: &Decision) {
-        let labels = DecisionLabels { outcome: Outcome::from_decision(decision), limit: Limit::from_decision(decision) };
+        let labels =
+            DecisionLabels { outcome: Outcome::from_decision(decision), limit: Limit::from_decision(decision) };
         self.decisions.get_or_create(&labels).inc();
     }
 
@@ -309,7 +310,11 @@ mod tests {
             (decision(Mode::Auto, 0, Some(1), as_is), Outcome::Up, Limit::MinReplicas),
         ];
         for (decision, outcome, limit) in cases {
-            assert_eq!((Outcome::from_decision(&decision), Limit::from_decision(&decision)), (outcome, limit), "{decision:#?}");
+            assert_eq!(
+                (Outcome::from_decision(&decision), Limit::from_decision(&decision)),
+                (outcome, limit),
+                "{decision:#?}"
+            );
         }
     }
 

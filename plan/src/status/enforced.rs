@@ -9,9 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::{
     draft::Context,
-    facts::{Enforcement, Told},
+    facts::{Enforcement, QuotaReport},
     plan::Resizing,
-    status::conditions::{QUOTA_ENFORCED, kept_condition, told_of_resize},
+    status::conditions::{QUOTA_ENFORCED, kept_condition, resize_message},
 };
 
 /// The answer, and when it may be another one although nothing is seen.
@@ -64,7 +64,7 @@ pub(crate) fn answer(context: &Context<'_>, resizing: &Resizing) -> Answer {
     }
     if resizing.open > 0 {
         let status = if resizing.held_up.is_some() { "False" } else { "Unknown" };
-        let (reason, message) = told_of_resize(resizing);
+        let (reason, message) = resize_message(resizing);
         return condition(status, reason, &message);
     }
     match (open, context.facts.usage_due.zip(before(previous))) {

@@ -165,7 +165,7 @@ fn found(decision: &Decision, from: i32) -> DecisionStatus {
     let to = decision.from;
     let message =
         format!("went from {from} to {to} replicas: found on the replica set, its reasons were lost with the status");
-    DecisionStatus { from, to, reason: "FoundOnSet".to_owned(), message, ..told(decision) }
+    DecisionStatus { from, to, reason: "FoundOnSet".to_owned(), message, ..decision_status(decision) }
 }
 
 fn decision_status(decision: &Decision) -> DecisionStatus {

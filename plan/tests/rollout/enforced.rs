@@ -42,7 +42,12 @@ fn what_agents_tell_is_one_condition() {
     for (pods, status, reason, words) in [
         (vec![], "Unknown", "NoReplicas", "no replica runs yet"),
         (vec![QuotaReport::Held, QuotaReport::Held], "True", "Enforced", "every replica that runs is held"),
-        (vec![QuotaReport::Held, QuotaReport::Nothing], "Unknown", "NotReported", "Pod web-1-1 on node n1 is not known to be held"),
+        (
+            vec![QuotaReport::Held, QuotaReport::Nothing],
+            "Unknown",
+            "NotReported",
+            "Pod web-1-1 on node n1 is not known to be held",
+        ),
         (
             vec![not_yet(), QuotaReport::Nothing],
             "Unknown",
@@ -89,7 +94,8 @@ fn frozen_replicas_are_told_of_as_well() {
 fn after_a_restart_the_last_word_counts_until_agents_are_back() {
     let wanted = with_quota("{pids: 64}");
     let held = plan(&wanted, &told(&wanted, &[QuotaReport::Held]), None);
-    let restarted = Facts { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[QuotaReport::Nothing]) };
+    let restarted =
+        Facts { status: held.status.clone(), usage_due: Some(time(17)), ..told(&wanted, &[QuotaReport::Nothing]) };
     let waits = plan(&wanted, &restarted, None);
     assert_eq!(enforced(&waits), enforced(&held));
     assert_eq!(waits.requeue_at, Some(time(17)));

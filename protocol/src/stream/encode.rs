@@ -22,7 +22,7 @@ const SAMPLE_BYTES: usize = MESSAGE_BYTES - TOLD_BYTES - 16 * 1024;
 pub struct Encoder {
     sequence: u64,
     /// By uid.
-    told: HashMap<Box<str>, Told>,
+    sent: HashMap<Box<str>, Sent>,
     /// Indexes below `next` that are in no use.
     free: Vec<u32>,
     next: u32,
@@ -30,7 +30,7 @@ pub struct Encoder {
 }
 
 #[derive(Debug)]
-struct Told {
+struct Sent {
     index: u32,
     pod: Arc<PodIdentity>,
     /// The last report whose snapshot had it.
@@ -96,17 +96,17 @@ impl Encoder {
     fn forget_others(&mut self, snapshot: &Snapshot) -> Vec<u32> {
         let (mut here, mut gone) = (0_usize, Vec::new());
         for reading in &snapshot.pods {
-            if let Some(told) = self.told.get_mut(reading.pod().uid())
+            if let Some(told) = self.sent.get_mut(reading.pod().uid())
                 && told.seen != self.sequence
             {
                 told.seen = self.sequence;
                 here = here.saturating_add(1);
             }
         }
-        if here == self.told.len() {
+        if here == self.sent.len() {
             return gone;
         }
-        self.told.retain(|_, told| {
+        self.sent.retain(|_, told| {
             let stays = told.seen == self.sequence;
             if !stays {
                 gone.push(told.index);
@@ -120,7 +120,7 @@ impl Encoder {
 
     /// The index of a pod that was told as it is now.
     fn known(&self, pod: &Arc<PodIdentity>) -> Option<(u32, usize)> {
-        let told = self.told.get(pod.uid())?;
+        let told = self.sent.get(pod.uid())?;
         (Arc::ptr_eq(&told.pod, pod) || told.pod == *pod).then_some((told.index, 0))
     }
 
@@ -129,7 +129,7 @@ impl Encoder {
         if let Some(known) = self.known(pod) {
             return Some(known);
         }
-        let before = self.told.get(pod.uid());
+        let before = self.sent.get(pod.uid());
         let containers = self
             .containers
             .saturating_sub(before.map_or(0, |told| told.pod.containers().len()))
@@ -149,7 +149,7 @@ impl Encoder {
             },
         };
         self.containers = containers;
-        self.told.insert(pod.uid().into(), Told { index, pod: pod.clone(), seen: self.sequence });
+        self.sent.insert(pod.uid().into(), Sent { index, pod: pod.clone(), seen: self.sequence });
         let containers = pod.containers().iter();
         let message = proto::Pod {
             index,

@@ -5,7 +5,7 @@ use catamaran_plan::{
     Action, Facts, Plan, SetUpdate, check,
     facts::{
         Crash, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod, PodQuota,
-        PodSet, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, TemplateQuota, Told,
+        PodSet, QuotaReport, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, TemplateQuota,
     },
     goal::{quota::Quota, revision::Template},
     plan,

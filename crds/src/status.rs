@@ -103,7 +103,7 @@ pub struct ElasticWorkloadStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldReplicas {
-    /// The count.
+    /// How many replicas stay.
     pub replicas: i32,
     /// spec.replicas when that was last looked at: once it is another one, it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -201,7 +201,7 @@ fn of_pods() -> Vec<Pair> {
         pod("another grace period", json!({}), json!({ "terminationGracePeriodSeconds": 31 }), Both),
         pod("an empty securityContext of the pod", json!({}), json!({ "securityContext": {} }), Neither),
         pod("host namespaces", json!({}), json!({ "hostNetwork": false, "hostPID": false, "hostIPC": false }), Neither),
-        pod("enableServiceLinks", json!({}), json!({ "enableServiceLinks": true }), Neither),
+        pod("enableServiceLinks, no default of a template", json!({}), json!({ "enableServiceLinks": true }), Both),
         pod("no service links", json!({}), json!({ "enableServiceLinks": false }), Both),
         pod("null in the spec", json!({}), json!({ "nodeSelector": null, "affinity": null }), Neither),
         pod("an empty nodeSelector", json!({}), json!({ "nodeSelector": {} }), Neither),

@@ -15,6 +15,7 @@ mod gitops;
 mod machines;
 mod meaning;
 mod namespaced;
+mod pause;
 mod quiet;
 mod quota;
 mod refusals;
@@ -123,6 +124,10 @@ fn tests() -> Vec<(&'static str, Test)> {
         Shared(machines::a_probe_begins_when_it_says),
         Shared(machines::guests_leave_their_service_before_they_go),
         Shared(meaning::a_template_that_means_the_same_rolls_nothing),
+        Shared(pause::a_pause_of_scaling_keeps_the_count),
+        Shared(pause::in_mode_hold_the_count_is_that_of_the_moment_or_of_the_user),
+        Shared(pause::a_restart_replaces_every_replica_once),
+        Shared(pause::what_keeps_replicas_from_becoming_ready_is_told),
         Shared(quota::a_changed_quota_restarts_nothing),
         Shared(quota::what_a_node_cannot_do_and_what_kubernetes_refuses_rolls),
         Shared(quota::a_node_without_room_for_now_is_told_and_waited_for),

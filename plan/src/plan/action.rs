@@ -114,14 +114,26 @@ impl Action {
     /// changes.
     #[must_use]
     pub fn needs(&self, earlier: &Self) -> bool {
-        match (self, earlier) {
-            // A pod may never have a limit that its set's template lacks, as no resize takes it away.
-            (Self::ResizePod { .. } | Self::AnnotatePod { .. }, Self::UpdateSet(update)) => update.quota.is_some(),
+        // A pod may never have a limit that its set's template lacks, as no resize takes it away.
+        let of_template = matches!(earlier, Self::UpdateSet(update) if update.quota.is_some());
+        match self {
             // The agent lowers the burst, or the kernel refuses the limit.
-            (Self::ResizePod { uid, .. }, Self::AnnotatePod { uid: annotated, .. }) => uid == annotated,
+            Self::ResizePod { uid, .. } => {
+                of_template || matches!(earlier, Self::AnnotatePod { uid: annotated, .. } if uid == annotated)
+            }
+            Self::AnnotatePod { .. } => of_template,
             // The view of the set may be old, and the set no longer paused.
-            (Self::DeleteInstance { .. }, Self::UpdateSet(update)) => update.set.hull == Hull::VirtualMachine,
-            _ => false,
+            Self::DeleteInstance { .. } => {
+                matches!(earlier, Self::UpdateSet(update) if update.set.hull == Hull::VirtualMachine)
+            }
+            Self::CreateSet(_)
+            | Self::UpdateSet(_)
+            | Self::DeleteSet(_)
+            | Self::MarkPod { .. }
+            | Self::LeaveService { .. }
+            | Self::PauseInstance { .. }
+            | Self::ApplyService { .. }
+            | Self::DeleteService { .. } => false,
         }
     }
 }

@@ -8,6 +8,7 @@
 mod bills;
 mod children;
 mod cli;
+mod disruption;
 mod examples;
 mod faults;
 mod frozen;
@@ -110,6 +111,8 @@ fn tests() -> Vec<(&'static str, Test)> {
         Shared(children::children_are_what_we_wrote),
         Shared(cli::a_person_looks_at_containers),
         Shared(cli::a_person_looks_at_virtual_machines),
+        Shared(disruption::a_budget_in_numbers_works_over_a_rollout),
+        Shared(disruption::a_budget_in_numbers_works_for_guests),
         Shared(examples::every_example_gets_ready),
         Shared(frozen::containers_stay_and_everything_waits),
         Shared(frozen::what_a_probe_would_kill_is_not_frozen),

@@ -16,6 +16,7 @@ mod gitops;
 mod machines;
 mod meaning;
 mod namespaced;
+mod pace;
 mod pause;
 mod quiet;
 mod quota;
@@ -106,6 +107,7 @@ fn tests() -> Vec<(&'static str, Test)> {
         Alone(machines::kubevirts_own_schemas_accept_what_is_written),
         Alone(cli::the_operator_is_reached_through_the_api_server),
         Alone(namespaced::only_the_watched_namespace_is_served),
+        Alone(pace::a_workload_that_changes_all_the_time_is_held_and_others_are_not),
         Alone(faults::a_leader_that_is_asked_to_stop_hands_over_at_once),
         Shared(bills::a_bill_by_request_is_what_the_scheduler_reserves),
         Shared(children::children_are_what_we_wrote),

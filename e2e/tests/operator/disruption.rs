@@ -33,8 +33,8 @@ async fn budget(ground: &Ground, rule: &str) -> Result<PodDisruptionBudget> {
         let budget = budgets.get("web").await?;
         let status = budget.status.clone().unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
-        let counted = status.observed_generation == budget.metadata.generation && !conditions.is_empty();
-        Ok(counted.then_some(budget))
+        // One that cannot be counted has the condition alone.
+        Ok((!conditions.is_empty()).then_some(budget))
     })
     .await
 }

@@ -66,8 +66,14 @@ pub(crate) async fn in_mode_hold_the_count_is_that_of_the_moment_or_of_the_user(
     ground.apply(&scaled("Auto")).await?;
     at(&ground, 4).await?;
     ground.patch("web", &json!({ "spec": { "replicas": 1, "scaling": { "mode": "Hold" } } })).await?;
-    let held = at(&ground, 4).await?;
-    ensure!(condition(&held, "AbleToScale").is_some_and(|found| found.reason == "Held"), "{:?}", held.status);
+    at(&ground, 4).await?;
+    // Conditions alone are written every 15 s at most.
+    ground
+        .wait_for("web", "says that it is held", SOON, |workload| {
+            condition(workload, "AbleToScale").is_some_and(|found| found.reason == "Held")
+        })
+        .await?;
+    at(&ground, 4).await?;
     // As `kubectl scale` writes it.
     ground.patch("web", &replicas(&json!(3))).await?;
     at(&ground, 3).await?;

@@ -83,7 +83,7 @@ pub fn observe(
         usage_due: agents.autoscaler.usage_due(now),
         enforcement,
         out_of_memory: entries.iter().filter_map(|entry| out_of_memory(entry, agents.findings)).collect(),
-        troubles: troubles(&entries, &known),
+        troubles: pods.troubles(&known),
     }
 }
 
@@ -164,27 +164,27 @@ impl Pods<'_> {
             ..instance
         }
     }
-}
 
-/// The replicas that do not become ready. What a launcher pod says is said of its guest, where KubeVirt says nothing.
-fn troubles(pods: &[Arc<PodEntry>], instances: &[Arc<InstanceEntry>]) -> Vec<Trouble> {
-    let launcher = |instance: &InstanceEntry| {
-        let of_instance = |pod: &&Arc<PodEntry>| pod.owner.as_ref() == Some(&instance.instance.uid) && pod.is_live();
-        pods.iter().find(of_instance).and_then(|pod| pod.trouble.as_deref().cloned())
-    };
-    let of_instance = |entry: &Arc<InstanceEntry>| {
-        let waits = !matches!(entry.instance.stage, Stage::Ready(_) | Stage::Leaving);
-        let cause = entry.trouble.clone().filter(|_| waits).or_else(|| launcher(entry).filter(|_| waits))?;
-        let replica = format!("VirtualMachineInstance {}", entry.instance.name);
-        Some(Trouble { set: entry.owner.clone()?, replica, cause })
-    };
-    let of_pod = |entry: &Arc<PodEntry>| {
-        let cause = entry.trouble.as_deref().filter(|_| entry.instance.is_none() && entry.is_live())?.clone();
-        Some(Trouble { set: entry.owner.clone()?, replica: format!("Pod {}", entry.pod.name), cause })
-    };
-    let mut all: Vec<_> = pods.iter().filter_map(of_pod).chain(instances.iter().filter_map(of_instance)).collect();
-    all.sort_by(|a, b| a.replica.cmp(&b.replica));
-    all
+    /// The replicas that do not become ready. What a launcher pod says is said of its guest, where KubeVirt says
+    /// nothing.
+    fn troubles(&self, instances: &[Arc<InstanceEntry>]) -> Vec<Trouble> {
+        let of_pod = |entry: &&PodEntry| {
+            let cause = entry.trouble.as_deref().filter(|_| entry.instance.is_none())?.clone();
+            Some(Trouble { set: entry.owner.clone()?, replica: format!("Pod {}", entry.pod.name), cause })
+        };
+        let waits = |entry: &&Arc<InstanceEntry>| !matches!(entry.instance.stage, Stage::Ready(_) | Stage::Leaving);
+        let of_instance = |entry: &Arc<InstanceEntry>| {
+            let launcher =
+                || self.owned_by(&entry.instance.uid).first().and_then(|pod| pod.trouble.as_deref().cloned());
+            let cause = entry.trouble.clone().or_else(launcher)?;
+            let replica = format!("VirtualMachineInstance {}", entry.instance.name);
+            Some(Trouble { set: entry.owner.clone()?, replica, cause })
+        };
+        let of_pods = self.live.values().flatten().filter_map(of_pod);
+        let mut all: Vec<_> = of_pods.chain(instances.iter().filter(waits).filter_map(of_instance)).collect();
+        all.sort_by(|a, b| a.replica.cmp(&b.replica));
+        all
+    }
 }
 
 fn enforcement(entry: &PodEntry, findings: &Findings) -> Option<Enforcement> {

@@ -3,7 +3,11 @@
 //!
 //! Counted are passes that write, not writes: a rollout of thousands of replicas is many writes in few passes.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -20,6 +24,9 @@ const WORKLOAD: Quota = quota(2, 120);
 /// Those of all workloads of a namespace. All of them are written once after an upgrade, or when they are created.
 const NAMESPACE: Quota = quota(100, 5000);
 
+/// What was written long ago is forgotten each time that so many passes were counted: it takes a look at everything.
+const FORGET_EVERY: u64 = 4096;
+
 const fn quota(each_second: u32, burst: u32) -> Quota {
     match (NonZeroU32::new(each_second), NonZeroU32::new(burst)) {
         (Some(each_second), Some(burst)) => Quota::per_second(each_second).allow_burst(burst),
@@ -34,6 +41,8 @@ pub struct Pace<C: Clock = MonotonicClock> {
     clock: C,
     workloads: Limiter<WorkloadKey, C>,
     namespaces: Limiter<String, C>,
+    /// Passes that were counted.
+    taken: AtomicU64,
 }
 
 impl Default for Pace {
@@ -46,7 +55,7 @@ impl<C: Clock + Clone> Pace<C> {
     fn by(clock: C) -> Self {
         let workloads = RateLimiter::dashmap_with_clock(WORKLOAD, clock.clone());
         let namespaces = RateLimiter::dashmap_with_clock(NAMESPACE, clock.clone());
-        Self { clock, workloads, namespaces }
+        Self { clock, workloads, namespaces, taken: AtomicU64::new(0) }
     }
 
     /// Counts a pass that is about to write. What comes back is how long it has to wait instead, if it has to.
@@ -54,15 +63,13 @@ impl<C: Clock + Clone> Pace<C> {
     /// # Errors
     /// When the workload, or its namespace, was written too often lately.
     pub fn take(&self, key: &WorkloadKey) -> Result<(), Duration> {
+        if self.taken.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
+            self.workloads.retain_recent();
+            self.namespaces.retain_recent();
+        }
         let wait = |earliest: governor::NotUntil<C::Instant>| earliest.wait_time_from(self.clock.now());
         self.workloads.check_key(key).map_err(wait)?;
         self.namespaces.check_key(&key.namespace).map_err(wait)
-    }
-
-    /// Forgets what was written long ago.
-    pub fn forget(&self) {
-        self.workloads.retain_recent();
-        self.namespaces.retain_recent();
     }
 }
 

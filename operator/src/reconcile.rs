@@ -123,7 +123,6 @@ impl Context {
         self.stores.written.forget(key);
         self.stores.last_good.forget(key);
         self.autoscaler.forget(key);
-        self.pace.forget();
         let Err(failure) = release(&self.stores, &self.writer, key).await else {
             self.succeeded(key);
             return;

@@ -46,32 +46,35 @@ impl Writer {
     /// Whether the template of a set that is about to be made means the same as that of one that is there. What cannot
     /// be compared is not.
     async fn is_alike(&self, desired: &Goal, object: &SetObject, like: &SetReference) -> bool {
-        let (wanted, there) = match object {
+        let both = match object {
             SetObject::ReplicaSet(object) => {
-                let (wanted, there) = self.compared(&desired.namespace, &**object, like).await;
                 let template = |set: ReplicaSet| Some(Template::Container(Box::new(set.spec?.template?)));
-                (wanted.and_then(template), there.and_then(template))
+                self.both(&desired.namespace, &**object, like, template).await
             }
             SetObject::VirtualMachineInstanceReplicaSet(object) => {
-                let (wanted, there) = self.compared(&desired.namespace, &**object, like).await;
                 let template = |set: VirtualMachineInstanceReplicaSet| {
                     Some(Template::VirtualMachine(Box::new(set.spec.template?)))
                 };
-                (wanted.and_then(template), there.and_then(template))
+                self.both(&desired.namespace, &**object, like, template).await
             }
         };
-        let both = wanted.zip(there);
-        both.is_some_and(|(wanted, there)| is_alike(&desired.in_place, &wanted, &there))
+        both.is_some_and(|[wanted, there]| is_alike(&desired.in_place, &wanted, &there))
     }
 
-    /// An object as the API server would store it, and the one that is there.
-    async fn compared<K>(&self, namespace: &str, object: &K, like: &SetReference) -> (Option<K>, Option<K>)
+    /// The template of an object as the API server would store it, and that of the set that is there.
+    async fn both<K>(
+        &self,
+        namespace: &str,
+        object: &K,
+        like: &SetReference,
+        template: fn(K) -> Option<Template>,
+    ) -> Option<[Template; 2]>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let (api, trial) = (self.api::<K>(namespace), PostParams { dry_run: true, ..PostParams::default() });
         let there = api.get_opt(&like.name).await.ok().flatten();
-        let there = there.filter(|set| set.meta().uid.as_ref() == Some(&like.uid));
-        (api.create(&trial, object).await.ok(), there)
+        let there = there.filter(|set| set.meta().uid.as_ref() == Some(&like.uid))?;
+        Some([template(api.create(&trial, object).await.ok()?)?, template(there)?])
     }
 }

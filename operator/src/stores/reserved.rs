@@ -18,9 +18,9 @@ type Quantities = BTreeMap<String, Quantity>;
 pub(super) fn reserved(pod: &Pod) -> Request {
     let empty = (PodSpec::default(), PodStatus::default());
     let (spec, status) = (pod.spec.as_ref().unwrap_or(&empty.0), pod.status.as_ref().unwrap_or(&empty.1));
-    let whole = of(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let whole = amounts(spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
     let [cpu, memory] = of_containers(spec, status);
-    let overhead = of(spec.overhead.as_ref());
+    let overhead = amounts(spec.overhead.as_ref());
     let total = |asked: u64, whole: Option<u64>, overhead: Option<u64>| {
         whole.unwrap_or(asked).saturating_add(overhead.unwrap_or_default())
     };
@@ -50,9 +50,9 @@ fn of_container(container: &Container, status: Option<&ContainerStatus>, infeasi
     let allocated = status.and_then(|status| status.allocated_resources.as_ref());
     let asked = requests.filter(|_| !infeasible || (given.is_none() && allocated.is_none()));
     [asked, given, allocated]
-        .map(of)
+        .map(amounts)
         .into_iter()
-        .fold([0; 2], |most, amounts| each(most, amounts.map(Option::unwrap_or_default), u64::max))
+        .fold([0; 2], |most, found| each(most, found.map(Option::unwrap_or_default), u64::max))
 }
 
 fn is_infeasible(status: &PodStatus) -> bool {
@@ -66,7 +66,7 @@ fn find<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
 }
 
 /// CPU in millicores and memory in bytes.
-fn of(quantities: Option<&Quantities>) -> [Option<u64>; 2] {
+fn amounts(quantities: Option<&Quantities>) -> [Option<u64>; 2] {
     let amount = |name: &str| quantities.and_then(|all| all.get(name));
     [amount("cpu").and_then(|cpu| millicores(cpu).ok()), amount("memory").and_then(|memory| bytes(memory).ok())]
 }

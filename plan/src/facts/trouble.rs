@@ -1,5 +1,7 @@
 //! Replicas that do not become ready, and why.
 
+use std::fmt;
+
 /// What keeps a replica from becoming ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -9,6 +11,13 @@ pub struct Trouble {
     pub replica: String,
     /// Why.
     pub cause: Cause,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { set: _, replica, cause } = self;
+        write!(f, "{replica}: {}: {}", cause.reason, cause.message)
+    }
 }
 
 /// A cause, as those say it who see to the replica.

@@ -110,10 +110,8 @@ impl Problem {
                 "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
             ),
             Self::DeadlineExceeded { revision, seconds, trouble } => {
-                let why = match trouble.as_deref() {
-                    Some(Trouble { set: _, replica, cause }) => {
-                        format!("{replica}: {}: {};", cause.reason, cause.message)
-                    }
+                let why = match trouble {
+                    Some(trouble) => format!("{trouble};"),
                     None => "look at its replicas, then".to_owned(),
                 };
                 format!(

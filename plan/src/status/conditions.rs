@@ -195,7 +195,7 @@ pub(crate) fn resize_message(resizing: &Resizing) -> (&'static str, String) {
 
 fn with_trouble(text: String, trouble: Option<&Trouble>) -> String {
     match trouble {
-        Some(Trouble { set: _, replica, cause }) => format!("{text}; {replica}: {}: {}", cause.reason, cause.message),
+        Some(trouble) => format!("{text}; {trouble}"),
         None => text,
     }
 }

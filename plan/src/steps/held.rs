@@ -20,11 +20,10 @@ pub(crate) struct Count {
 /// How many replicas there are to be.
 pub(crate) fn count(goal: &Goal, facts: &Facts, sets: &[&SetFacts], scaled: Option<&Scaled>) -> Count {
     let before = facts.status.held.clone();
-    let held_count = || noted(sets).unwrap_or(0);
     match goal.state {
         // What was held goes on afterwards.
         State::Stopped => Count { replicas: 0, held: before },
-        State::Frozen => Count { replicas: held_count(), held: before },
+        State::Frozen => Count { replicas: noted(sets).unwrap_or(0), held: before },
         State::Running => match (goal.mode(), scaled) {
             (Some(Mode::Auto), Some(scaled)) => Count { replicas: unsigned(scaled.decision.to), held: None },
             // Not decided yet.

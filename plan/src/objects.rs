@@ -8,7 +8,7 @@ use catamaran_crds::{
     names::{
         CRASH_LOOP_ANNOTATION, DESIRED_REPLICAS_ANNOTATION, FROZEN_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
         NO_REVISION, NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, REVISION_LABEL, REVISION_NUMBER_ANNOTATION,
-        TEMPLATE_HASH_ANNOTATION, VICTIM_COST, WORKLOAD_LABEL, leaving_label,
+        TEMPLATE_HASH_ANNOTATION, TEMPLATE_QUOTA_ANNOTATION, VICTIM_COST, WORKLOAD_LABEL, leaving_label,
     },
 };
 use jiff::Timestamp;
@@ -160,10 +160,10 @@ fn notes_patch(change: &NoteChange) -> Map<String, Value> {
 }
 
 fn quota_patch(quota: &SetQuota) -> Value {
-    let SetQuota { container, resources, annotation, lone } = quota;
+    let SetQuota { container, resources, annotation: _, lone: _ } = quota;
     let mut template = Map::new();
-    if let Some(annotation) = annotation {
-        template.insert("metadata".into(), annotation_patch(annotation.as_deref(), *lone));
+    if let Some(metadata) = quota_annotations(quota) {
+        template.insert("metadata".into(), json!({ "annotations": metadata }));
     }
     if let Some(resources) = resources.and_then(Quota::container_resources) {
         template.insert("spec".into(), json!({ "containers": [{ "name": container, "resources": resources }] }));
@@ -171,11 +171,18 @@ fn quota_patch(quota: &SetQuota) -> Value {
     Value::Object(template)
 }
 
-/// Of the metadata of a template.
-fn annotation_patch(annotation: Option<&str>, lone: bool) -> Value {
+/// The annotations of a template, if they change.
+fn quota_annotations(quota: &SetQuota) -> Option<Value> {
+    let SetQuota { container: _, resources, annotation, lone } = quota;
+    let noted = resources.map(|quota| (TEMPLATE_QUOTA_ANNOTATION, json!(quota.to_string())));
     match annotation {
-        None if lone => json!({ "annotations": null }),
-        Some(_) | None => json!({ "annotations": { NODE_QUOTA_ANNOTATION: annotation } }),
+        Some(None) if *lone && noted.is_none() => Some(Value::Null),
+        _ => {
+            let held = annotation.as_ref().map(|annotation| (NODE_QUOTA_ANNOTATION, json!(annotation)));
+            let all: Map<String, Value> =
+                held.into_iter().chain(noted).map(|(name, value)| (name.to_owned(), value)).collect();
+            (!all.is_empty()).then_some(Value::Object(all))
+        }
     }
 }
 
@@ -189,9 +196,10 @@ pub fn node_quota_patch(uid: &str, annotation: Option<&str>) -> Value {
 /// by it.
 #[must_use]
 pub fn unheld_template_patch(set: &SetFacts) -> Value {
+    let none = SetQuota { container: String::new(), resources: None, annotation: Some(None), lone: set.quota.lone };
     json!({
         "metadata": { "uid": set.uid, "resourceVersion": set.resource_version },
-        "spec": { "template": { "metadata": annotation_patch(None, set.quota.lone) } },
+        "spec": { "template": quota_patch(&none) },
     })
 }
 

@@ -13,12 +13,10 @@ use catamaran_e2e::{
 };
 use serde_json::json;
 
-use crate::support::{Ground, Member, OTHER, ROLLOUT, SHOP, lasting, web};
+use crate::support::{Ground, Member, OTHER, ROLLOUT, SHOP, is_long, lasting, web};
 
 /// In CI a little longer than a reconcile may wait before a process counts as stuck.
-fn a_while() -> Duration {
-    lasting(130, 300)
-}
+const SHORT: u64 = 130;
 
 /// Rolls one image after another out elsewhere for so long, and gives the longest time that one took.
 async fn others_move_on(ground: &Ground, leader: &mut Member, time: Duration) -> Result<Duration> {
@@ -45,35 +43,39 @@ fn tries(passed: &[Passed]) -> String {
     format!("{all} tries of {} requests, of one at most {most}", by_path.len())
 }
 
-/// Writes of `names` in one namespace are refused; then all of them are current within `recovery`.
-async fn refused(names: &[String], answer: Answer, recovery: Duration) -> Result<()> {
+/// Writes of `names` in one namespace are refused, by the first of the answers or, in the long form, by one after the
+/// other; each time all of them are current within `recovery` afterwards.
+async fn refused(names: &[String], answers: [Answer; 2], recovery: Duration) -> Result<()> {
     let mut ground = Ground::start(json!({})).await?;
     let mut leader = ground.lead("operator-a").await?;
     let recorder = ground.record(OTHER, "web").await?;
     for name in names {
-        ground.apply(SHOP, &workload(name, "registry.test/shop:1", 1, "")).await?;
+        ground.apply(SHOP, &workload(name, "registry.test/shop:0", 1, "")).await?;
     }
     for name in names {
         ground.current(SHOP, name, ROLLOUT).await?;
     }
     let undisturbed = ground.rolled(OTHER, &web(1, 2), ROLLOUT).await?;
     let health = leader.health();
-    let rule = leader.proxy.set(Rule::new(Match::writes().namespace(SHOP), answer));
-    for name in names {
-        ground.apply(SHOP, &workload(name, "registry.test/shop:2", 1, "")).await?;
+    let count = if is_long() { answers.len() } else { 1 };
+    for (version, answer) in (1..).zip(answers).take(count) {
+        let rule = leader.proxy.set(Rule::new(Match::writes().namespace(SHOP), answer));
+        for name in names {
+            ground.apply(SHOP, &workload(name, &format!("registry.test/shop:{version}"), 1, "")).await?;
+        }
+        let longest = others_move_on(&ground, &mut leader, lasting(SHORT, 300)).await?;
+        ensure!(rule.hits() > 0, "there was something to refuse");
+        leader.proxy.clear(&rule);
+        let cleared = Instant::now();
+        for name in names {
+            ground.current(SHOP, name, recovery).await?;
+        }
+        println!(
+            "elsewhere at most {longest:?} (before {undisturbed:?}); current again {:?} after the end; {}",
+            cleared.elapsed(),
+            tries(&leader.proxy.passed())
+        );
     }
-    let longest = others_move_on(&ground, &mut leader, a_while()).await?;
-    ensure!(rule.hits() > 0, "there was something to refuse");
-    leader.proxy.clear(&rule);
-    let cleared = Instant::now();
-    for name in names {
-        ground.current(SHOP, name, recovery).await?;
-    }
-    println!(
-        "elsewhere at most {longest:?} (before {undisturbed:?}); current again {:?} after the end; {}",
-        cleared.elapsed(),
-        tries(&leader.proxy.passed())
-    );
     health.was_well().await?;
     leader.runs()?;
     recorder.finish(ground.quiet()).await?;
@@ -81,14 +83,16 @@ async fn refused(names: &[String], answer: Answer, recovery: Duration) -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_workload_whose_writes_are_refused_with_retry_after() -> Result<()> {
-    refused(&["web".to_owned()], Answer::unavailable().retry_after(5), Duration::from_secs(60)).await
+async fn one_workload_whose_writes_are_refused() -> Result<()> {
+    let answers = [Answer::unavailable().retry_after(5), Answer::unavailable()];
+    refused(&["web".to_owned()], answers, Duration::from_secs(60)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_workloads_whose_writes_are_refused_without_retry_after() -> Result<()> {
+async fn twenty_workloads_whose_writes_are_refused() -> Result<()> {
     let names: Vec<String> = (0..20).map(|number| format!("web-{number}")).collect();
-    refused(&names, Answer::unavailable(), Duration::from_secs(90)).await
+    let answers = [Answer::unavailable(), Answer::unavailable().retry_after(5)];
+    refused(&names, answers, Duration::from_secs(90)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +106,7 @@ async fn guests_that_cannot_be_paused_cost_nobody_else_anything() -> Result<()> 
     let pause = Match::writes().resource("virtualmachineinstances/pause");
     let rule = leader.proxy.set(Rule::new(pause, Answer::unavailable().retry_after(5)));
     patch(&ground.client, SHOP, "web", &json!({"spec": {"state": "Frozen"}})).await?;
-    let longest = others_move_on(&ground, &mut leader, a_while()).await?;
+    let longest = others_move_on(&ground, &mut leader, lasting(SHORT, 600)).await?;
     ensure!(rule.hits() > 0, "it tried to pause the guest");
     leader.proxy.clear(&rule);
     let cleared = Instant::now();

@@ -18,6 +18,7 @@ mod meaning;
 mod namespaced;
 mod pace;
 mod pause;
+mod policies;
 mod quiet;
 mod quota;
 mod refusals;
@@ -80,6 +81,12 @@ macro_rules! tests {
 
 /// All tests, the longest first, so that none is left alone at the end.
 fn tests() -> Vec<(&'static str, Test)> {
+    let mut tests = long_tests();
+    tests.extend(short_tests());
+    tests
+}
+
+fn long_tests() -> Vec<(&'static str, Test)> {
     tests![
         Alone(faults::killed_at_thirty_moments_of_a_rollout),
         Shared(scaling::containers_go_to_zero_and_come_back),
@@ -109,6 +116,20 @@ fn tests() -> Vec<(&'static str, Test)> {
         Alone(namespaced::only_the_watched_namespace_is_served),
         Alone(pace::a_workload_that_changes_all_the_time_is_held_and_others_are_not),
         Alone(faults::a_leader_that_is_asked_to_stop_hands_over_at_once),
+        Shared(policies::defaults_of_a_limit_range),
+        Shared(policies::the_maximum_of_a_limit_range),
+        Shared(policies::a_resource_quota),
+        Shared(policies::pod_security),
+        Shared(policies::a_policy_that_refuses_an_image),
+        Shared(policies::a_policy_that_closes_replica_sets),
+        Shared(policies::a_policy_that_adds_a_sidecar),
+        Shared(policies::a_policy_that_gives_other_requests),
+        Shared(policies::a_webhook_for_pods_that_is_down),
+    ]
+}
+
+fn short_tests() -> Vec<(&'static str, Test)> {
+    tests![
         Shared(bills::a_bill_by_request_is_what_the_scheduler_reserves),
         Shared(children::children_are_what_we_wrote),
         Shared(cli::a_person_looks_at_containers),

@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::support::Ground;
+use crate::support::{Ground, merged};
 
 /// Whether an edit rolls the replicas of a Deployment, and of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +30,6 @@ struct Pair {
     before: Value,
     after: Value,
     rolls: Rolls,
-}
-
-fn merged(mut base: Value, change: &Value) -> Value {
-    if let (Some(fields), Some(changes)) = (base.as_object_mut(), change.as_object()) {
-        for (name, value) in changes {
-            let there = fields.remove(name);
-            let both_are_maps = there.as_ref().is_some_and(Value::is_object) && value.is_object();
-            let value = if both_are_maps { merged(there.unwrap_or_default(), value) } else { value.clone() };
-            fields.insert(name.clone(), value);
-        }
-    }
-    base
 }
 
 /// A template with these fields in its first container.

@@ -271,3 +271,16 @@ pub(crate) fn random() -> Result<StdRng> {
 pub(crate) fn web_machines(image: &str, replicas: u32, rollout: &str) -> String {
     workloads::as_machines(&workloads::web(image, replicas, rollout))
 }
+
+/// A JSON object with fields changed and added, at any depth.
+pub(crate) fn merged(mut base: Value, change: &Value) -> Value {
+    if let (Some(fields), Some(changes)) = (base.as_object_mut(), change.as_object()) {
+        for (name, value) in changes {
+            let there = fields.remove(name);
+            let both_are_maps = there.as_ref().is_some_and(Value::is_object) && value.is_object();
+            let value = if both_are_maps { merged(there.unwrap_or_default(), value) } else { value.clone() };
+            fields.insert(name.clone(), value);
+        }
+    }
+    base
+}

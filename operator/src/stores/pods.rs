@@ -7,7 +7,8 @@ use catamaran_autoscale::{
     quantity::milli,
 };
 use catamaran_crds::names::{
-    NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, REVISION_LABEL, VICTIM_COST, WORKLOAD_LABEL, workload_of_label,
+    NODE_QUOTA_ANNOTATION, POD_DELETION_COST_ANNOTATION, REVISION_LABEL, TEMPLATE_QUOTA_ANNOTATION, VICTIM_COST,
+    WORKLOAD_LABEL, workload_of_label,
 };
 use catamaran_metering::Request;
 use catamaran_plan::{
@@ -186,6 +187,9 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
         annotation: object.annotations().get(NODE_QUOTA_ANNOTATION).cloned(),
         // Of a pod that is no matter.
         containers: containers.map(container_quota).collect(),
+        template: object.annotations().get(TEMPLATE_QUOTA_ANNOTATION).cloned(),
+        // An API server before 1.34 may tell no generation.
+        changed: object.metadata.generation != Some(1),
         resize: resize(object),
         asked: None,
         refused: None,

@@ -6,7 +6,7 @@
 //! API server reads, are compared as numbers.
 
 use catamaran_autoscale::quantity;
-use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, REVISION_LABEL};
+use catamaran_crds::names::{NODE_QUOTA_ANNOTATION, REVISION_LABEL, TEMPLATE_QUOTA_ANNOTATION};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Map, Value};
 
@@ -35,6 +35,7 @@ fn canonical(in_place: &InPlace, template: &Template) -> Value {
     }
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(NODE_QUOTA_ANNOTATION);
+        annotations.remove(TEMPLATE_QUOTA_ANNOTATION);
     }
     metadata.annotations = metadata.annotations.take().filter(|annotations| !annotations.is_empty());
     let value = match &template {

@@ -14,7 +14,7 @@ use crate::goal::Bounds;
 
 pub use action::{Action, NewSet, NoteChange, SetQuota, SetReference, SetUpdate, SpecChange, set_kind};
 pub(crate) use problem::WRITE_FAILING;
-pub use problem::{DEADLINE_EXCEEDED, HeldUp, Obstruction, Problem, REPLICA_FAILURE, Resizing};
+pub use problem::{ChangedPod, DEADLINE_EXCEEDED, HeldUp, Obstruction, Problem, REPLICA_FAILURE, Resizing};
 pub use reason::{Infeasible, Move, Next, Reason, Wait};
 
 /// What to write for one workload, and why.

@@ -1,8 +1,13 @@
 //! What keeps a workload from its goal, or holds it up.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
-use crate::{facts::Trouble, goal::Invalid};
+use crate::{
+    facts::Trouble,
+    goal::{Invalid, quota::Quota},
+};
 
 /// The condition and the reason while the controller of a replica set cannot make replicas; as a Deployment has it.
 pub const REPLICA_FAILURE: &str = "ReplicaFailure";
@@ -142,6 +147,20 @@ pub struct Resizing {
     pub open: u32,
     /// What holds one of them up.
     pub held_up: Option<HeldUp>,
+    /// One that was given another quota when it was created. It is left so, and not waited for.
+    pub changed: Option<ChangedPod>,
+}
+
+/// A pod whose requests or limits were changed by admission when it was created: by a policy, or by a webhook such as
+/// VerticalPodAutoscaler's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedPod {
+    /// Its name.
+    pub pod: String,
+    /// What it has.
+    pub has: Quota,
+    /// What its template asks for.
+    pub wanted: Quota,
 }
 
 /// A pod whose resize does not come further by itself, or not soon.
@@ -162,4 +181,16 @@ pub enum Obstruction {
     Failing(String),
     /// It was asked for the quota and has another one again: somebody else changes it, and it is not fought over.
     Overruled,
+}
+
+impl fmt::Display for ChangedPod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pod, has, wanted } = self;
+        write!(
+            f,
+            "Pod {pod} was given {has} when it was created, where {wanted} is asked for, and is left so; exempt the \
+             workload from the policy or webhook that changes it (kubectl get mutatingadmissionpolicies,\
+             mutatingwebhookconfigurations), or ask for what it gives"
+        )
+    }
 }

@@ -168,7 +168,7 @@ pub fn conditions<'a>(
 
 /// The reason and the message while replicas get a changed quota. All of these go on by themselves, so none is Stalled.
 pub(crate) fn resize_message(resizing: &Resizing) -> (&'static str, String) {
-    let Resizing { open, held_up } = resizing;
+    let Resizing { open, held_up, changed: _ } = resizing;
     let Some(HeldUp { pod, by }) = held_up else {
         return ("Resizing", format!("{open} replicas do not have the changed quota yet; nothing restarts"));
     };

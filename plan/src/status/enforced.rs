@@ -67,6 +67,9 @@ pub(crate) fn answer(context: &Context<'_>, resizing: &Resizing) -> Answer {
         let (reason, message) = resize_message(resizing);
         return condition(status, reason, &message);
     }
+    if let Some(changed) = &resizing.changed {
+        return condition("False", "ChangedAtAdmission", &changed.to_string());
+    }
     match (open, context.facts.usage_due.zip(before(previous))) {
         // The operator has begun to listen lately: until the agents are back, what they said last counts.
         (Some(_), Some((until, before))) => Answer { condition: Some(before.clone()), look_again: Some(until) },

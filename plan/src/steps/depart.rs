@@ -70,7 +70,7 @@ pub(crate) fn stay(set: &InstanceSet, chosen: &[&Instance]) -> Vec<Step> {
     launchers.map(|launcher| leave(launcher, None, Reason::Spared)).collect()
 }
 
-/// Whether a guest is on its way out already: a choice that moved would never end.
+/// Whether a guest is on its way out already: a choice that moved among guests that are ready would never end.
 pub(crate) fn is_leaving(instance: &Instance) -> bool {
     instance.launchers.iter().any(|launcher| launcher.leaving.is_some())
 }

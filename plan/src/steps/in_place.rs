@@ -11,7 +11,7 @@ use crate::{
     draft::{Context, Draft},
     facts::{Containers, Facts, Members, Pod, PodQuota, Resize, ResizeApi, SetFacts, TemplateQuota, count},
     goal::{Goal, InPlace, quota::Quota},
-    plan::{Action, HeldUp, Infeasible, Obstruction, Reason, Resizing, SetQuota, Step, Wait},
+    plan::{Action, ChangedPod, HeldUp, Infeasible, Obstruction, Reason, Resizing, SetQuota, Step, Wait},
 };
 
 /// CPU and memory of the container of the quota.
@@ -139,7 +139,13 @@ pub(crate) fn wait(_: &Context<'_>, draft: &mut Draft) {
 
 fn of_pod(in_place: &InPlace, pod: &Pod, api: ResizeApi, resizing: &mut Resizing) -> Vec<Step> {
     let there = &pod.quota;
-    let resize = in_place.resources.filter(|_| !fits(in_place, there) && api == ResizeApi::Served);
+    let other = in_place.resources.filter(|_| !fits(in_place, there));
+    let changed = other.filter(|wanted| there.was_created_for(*wanted));
+    if let (Some(wanted), None) = (changed, &resizing.changed) {
+        let has = resources_of(in_place, &there.containers);
+        resizing.changed = Some(ChangedPod { pod: pod.name.clone(), has, wanted });
+    }
+    let resize = other.filter(|_| changed.is_none() && api == ResizeApi::Served);
     let settled = resize.is_none() && (in_place.resources.is_none() || there.resize == Resize::Settled);
     // Asked before and still another one: either the watch has not shown it yet, or somebody else changed it.
     let asked = resize.is_some() && there.asked == resize;

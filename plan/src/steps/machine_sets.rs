@@ -115,11 +115,12 @@ impl<'a> Scaling<'a> {
         is_open(self.context.goal.victims, &candidates).then_some(until)
     }
 
-    /// The instances to go: those that are least far first, ready ones as the workload's `victims` says.
+    /// The instances to go: those that are least far first, ready ones as the workload's `victims` says. One that is
+    /// leaving the Service comes back if another one got unready meanwhile: that one serves nobody.
     fn choose(&self, count: u32) -> Vec<&'a Instance> {
         let live: Vec<&Instance> = self.instances.live().collect();
         let mut chosen = victims::in_order(self.context.goal.victims, &live, Instance::candidate, |instance| {
-            (!depart::is_leaving(instance), rank(instance))
+            (rank(instance), !depart::is_leaving(instance))
         });
         chosen.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         chosen

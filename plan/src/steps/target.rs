@@ -139,7 +139,10 @@ pub(crate) fn create(context: &Context<'_>, draft: &mut Draft) {
         name: context.goal.set_name(revision),
         revision: revision.clone(),
         number: context.next_number(),
-        template: render::with_revision(context.goal.template.clone(), revision),
+        template: render::with_quota_noted(
+            render::with_revision(context.goal.template.clone(), revision),
+            context.goal.in_place.resources,
+        ),
         template_hash: context.goal.in_place.hash.clone(),
         replicas: size.asked,
         desired_replicas: context.replicas,

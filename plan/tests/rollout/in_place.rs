@@ -248,3 +248,38 @@ fn each_state_of_a_resize_is_told() {
     change(&mut observed, |_, pods| pods[0].quota.resize = Resize::Infeasible("too much".to_owned()));
     assert!(creates(&plan(&new, &observed, None)));
 }
+
+/// What a policy or a webhook makes of a new pod is told, and not fought over; a quota that is asked for later reaches
+/// the pod, and so does this one if the pod was made before it was asked for.
+#[test]
+fn a_pod_that_admission_changed_is_left_so_and_told() {
+    let old = with_quota("{cpu: {request: 100m, limit: 1}}");
+    let wanted = old.in_place.resources.expect("CPU");
+    let mut observed = running(&old);
+    change(&mut observed, |_, pods| {
+        let quota = &mut pods[0].quota;
+        quota.containers = quota.containers.with("main", Quota { cpu_request: Some(250), ..wanted });
+        quota.template = Some(wanted.to_string());
+        quota.changed = false;
+    });
+    let left = plan(&old, &observed, None);
+    assert!(left.steps.is_empty(), "{left}");
+    assert_eq!(left.status.conditions[0].reason, "Available", "{left}");
+    let enforced = left.status.conditions.iter().find(|condition| condition.type_ == "QuotaEnforced");
+    let enforced = enforced.expect("a condition");
+    assert_eq!((enforced.status.as_str(), enforced.reason.as_str()), ("False", "ChangedAtAdmission"));
+    assert!(enforced.message.contains("cpu request 250m"), "{}", enforced.message);
+    assert!(enforced.message.contains("cpu request 100m"), "{}", enforced.message);
+
+    let resizes = |goal: &Goal, observed: &Facts| {
+        let plan = plan(goal, observed, None);
+        plan.steps.iter().any(|step| matches!(step.action, Action::ResizePod { .. }))
+    };
+    let mut changed = observed.clone();
+    change(&mut changed, |_, pods| pods[0].quota.changed = true);
+    assert!(resizes(&old, &changed), "changed since");
+    let mut unknown = observed.clone();
+    change(&mut unknown, |_, pods| pods[0].quota.template = None);
+    assert!(resizes(&old, &unknown), "from before that was noted");
+    assert!(resizes(&with_quota("{cpu: {request: 200m, limit: 1}}"), &observed), "asked for later");
+}

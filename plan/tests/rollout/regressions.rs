@@ -186,3 +186,37 @@ fn pods_are_resized_after_their_template() {
     ];
     play(wishes, &[], &events);
 }
+
+/// Two victims were leaving their Service when another guest got unready. They went nevertheless, and the available
+/// ones fell below their bound: the one that serves nobody goes, and one that left comes back.
+#[test]
+fn a_guest_that_gets_unready_goes_in_place_of_one_that_is_leaving() {
+    let wish = |replicas| Wish {
+        hull: VirtualMachine,
+        replicas,
+        surge: json!(1),
+        unavailable: json!(0),
+        service: true,
+        ..Wish::default()
+    };
+    for unready in 0..10 {
+        let events = [
+            PASS,
+            Controller(0, 0),
+            AllReady(0),
+            Controller(0, 0),
+            PASS,
+            User(1),
+            // Paused, and seen to be; then two leave.
+            PASS,
+            Controller(0, 0),
+            PASS,
+            Unready(0, unready),
+            Controller(0, 0),
+            PASS,
+            Time(6),
+            PASS,
+        ];
+        play(vec![wish(10), wish(8)], &[], &events);
+    }
+}

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use catamaran_crds::{
     Placement,
-    names::{NODE_QUOTA_ANNOTATION, RESTARTED_AT_ANNOTATION, REVISION_LABEL, WORKLOAD_LABEL},
+    names::{
+        NODE_QUOTA_ANNOTATION, RESTARTED_AT_ANNOTATION, REVISION_LABEL, TEMPLATE_QUOTA_ANNOTATION, WORKLOAD_LABEL,
+    },
 };
 use catamaran_protocol::node_quota::NodeQuota;
 use jiff::Timestamp;
@@ -19,13 +21,22 @@ use k8s_openapi::{
 pub use container::container;
 pub use virtual_machine::virtual_machine;
 
-use crate::goal::{InPlace, Invalid, revision::Template};
+use crate::goal::{InPlace, Invalid, quota::Quota, revision::Template};
 
 /// Adds the revision to the labels of a rendered template. It comes last: the revision is a hash over all the rest.
 #[must_use]
 pub fn with_revision(mut template: Template, revision: &str) -> Template {
     let labels = template.metadata_mut().labels.get_or_insert_default();
     labels.insert(REVISION_LABEL.to_owned(), revision.to_owned());
+    template
+}
+
+/// The template, with the quota of its pods noted on them: so one that admission changed is known for that.
+pub(crate) fn with_quota_noted(mut template: Template, quota: Option<Quota>) -> Template {
+    if let Some(quota) = quota {
+        let annotations = template.metadata_mut().annotations.get_or_insert_default();
+        annotations.insert(TEMPLATE_QUOTA_ANNOTATION.to_owned(), quota.to_string());
+    }
     template
 }
 
@@ -67,10 +78,11 @@ fn replica_metadata(
             format!("{ours} is set by Catamaran; leave it out"),
         ));
     }
-    if annotations.contains_key(NODE_QUOTA_ANNOTATION) {
+    let made = [NODE_QUOTA_ANNOTATION, TEMPLATE_QUOTA_ANNOTATION];
+    if let Some(ours) = made.into_iter().find(|ours| annotations.contains_key(*ours)) {
         return Err(Invalid::field(
             &format!("spec.{hull}.template.metadata.annotations"),
-            format!("{NODE_QUOTA_ANNOTATION} is made from spec.quota; leave it out"),
+            format!("{ours} is made from spec.quota; leave it out"),
         ));
     }
     if annotations.contains_key(RESTARTED_AT_ANNOTATION) {

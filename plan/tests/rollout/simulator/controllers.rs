@@ -34,7 +34,12 @@ impl World {
         }
         let asked = usize::try_from(set.object.asked).expect("few");
         while set.replicas.len() < asked {
-            let quota = PodQuota::from(set.object.quota.clone());
+            let noted = set.object.quota.containers.iter().next().map(|(_, quota)| quota.to_string());
+            let quota = PodQuota {
+                template: noted.filter(|_| set.hull == Hull::Container),
+                changed: false,
+                ..PodQuota::from(set.object.quota.clone())
+            };
             set.replicas.push(Replica {
                 id: self.next_id,
                 created: now,

@@ -7,7 +7,7 @@
 //!    ^---------------- decided(), written() ------------------+
 //! ```
 //!
-//! "The HPA" is Kubernetes v1.36.3, `pkg/controller/podautoscaler`. Where this module knows its rules, it follows them
+//! "The HPA" is Kubernetes v1.37.2, `pkg/controller/podautoscaler`. Where this module knows its rules, it follows them
 //! to the last digit, but for numbers that are too large, which saturate here and wrap around there; each file names
 //! the functions it follows. Beyond it are schedules ([`schedule`]), a fallback for lost metrics ([`fallback`]),
 //! thresholds for zero ([`activation`]), metrics of pressure, throttling and Prometheus ([`policy::Metric`]), modes

@@ -136,13 +136,18 @@ func remember(controller *podautoscaler.HorizontalController, c *Case) {
 		})
 	}
 	// As after the HPA was added, before its selector was seen.
-	known := field[*selectors.BiMultimap](controller, "hpaSelectors")
-	known.PutSelector(selectors.Parse(key), labels.Nothing())
+	known := field[selectorTracker](controller, "selectorTracker")
+	known.PutIfAbsent(namespace, selectors.Parse(key), labels.Nothing())
 	for _, other := range c.OtherHPAs {
 		selector, err := labels.Parse(other.Selector)
 		must(err)
-		known.PutSelector(selectors.Key{Namespace: namespace, Name: other.Name}, selector)
+		known.PutIfAbsent(namespace, selectors.Key{Namespace: namespace, Name: other.Name}, selector)
 	}
+}
+
+// selectorTracker is what is needed here of the controller's own unexported type.
+type selectorTracker interface {
+	PutIfAbsent(namespace string, hpa selectors.Key, selector labels.Selector) bool
 }
 
 // history fills an unexported map of slices of the controller, of a type that cannot be named here.

@@ -33,4 +33,5 @@ pub mod tls;
 pub mod tools;
 pub mod usage;
 pub mod wait;
+pub mod webhook;
 pub mod workloads;

@@ -138,21 +138,19 @@ struct CaseSettings {
     feature_gates: Gates,
 }
 
-/// Feature gates, with the defaults of v1.36.3.
+/// Feature gates, with the defaults of v1.37.2.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 struct Gates {
     #[serde(rename = "HPAScaleToZero")]
     scale_to_zero: bool,
-    #[serde(rename = "HPAConfigurableTolerance")]
-    configurable_tolerance: bool,
     #[serde(rename = "PodLevelResources")]
     pod_level_resources: bool,
 }
 
 impl Default for Gates {
     fn default() -> Self {
-        Self { scale_to_zero: false, configurable_tolerance: true, pod_level_resources: true }
+        Self { scale_to_zero: true, pod_level_resources: true }
     }
 }
 
@@ -253,7 +251,7 @@ impl Case {
             mode: Mode::Auto,
             min,
             max: self.max,
-            tolerance: v2::tolerance(behavior.filter(|_| gates.configurable_tolerance), default_tolerance)?,
+            tolerance: v2::tolerance(behavior, default_tolerance)?,
             behavior: behavior
                 .map(|behavior| v2::behavior(behavior, settings.downscale_stabilization_seconds))
                 .transpose()?,

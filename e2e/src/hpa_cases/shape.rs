@@ -59,15 +59,11 @@ pub(super) fn draw(name: String, draw: &mut Draw) -> Case {
     if case.status_replicas != case.current_replicas {
         case.tag("status-differs");
     }
-    // Gates that are on by default, and conditions of the last decision, are seldom of interest.
-    for gate in ["HPAConfigurableTolerance", "PodLevelResources"] {
-        if draw.percent(3) {
-            case.settings.feature_gates.insert(gate, false);
-        }
+    // A gate that is off, and conditions of the last decision, are seldom of interest.
+    if draw.percent(3) {
+        case.settings.feature_gates.insert("PodLevelResources", false);
     }
-    if draw.percent(5) {
-        case.settings.feature_gates.insert("HPAScaleToZero", true);
-    }
+    zero_gate(&mut case, draw, 50);
     if draw.percent(10) {
         case.initial_conditions.extend([
             condition("AbleToScale", "True", "ReadyForNewScale"),
@@ -151,9 +147,7 @@ fn some_replicas(draw: &mut Draw) -> i32 {
 }
 
 fn zero_gate(case: &mut Case, draw: &mut Draw, probability: u32) {
-    if draw.percent(probability) {
-        case.settings.feature_gates.insert("HPAScaleToZero", true);
-    }
+    case.settings.feature_gates.insert("HPAScaleToZero", draw.percent(probability));
 }
 
 fn scaled_to_zero(case: &mut Case, draw: &mut Draw) {

@@ -24,6 +24,7 @@ mod quota;
 mod refusals;
 mod rollout;
 mod scaling;
+mod specs;
 mod strays;
 mod support;
 mod wrong_input;
@@ -125,6 +126,8 @@ fn long_tests() -> Vec<(&'static str, Test)> {
         Shared(policies::a_policy_that_adds_a_sidecar),
         Shared(policies::a_policy_that_gives_other_requests),
         Shared(policies::a_webhook_for_pods_that_is_down),
+        Shared(policies::a_webhook_for_pods),
+        Shared(specs::what_a_deployment_runs_runs),
     ]
 }
 

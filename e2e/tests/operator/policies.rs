@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
-use catamaran_e2e::{wait::eventually, workloads::condition};
+use catamaran_e2e::{
+    wait::eventually,
+    webhook::{Verdict, Webhook},
+    workloads::condition,
+};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api,
@@ -419,6 +423,38 @@ pub(crate) async fn a_webhook_for_pods_that_is_down(ground: Ground) -> Result<()
         edit: Ready,
         scale: Told("failed calling webhook"),
         roll: Told("failed calling webhook"),
+    };
+    under(ground, law).await
+}
+
+/// What a mesh and an image policy do, in one: it adds a container to new pods and refuses a tag.
+fn of_a_mesh(request: &Value) -> Verdict {
+    let containers = request["object"]["spec"]["containers"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    if containers.iter().any(|container| container["image"] == "registry.test/web:2") {
+        return Verdict::Denied("tag 2 is not signed".to_owned());
+    }
+    let proxy = json!({ "name": "proxy", "image": "registry.test/proxy:1" });
+    Verdict::Changed(json!([{ "op": "add", "path": "/spec/containers/0", "value": proxy }]))
+}
+
+pub(crate) async fn a_webhook_for_pods(ground: Ground) -> Result<()> {
+    let webhook = Webhook::start(&ground.control_plane, of_a_mesh).await?;
+    let law = Law {
+        objects: vec![json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": { "name": format!("{}-mesh", ground.namespace) },
+            "webhooks": [{
+                "name": "mesh.policy.example.com", "failurePolicy": "Fail", "sideEffects": "None",
+                "admissionReviewVersions": ["v1"], "clientConfig": webhook.client_config(),
+                "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
+                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
+            }],
+        })],
+        in_effect: is_refused,
+        run: Ready,
+        edit: Ready,
+        scale: Ready,
+        roll: Told("tag 2 is not signed"),
     };
     under(ground, law).await
 }

@@ -63,7 +63,9 @@ pub enum MetricError {
     #[error("no pod that is at work has a sample (they may be unready)")]
     NoneUsable,
     /// A container lacks the request that a utilization is a share of.
-    #[error("container {container} of pod {pod} has no {resource} request")]
+    #[error(
+        "container {container} of pod {pod} has no {resource} request; set quota.{resource}.request, or that of its template"
+    )]
     NoRequest {
         /// Of which resource.
         resource: String,
@@ -73,7 +75,7 @@ pub enum MetricError {
         pod: String,
     },
     /// A pod with requests of its own lacks this one.
-    #[error("pod {pod} has no {resource} request")]
+    #[error("pod {pod} has no {resource} request; set quota.{resource}.request, or that of its template")]
     NoPodRequest {
         /// Of which resource.
         resource: String,

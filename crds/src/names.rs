@@ -64,8 +64,8 @@ pub const VICTIM_COST: &str = "-2147483647";
 /// (`NodeQuota` of the protocol crate).
 pub const NODE_QUOTA_ANNOTATION: &str = "catamaran.dev/node-quota";
 
-/// Annotation on a pod: CPU and memory of the template that it was made from, as text. A pod that has others, and was not
-/// changed since, was changed when it was created: by a policy or a webhook.
+/// Annotation on a pod: CPU and memory of the template that it was made from, as text. A pod that has others, and was
+/// not changed since, was changed when it was created: by a policy or a webhook.
 pub const TEMPLATE_QUOTA_ANNOTATION: &str = "catamaran.dev/template-quota";
 
 /// Annotation on a replica set: a hash over what of its template cannot change in place. A template with the same hash

@@ -28,6 +28,7 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, PropagationPolicy},
 };
+use serde_json::json;
 
 use crate::support::{Ground, web_machines};
 
@@ -230,5 +231,47 @@ pub(crate) async fn node_agents_hold_nothing_for_orphans() -> Result<()> {
         let after: BTreeSet<_> = pods.iter().filter_map(ResourceExt::uid).collect();
         ensure!(after == before[name], "{name} were disturbed");
     }
+    ground.quiet().await
+}
+
+/// As in the manifests of Deployments and HorizontalPodAutoscalers: numbers with a point where quantities belong.
+pub(crate) async fn numbers_with_a_point_are_quantities(ground: Ground) -> Result<()> {
+    let manifest = "apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {name: web}
+spec:
+  container: {image: 'registry.test/web:1'}
+  quota: {cpu: {request: 0.5, limit: 1.5, burst: 0.25}, memory: {request: 67108864.0, limit: 1Gi}}
+  scaling:
+    minReplicas: 2
+    maxReplicas: 5
+    behavior: {scaleUp: {tolerance: 0.05}, scaleDown: {tolerance: 0}}
+    metrics:
+    - {type: Resource, resource: {name: cpu, target: {type: AverageValue, averageValue: 0.4}}}
+    - {type: External, external: {metric: {name: queue}, target: {type: Value, value: 2.5}}, activation: 0.5}
+";
+    // Policies are in effect a moment after they are written.
+    eventually("it is taken", WITHIN, || async { Ok(ground.apply(manifest).await.ok()) }).await?;
+    ground.wait_ready("web").await?;
+    let workload: ElasticWorkload = ground.api().get("web").await?;
+    let spec = serde_json::to_value(&workload.spec)?;
+    for (path, text) in [
+        ("/quota/cpu/request", json!("0.5")),
+        ("/quota/cpu/burst", json!("0.25")),
+        ("/quota/memory/limit", json!("1Gi")),
+        ("/scaling/behavior/scaleUp/tolerance", json!("0.05")),
+        ("/scaling/metrics/0/resource/target/averageValue", json!("0.4")),
+        ("/scaling/metrics/1/external/target/value", json!("2.5")),
+        ("/scaling/metrics/1/activation", json!("0.5")),
+    ] {
+        ensure!(spec.pointer(path) == Some(&text), "{path}: {spec}");
+    }
+    let pods = ground.staying_pods("web").await?;
+    let request = pods.first().and_then(|pod| pod.spec.as_ref()?.containers[0].resources.as_ref()?.requests.clone());
+    ensure!(request.is_some_and(|requests| requests["cpu"].0 == "500m"), "{pods:?}");
+    // Applied again it is the same.
+    ground.apply(manifest).await?;
+    let again: ElasticWorkload = ground.api().get("web").await?;
+    ensure!(again.metadata.generation == workload.metadata.generation, "nothing has changed");
     ground.quiet().await
 }

@@ -8,6 +8,7 @@
 mod bills;
 mod children;
 mod cli;
+mod diagnosis;
 mod disruption;
 mod examples;
 mod faults;
@@ -128,6 +129,7 @@ fn long_tests() -> Vec<(&'static str, Test)> {
         Shared(policies::a_webhook_for_pods_that_is_down),
         Shared(policies::a_webhook_for_pods),
         Shared(specs::what_a_deployment_runs_runs),
+        Shared(diagnosis::thirty_broken_workloads_name_the_cause_and_the_way_out),
     ]
 }
 
@@ -145,6 +147,7 @@ fn short_tests() -> Vec<(&'static str, Test)> {
         Shared(frozen::virtual_machines_are_paused_and_go_on),
         Shared(gitops::kubectl_apply_diff_and_scale),
         Shared(gitops::a_horizontal_pod_autoscaler_scales_it),
+        Shared(gitops::numbers_with_a_point_are_quantities),
         Shared(machines::an_image_update_of_virtual_machines_keeps_the_bounds),
         Shared(machines::scale_in_takes_guests_that_are_not_ready),
         Shared(machines::what_kubevirt_refuses_is_told),

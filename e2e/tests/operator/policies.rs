@@ -341,9 +341,9 @@ pub(crate) async fn a_policy_that_adds_a_sidecar(ground: Ground) -> Result<()> {
                  value: Object.spec.containers{name: 'proxy', image: 'registry.test/proxy:1'}}";
     let spec = json!({
         "reinvocationPolicy": "Never",
-        "matchConditions": [
-            { "name": "once", "expression": "!object.spec.containers.exists(c, c.name == 'proxy') && oldObject == null" },
-        ],
+        "matchConditions": [{
+            "name": "once", "expression": "oldObject == null && !object.spec.containers.exists(c, c.name == 'proxy')",
+        }],
         "mutations": [{ "patchType": "JSONPatch", "jsonPatch": { "expression": format!("[{added}]") } }],
     });
     let law = Law {
@@ -414,7 +414,9 @@ pub(crate) async fn a_webhook_for_pods_that_is_down(ground: Ground) -> Result<()
                 "name": "pods.policy.example.com", "failurePolicy": "Fail", "sideEffects": "None",
                 "timeoutSeconds": 2, "admissionReviewVersions": ["v1"],
                 "clientConfig": { "service": { "name": "policy", "namespace": "policy-system", "path": "/validate" } },
-                "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
+                "rules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+                }],
                 "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
             }],
         })],
@@ -446,7 +448,9 @@ pub(crate) async fn a_webhook_for_pods(ground: Ground) -> Result<()> {
             "webhooks": [{
                 "name": "mesh.policy.example.com", "failurePolicy": "Fail", "sideEffects": "None",
                 "admissionReviewVersions": ["v1"], "clientConfig": webhook.client_config(),
-                "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
+                "rules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
+                }],
                 "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
             }],
         })],

@@ -33,7 +33,10 @@ type Field = (&'static str, Vec<Value>);
 
 /// Fields of a container, with values that are plain, odd and wrong.
 fn of_container() -> Vec<Field> {
-    let resources = |requests: Value, limits: Value| json!({ "requests": requests, "limits": limits });
+    [lists_of_container(), amounts_of_container(), life_of_container()].concat()
+}
+
+fn lists_of_container() -> Vec<Field> {
     vec![
         (
             "env",
@@ -45,7 +48,10 @@ fn of_container() -> Vec<Field> {
                 json!([{ "name": "A" }, { "name": "B", "value": "$(A)-$(C)" }]),
                 json!([{ "name": "P", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }]),
                 json!([{ "name": "C", "valueFrom": { "resourceFieldRef": { "resource": "limits.cpu" } } }]),
-                json!([{ "name": "K", "valueFrom": { "configMapKeyRef": { "name": "no", "key": "k", "optional": true } } }]),
+                json!([{
+                    "name": "K",
+                    "valueFrom": { "configMapKeyRef": { "name": "no", "key": "k", "optional": true } },
+                }]),
                 json!([{ "name": "with.dot", "value": "1" }, { "name": "", "value": "nameless" }]),
             ],
         ),
@@ -61,6 +67,12 @@ fn of_container() -> Vec<Field> {
                 json!([{ "name": "a-name-that-is-too-long", "containerPort": 80 }]),
             ],
         ),
+    ]
+}
+
+fn amounts_of_container() -> Vec<Field> {
+    let resources = |requests: Value, limits: Value| json!({ "requests": requests, "limits": limits });
+    vec![
         (
             "resources",
             vec![
@@ -79,6 +91,11 @@ fn of_container() -> Vec<Field> {
         ("workingDir", vec![json!("/"), json!("relative")]),
         ("tty", vec![json!(true), json!(false)]),
         ("stdin", vec![json!(true)]),
+    ]
+}
+
+fn life_of_container() -> Vec<Field> {
+    vec![
         (
             "livenessProbe",
             vec![
@@ -122,12 +139,10 @@ fn of_container() -> Vec<Field> {
 
 /// Fields of the pod's spec.
 fn of_spec() -> Vec<Field> {
-    let spread = |key: &str| {
-        json!({
-            "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": { "matchLabels": { "a": "b" } },
-        })
-    };
+    [volumes(), lists_of_spec(), placement(), names_of_spec(), switches()].concat()
+}
+
+fn volumes() -> Vec<Field> {
     let volume = |source: Value| {
         let mut volume = json!({ "name": "v" });
         if let (Some(fields), Value::Object(source)) = (volume.as_object_mut(), source) {
@@ -135,25 +150,26 @@ fn of_spec() -> Vec<Field> {
         }
         json!([volume])
     };
-    let term =
-        json!({ "matchExpressions": [{ "key": "kubernetes.io/os", "operator": "NotIn", "values": ["windows"] }] });
-    vec![
-        (
-            "volumes",
-            vec![
-                volume(json!({ "emptyDir": {} })),
-                volume(json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "64Mi" } })),
-                volume(json!({ "configMap": { "name": "no", "optional": true, "defaultMode": 0o644 } })),
-                volume(json!({ "projected": { "sources": [
+    vec![(
+        "volumes",
+        vec![
+            volume(json!({ "emptyDir": {} })),
+            volume(json!({ "emptyDir": { "medium": "Memory", "sizeLimit": "64Mi" } })),
+            volume(json!({ "configMap": { "name": "no", "optional": true, "defaultMode": 0o644 } })),
+            volume(json!({ "projected": { "sources": [
                     { "serviceAccountToken": { "path": "token", "expirationSeconds": 3600 } },
                     { "downwardAPI": { "items": [{ "path": "l", "fieldRef": { "fieldPath": "metadata.labels" } }] } },
                 ] } })),
-                volume(json!({ "hostPath": { "path": "/tmp" } })),
-                volume(json!({})),
-                json!([{ "name": "v", "emptyDir": {} }, { "name": "v", "emptyDir": {} }]),
-                volume(json!({ "emptyDir": {}, "hostPath": { "path": "/tmp" } })),
-            ],
-        ),
+            volume(json!({ "hostPath": { "path": "/tmp" } })),
+            volume(json!({})),
+            json!([{ "name": "v", "emptyDir": {} }, { "name": "v", "emptyDir": {} }]),
+            volume(json!({ "emptyDir": {}, "hostPath": { "path": "/tmp" } })),
+        ],
+    )]
+}
+
+fn lists_of_spec() -> Vec<Field> {
+    vec![
         (
             "initContainers",
             vec![
@@ -179,10 +195,25 @@ fn of_spec() -> Vec<Field> {
             "tolerations",
             vec![
                 json!([{ "operator": "Exists" }]),
-                json!([{ "key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 30 }]),
+                json!([{
+                    "key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "tolerationSeconds": 30,
+                }]),
                 json!([{ "key": "a", "effect": "Never" }]),
             ],
         ),
+    ]
+}
+
+fn placement() -> Vec<Field> {
+    let spread = |key: &str| {
+        json!({
+            "maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": { "matchLabels": { "a": "b" } },
+        })
+    };
+    let term =
+        json!({ "matchExpressions": [{ "key": "kubernetes.io/os", "operator": "NotIn", "values": ["windows"] }] });
+    vec![
         (
             "topologySpreadConstraints",
             vec![
@@ -206,6 +237,11 @@ fn of_spec() -> Vec<Field> {
                 }] } }),
             ],
         ),
+    ]
+}
+
+fn names_of_spec() -> Vec<Field> {
+    vec![
         ("dnsPolicy", vec![json!("Default"), json!("ClusterFirstWithHostNet"), json!("None"), json!("Maybe")]),
         (
             "dnsConfig",
@@ -214,6 +250,11 @@ fn of_spec() -> Vec<Field> {
                 json!({ "nameservers": ["x"] }),
             ],
         ),
+    ]
+}
+
+fn switches() -> Vec<Field> {
+    vec![
         ("terminationGracePeriodSeconds", vec![json!(0), json!(1), json!(-1)]),
         ("restartPolicy", vec![json!("Always"), json!("Never")]),
         ("enableServiceLinks", vec![json!(false)]),

@@ -27,8 +27,13 @@ fn condition<'a>(
 
 fn unscheduled(status: &PodStatus) -> Option<Cause> {
     let scheduled = condition(status, "PodScheduled", "False")?;
-    let reason = scheduled.reason.as_deref().filter(|reason| *reason != "SchedulingGated").unwrap_or("SchedulingGated");
-    Some(cause(reason, scheduled.message.clone().unwrap_or_default()))
+    let reason = scheduled.reason.as_deref().unwrap_or("Unschedulable");
+    let way_out = match reason {
+        "SchedulingGated" => "whoever set its spec.schedulingGates opens them",
+        _ => "ask for less, change spec.placement or the template, or add nodes",
+    };
+    let message = scheduled.message.as_deref().unwrap_or_default().trim_end_matches('.');
+    Some(cause(reason, format!("{message}; {way_out}")))
 }
 
 fn of_containers(status: &PodStatus) -> Option<Cause> {
@@ -43,7 +48,11 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
     let crashed = ended.or(state.terminated.as_ref()).filter(|ended| ended.exit_code != 0 || status.restart_count > 0);
     if let Some(crashed) = crashed {
         let reason = crashed.reason.as_deref().unwrap_or("Error");
-        let message = format!("container {name} ends with exit code {} ({reason}); see its logs", crashed.exit_code);
+        let way_out = match reason {
+            "OOMKilled" => "raise quota.memory.limit, or let it use less",
+            _ => "see kubectl logs --previous",
+        };
+        let message = format!("container {name} ends with exit code {} ({reason}); {way_out}", crashed.exit_code);
         return Some(cause("CrashLoopBackOff", message));
     }
     let waiting = state.waiting.as_ref()?;
@@ -52,9 +61,15 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
     Some(match reason {
         // The two take turns.
         "ErrImagePull" | "ImagePullBackOff" => {
-            cause("ImagePullBackOff", format!("container {name}: the image {} cannot be pulled", status.image))
+            let image = &status.image;
+            let message =
+                format!("container {name}: the image {image} cannot be pulled; correct the image or its pull secret");
+            cause("ImagePullBackOff", message)
         }
-        _ => cause(reason, format!("container {name}: {message}")),
+        "CreateContainerConfigError" => {
+            cause(reason, format!("container {name}: {message}; create what is missing, or correct the template"))
+        }
+        _ => cause(reason, format!("container {name}: {message}; correct the template")),
     })
 }
 
@@ -65,7 +80,11 @@ fn not_ready(object: &Pod, status: &PodStatus) -> Option<Cause> {
         let found = status.container_statuses.iter().flatten().find(|status| status.name == container.name);
         found.is_some_and(|status| !status.ready && status.state.as_ref().is_some_and(|state| state.running.is_some()))
     });
-    let message = format!("container {} runs, and its readiness probe does not succeed", waits.next()?.name);
+    let name = &waits.next()?.name;
+    let message = format!(
+        "container {name} runs, and its readiness probe does not succeed; compare the path and port of the probe with \
+         what it serves, and see kubectl logs"
+    );
     Some(Cause { reason: "NotReady".to_owned(), message, fault: false })
 }
 
@@ -122,7 +141,13 @@ mod tests {
             "message": "0/4 nodes are available: 4 Insufficient cpu."}]});
         assert_eq!(
             of(unscheduled),
-            Some(("Unschedulable".into(), "0/4 nodes are available: 4 Insufficient cpu.".into(), true))
+            Some((
+                "Unschedulable".into(),
+                "0/4 nodes are available: 4 Insufficient cpu; ask for less, change spec.placement or the template, or \
+                 add nodes"
+                    .into(),
+                true
+            ))
         );
         let pulls =
             |reason: &str| of(main(json!({"waiting": {"reason": reason, "message": "back-off"}}), json!({}), 0));

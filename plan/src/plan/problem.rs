@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use catamaran_crds::names::REVISION_LABEL;
 use jiff::Timestamp;
 
 use crate::{
@@ -117,7 +118,9 @@ impl Problem {
             Self::DeadlineExceeded { revision, seconds, trouble } => {
                 let why = match trouble {
                     Some(trouble) => format!("{trouble};"),
-                    None => "look at its replicas, then".to_owned(),
+                    None => format!(
+                        "look at the Events of its replicas (kubectl describe pods -l {REVISION_LABEL}={revision}), then"
+                    ),
                 };
                 format!(
                     "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why} correct the template or apply the earlier one"
@@ -130,12 +133,17 @@ impl Problem {
                 "the guests of {set} end soon after their start (round {rounds}; no replacement before {until}); look at the guests' console (virtctl console) and correct spec.virtualMachine"
             ),
             Self::ReplicasRefused { kind, set, message } => {
-                format!("{kind} {set} cannot make its replicas, and tries again by itself: {message}")
+                format!(
+                    "{kind} {set} cannot make its replicas: {message}; this goes on by itself once that is lifted, or \
+                     the template corrected"
+                )
             }
             Self::WriteFailing { object, message } => {
                 format!("writing the {object} fails, and is tried again by itself: {message}")
             }
-            Self::Refused { object, message } => format!("the API server refused {object}: {message}"),
+            Self::Refused { object, message } => {
+                format!("the API server refused {object}: {message}; correct what it names")
+            }
         }
     }
 }

@@ -122,7 +122,7 @@ impl Sample {
         for ((_, verb, resource), count) in counts {
             let each = (u64::try_from(*count)? + u64::from(WORKLOADS) / 2) / u64::from(WORKLOADS);
             match (verb.as_str(), resource.as_str()) {
-                ("patch", "replicasets") => sets = each,
+                ("create", "replicasets") => sets = each,
                 ("patch", "elasticworkloads/status") => statuses = each,
                 ("create", "events") => events = each,
                 // An Event that came twice, for a few workloads.
@@ -204,7 +204,8 @@ async fn write_one(client: &Client, namespace: &str, sample: &Sample, workload: 
         owner.uid = uid.clone().unwrap_or_default();
     }
     let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), namespace);
-    sets.patch(&set.name_any(), &apply.clone().validation_strict(), &Patch::Apply(&set)).await?;
+    let create = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    sets.create(&create, &set).await?;
 
     let workloads: Api<ElasticWorkload> = Api::namespaced(client.clone(), namespace);
     for repeat in 0..sample.statuses {

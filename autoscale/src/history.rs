@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     arithmetic::{later, seconds_before},
+    behavior::{Direction, Rate, Rules},
     decision::{Decision, LostMetrics, Target, Used},
     policy::Policy,
 };
@@ -184,6 +185,25 @@ impl History {
         if change > 0 {
             events.store(Event { change, at: now }, rules.longest_period());
         }
+    }
+
+    /// Notes a change of the count.
+    pub(super) fn changed(&mut self, rules: &Rules, direction: Direction, change: i32, now: Timestamp) {
+        let events = match direction {
+            Direction::Up => &mut self.ups,
+            Direction::Down => &mut self.downs,
+        };
+        if change > 0 {
+            events.store(Event { change, at: now }, rules.longest_period());
+        }
+    }
+
+    /// When the next change leaves the period of a rate.
+    pub(super) fn next_expiry(&self, rules: &Rules, now: Timestamp) -> Option<Timestamp> {
+        let period = |rate: &Rate| SignedDuration::from_secs(i64::from(rate.period));
+        let events = self.ups.0.iter().chain(&self.downs.0);
+        let expiries = events.flat_map(|event| rules.rates.iter().map(|rate| later(event.at, period(rate))));
+        expiries.filter(|expiry| *expiry > now).min()
     }
 
     /// The highest recommendation of a window.

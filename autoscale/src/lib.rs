@@ -38,6 +38,7 @@ mod report;
 pub mod samples;
 pub mod schedule;
 mod summary;
+pub mod toward;
 mod usage;
 pub mod v2;
 mod value;

@@ -31,6 +31,8 @@ pub use rollout::{OnFailure, Rollout};
 pub use scaling::{Fallback, FallbackBehavior, MetricType, Scaling, ScalingMetric, ScalingMode, Schedule, Victims};
 pub use schema::definitions;
 pub use service::{Service, ServicePort};
-pub use status::{DecisionStatus, ElasticWorkloadStatus, HeldReplicas, Hull, MetricStatus, ScalingStatus};
+pub use status::{
+    DecisionStatus, ElasticWorkloadStatus, HeldReplicas, Hull, MetricStatus, MovingReplicas, ScalingStatus,
+};
 pub use virtual_machine::{CloudInit, SecretReference, VirtualMachineHull, VirtualMachineTemplate};
 pub use workload::{ElasticWorkload, ElasticWorkloadSpec, State};

@@ -87,6 +87,9 @@ pub struct ElasticWorkloadStatus {
     /// The count that stays where nothing decides it: in mode Hold, or without spec.replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldReplicas>,
+    /// The count on its way to spec.replicas, after scaling had made another one and was switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<MovingReplicas>,
     /// What scaling decided; absent without spec.scaling and in mode Off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingStatus>,
@@ -108,6 +111,18 @@ pub struct HeldReplicas {
     /// spec.replicas when that was last looked at: once it is another one, it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<i32>,
+}
+
+/// A count that goes to spec.replicas by the rates of spec.scaling.behavior.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MovingReplicas {
+    /// How many replicas there are to be now.
+    pub replicas: i32,
+    /// The changes that the rates count. Its form may change.
+    #[serde(default, skip_serializing_if = "StoredHistory::is_empty")]
+    #[schemars(schema_with = "crate::schema::any_object")]
+    pub history: StoredHistory,
 }
 
 /// What scaling decided.

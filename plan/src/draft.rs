@@ -1,6 +1,6 @@
 //! What passes read and what they fill in.
 
-use catamaran_crds::{ElasticWorkloadStatus, HeldReplicas, State};
+use catamaran_crds::{ElasticWorkloadStatus, HeldReplicas, MovingReplicas, State};
 use jiff::Timestamp;
 
 use crate::{
@@ -23,6 +23,10 @@ pub(crate) struct Context<'a> {
     pub(crate) replicas: u32,
     /// What is remembered of it where nothing decides it.
     pub(crate) held: Option<HeldReplicas>,
+    /// What is remembered of it while it goes to spec.replicas.
+    pub(crate) moving: Option<MovingReplicas>,
+    /// When it goes on.
+    pub(crate) again: Option<Timestamp>,
     /// The bounds at that count.
     pub(crate) bounds: Bounds,
     /// The replica sets from the oldest to the newest.

@@ -158,6 +158,7 @@ fn short_tests() -> Vec<(&'static str, Test)> {
         Shared(meaning::a_template_that_means_the_same_rolls_nothing),
         Shared(pause::a_pause_of_scaling_keeps_the_count),
         Shared(pause::in_mode_hold_the_count_is_that_of_the_moment_or_of_the_user),
+        Shared(pause::the_count_of_the_spec_is_reached_by_the_rates),
         Shared(pause::a_restart_replaces_every_replica_once),
         Shared(pause::what_keeps_replicas_from_becoming_ready_is_told),
         Shared(quota::a_changed_quota_restarts_nothing),

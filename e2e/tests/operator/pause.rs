@@ -62,6 +62,20 @@ pub(crate) async fn a_pause_of_scaling_keeps_the_count(ground: Ground) -> Result
     ground.quiet().await
 }
 
+pub(crate) async fn the_count_of_the_spec_is_reached_by_the_rates(ground: Ground) -> Result<()> {
+    let rates = "{mode: Auto, behavior: {scaleDown: {policies: [{type: Pods, value: 1, periodSeconds: 5}]}},";
+    ground.apply(&scaled("Auto").replace("{mode: Auto,", rates)).await?;
+    at(&ground, 4).await?;
+    ground.patch("web", &json!({ "spec": { "replicas": 2, "scaling": { "mode": "Off" } } })).await?;
+    let moving = |workload: &ElasticWorkload| {
+        let moving = workload.status.as_ref().and_then(|status| status.moving.as_ref());
+        moving.is_some_and(|moving| moving.replicas == 3)
+    };
+    ground.wait_for("web", "is on its way", SOON, moving).await?;
+    at(&ground, 2).await?;
+    ground.quiet().await
+}
+
 pub(crate) async fn in_mode_hold_the_count_is_that_of_the_moment_or_of_the_user(ground: Ground) -> Result<()> {
     ground.apply(&scaled("Auto")).await?;
     at(&ground, 4).await?;
@@ -139,5 +153,23 @@ pub(crate) async fn what_keeps_replicas_from_becoming_ready_is_told(ground: Grou
                 .is_some_and(|ready| ready.message.contains("Pod web-") && ready.message.contains("Insufficient cpu"))
         })
         .await?;
+    // KubeVirt tells it of the guest alone: its launcher pod runs.
+    ground.apply(&GUESTS.replace("IMAGE", "registry.test/disk:nodisk")).await?;
+    ground
+        .wait_for("guests", "KubeVirt's words are in its conditions", SOON, |workload| {
+            condition(workload, "Ready").is_some_and(|ready| {
+                ready.message.contains("VirtualMachineInstance guests-")
+                    && ready.message.contains("failed to find disk file from ImageVolume")
+            })
+        })
+        .await?;
     ground.quiet().await
 }
+
+const GUESTS: &str = "apiVersion: catamaran.dev/v1alpha1
+kind: ElasticWorkload
+metadata: {name: guests}
+spec:
+  virtualMachine: {image: 'IMAGE'}
+  quota: {memory: {request: 64Mi}}
+";

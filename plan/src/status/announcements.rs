@@ -59,5 +59,14 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
             held.replicas
         ),
     });
-    rescale.into_iter().chain(held).chain(of_ready).chain(of_others).collect()
+    let moving = status.moving.as_ref().filter(|_| previous.moving.is_none());
+    let moving = moving.map(|moving| Announcement {
+        warning: false,
+        reason: "CountMoves".to_owned(),
+        note: format!(
+            "scaling is off, so the count goes to spec.replicas, by the rates of spec.scaling.behavior: {} replicas now",
+            moving.replicas
+        ),
+    });
+    rescale.into_iter().chain(held).chain(moving).chain(of_ready).chain(of_others).collect()
 }

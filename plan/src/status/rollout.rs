@@ -104,6 +104,7 @@ fn from_counts(context: &Context<'_>) -> ElasticWorkloadStatus {
         last_progress_time: None,
         last_good_spec: StoredHistory::default(),
         held: context.held.clone(),
+        moving: context.moving.clone(),
         restarted_at: goal.restarted_at.map(time),
         scaling: None,
         conditions: Vec::new(),

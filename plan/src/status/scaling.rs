@@ -73,6 +73,7 @@ fn same_words(a: &str, b: &str) -> bool {
 /// Adds what scaling says, and asks to look again when that may be something else.
 pub(crate) fn of_scaling(context: &Context<'_>, draft: &mut Draft) {
     let (goal, previous, now) = (context.goal, &context.facts.status, context.now());
+    draft.look_again(context.again);
     if let Some(scaled) = context.scaled {
         draft.look_again(scaled.decision.bounds.until);
         if let Due::At(at) = due(previous, &scaled.decision, now) {

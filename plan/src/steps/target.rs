@@ -34,9 +34,9 @@ pub(crate) fn context<'a>(goal: &'a Goal, facts: &'a Facts, scaled: Option<&'a S
     };
     // While the workload is stopped or frozen, nothing is decided.
     let scaled = scaled.filter(|_| goal.state == State::Running);
-    let Count { replicas, held } = held::count(goal, facts, &sets, scaled);
+    let Count { replicas, held, moving, again } = held::count(goal, facts, &sets, scaled);
     let bounds = goal.rollout.bounds(replicas);
-    let mut context = Context { goal, facts, scaled, replicas, held, bounds, sets, counts, target };
+    let mut context = Context { goal, facts, scaled, replicas, held, moving, again, bounds, sets, counts, target };
     aim(&mut context);
     context
 }

@@ -1,7 +1,9 @@
 //! The count where nothing decides it: a pause of scaling is never an outage.
 
-use catamaran_crds::{ElasticWorkloadStatus, HeldReplicas};
+use catamaran_crds::{ElasticWorkloadStatus, HeldReplicas, ScalingStatus};
 use catamaran_plan::{Action, Facts, Plan, facts::Members, plan};
+
+use jiff::SignedDuration;
 
 use crate::in_place::{desired, running};
 
@@ -114,4 +116,53 @@ fn a_new_workload_begins_with_one_and_scaling_with_what_there_is() {
     // Auto, and nothing decided yet.
     let planned = plan(&desired(&scaling("Auto", "replicas: 2,")), &seven(), None);
     assert_eq!((scaled_to(&planned), planned.status.desired_replicas), (None, 7), "{planned}");
+}
+
+/// With all replicas that a plan asked for.
+fn carried_out(mut facts: Facts, planned: &Plan) -> Facts {
+    if let Some(count) = scaled_to(planned) {
+        (facts.sets[0].replicas, facts.sets[0].desired_replicas) = (count, Some(count));
+        if let Members::Pods(pods) = &mut facts.sets[0].members {
+            (pods.live, pods.ready, pods.available) = (count, count, count);
+        }
+    }
+    facts.status = planned.status.clone();
+    facts
+}
+
+/// From what scaling or mode Hold had made of it; a count that is set later is taken at once.
+#[test]
+fn the_way_to_the_count_of_the_spec_is_that_of_the_rates() {
+    let spec = |mode: &str, replicas: u32| {
+        let behavior = "behavior: {scaleDown: {policies: [{type: Pods, value: 2, periodSeconds: 60}]}}, metrics";
+        desired(&scaling(mode, &format!("replicas: {replicas},")).replace("metrics", behavior))
+    };
+    let scaled = ScalingStatus { desired_replicas: 7, ..ScalingStatus::default() };
+    let of_scaling = ElasticWorkloadStatus { scaling: Some(scaled), ..seven().status };
+    let of_hold = ElasticWorkloadStatus { held: held(7, Some(2)), ..seven().status };
+    for (mode, status) in [("Off", of_scaling.clone()), ("Recommend", of_scaling), ("Off", of_hold)] {
+        let mut facts = Facts { status, ..seven() };
+        let start = facts.now;
+        for (seconds, count) in [(0, 5), (60, 3), (120, 2)] {
+            facts.now = start + SignedDuration::from_secs(seconds);
+            let planned = plan(&spec(mode, 2), &facts, None);
+            assert_eq!(scaled_to(&planned), Some(count), "{mode} after {seconds} s\n{planned}");
+            assert_eq!(
+                planned.announcements.iter().filter(|event| event.reason == "CountMoves").count(),
+                usize::from(seconds == 0),
+                "told once"
+            );
+            facts = carried_out(facts, &planned);
+            let next = plan(&spec(mode, 2), &facts, None);
+            assert_eq!((scaled_to(&next), &next.status.moving), (None, &facts.status.moving), "nothing until then");
+            assert_eq!(next.requeue_at, (count != 2).then(|| facts.now + SignedDuration::from_secs(60)), "{next}");
+        }
+        assert_eq!(facts.status.moving, None, "at its end");
+    }
+    // Set with scaling off, and no scaling at all.
+    let facts = Facts { status: ElasticWorkloadStatus { scaling: None, ..seven().status }, ..seven() };
+    assert_eq!(scaled_to(&plan(&spec("Off", 2), &facts, None)), Some(2));
+    let plain = desired("container: {image: a}, replicas: 2");
+    let facts = Facts { status: ElasticWorkloadStatus { held: held(7, Some(2)), ..seven().status }, ..seven() };
+    assert_eq!(scaled_to(&plan(&plain, &facts, None)), Some(2));
 }

@@ -62,6 +62,7 @@ fn status_key(status: &ElasticWorkloadStatus) -> impl Hash + PartialEq + '_ {
         held,
         restarted_at,
         // The model scales by hand.
+        moving: _,
         scaling: _,
         conditions: _,
         last_good_spec: _,

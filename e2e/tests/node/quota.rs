@@ -1,6 +1,6 @@
 //! What the kubelet makes of limits.
 
-use std::{cell::Cell, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use catamaran_e2e::{
@@ -105,12 +105,12 @@ async fn count_until(
     what: &str,
     is: impl Fn(Counted) -> bool,
 ) -> Result<Counted> {
-    let (last, what) = (Cell::new(before), format!("{cgroup} {what}"));
-    let counted = eventually(&what, STOPPED_WITHIN, || async {
-        last.set(Counted::read(ground, cgroup).await?.since(before));
-        Ok(is(last.get()).then_some(last.get()))
-    });
-    counted.await.with_context(|| format!("last seen: {:?}", last.get()))
+    eventually(&format!("{cgroup} {what}"), STOPPED_WITHIN, || async {
+        let counted = Counted::read(ground, cgroup).await?.since(before);
+        ensure!(is(counted), "{counted:?}");
+        Ok(Some(counted))
+    })
+    .await
 }
 
 pub(crate) async fn the_limit_is_what_a_container_has_in_each_period(ground: &Ground) -> Result<()> {

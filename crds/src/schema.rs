@@ -58,6 +58,7 @@ pub(crate) fn count_or_any_percentage(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<PodTemplateSpec>().to_value();
     take_any_quantity(&mut schema);
+    take_references_without_a_name(&mut schema);
     strip_descriptions(&mut schema);
     // Only what a ReplicaSet takes over into its pods.
     schema["properties"]["metadata"] = json!({
@@ -85,6 +86,23 @@ fn take_any_quantity(schema: &mut Value) {
             fields.values_mut().for_each(take_any_quantity);
         }
         Value::Array(items) => items.iter_mut().for_each(take_any_quantity),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Kubernetes takes an empty text for the name that is left out, and a Deployment runs with `imagePullSecrets: [{}]`.
+fn take_references_without_a_name(schema: &mut Value) {
+    /// How Kubernetes' text on the type begins.
+    const REFERENCE_TEXT: &str = "LocalObjectReference contains";
+    match schema {
+        Value::Object(fields) => {
+            let text = fields.get("description").and_then(Value::as_str);
+            if text.is_some_and(|text| text.starts_with(REFERENCE_TEXT)) {
+                fields.remove("required");
+            }
+            fields.values_mut().for_each(take_references_without_a_name);
+        }
+        Value::Array(items) => items.iter_mut().for_each(take_references_without_a_name),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -142,31 +142,30 @@ fn refused_by_others() -> Vec<Broken> {
 }
 
 fn unplaceable() -> Vec<Broken> {
-    let way_out: &[&str] = &["spec.placement", "add nodes"];
     vec![
         broken(
             "more CPU than a node has",
             "{container: {image: a}, quota: {cpu: {request: 5000}}}",
             &["Insufficient cpu"],
-            way_out,
+            &["spec.quota", "add nodes"],
         ),
         broken(
             "a node that there is not",
             "{container: {image: a}, placement: {nodeSelector: {disk: golden}}}",
             &["didn't match Pod's node affinity/selector"],
-            way_out,
+            &["label a node", "nodeSelector"],
         ),
         broken(
             "a volume claim that is missing",
             "{container: {template: {spec: {containers: [{name: a, image: a}], volumes: [{name: v, persistentVolumeClaim: {claimName: lost}}]}}}}",
             &["persistentvolumeclaim \"lost\" not found"],
-            &["the template"],
+            &["create or correct the claim"],
         ),
         broken(
             "a spread that cannot be",
             "{container: {image: a}, placement: {topologySpreadConstraints: [{maxSkew: 1, topologyKey: nowhere, whenUnsatisfiable: DoNotSchedule}]}}",
             &["didn't match pod topology spread constraints"],
-            way_out,
+            &["topologyKey", "topologySpreadConstraints"],
         ),
     ]
 }
@@ -195,7 +194,7 @@ fn broken_on_the_node() -> Vec<Broken> {
             "an image that is not there",
             "{container: {image: 'registry.test/web:broken'}}",
             &["registry.test/web:broken", "cannot be pulled"],
-            &["correct the image", "pull secret"],
+            &["correct the image", "pull secret", "the registry's answer"],
         ),
         kubelet(
             "a Secret that is missing",
@@ -220,8 +219,8 @@ fn broken_on_the_node() -> Vec<Broken> {
         kubelet(
             "a volume that does not come",
             || waits("ContainerCreating", ""),
-            &["no progress for 5 s"],
-            &["kubectl describe pods", "catamaran.dev/revision"],
+            &["no progress for 5 s", "Events say what they wait for"],
+            &["kubectl describe pods", "catamaran.dev/revision", "more time"],
         ),
     ]
 }

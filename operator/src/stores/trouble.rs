@@ -28,12 +28,28 @@ fn condition<'a>(
 fn unscheduled(status: &PodStatus) -> Option<Cause> {
     let scheduled = condition(status, "PodScheduled", "False")?;
     let reason = scheduled.reason.as_deref().unwrap_or("Unschedulable");
+    let message = scheduled.message.as_deref().unwrap_or_default().trim_end_matches('.');
     let way_out = match reason {
         "SchedulingGated" => "whoever set its spec.schedulingGates opens them",
-        _ => "ask for less, change spec.placement or the template, or add nodes",
+        _ => way_to_a_node(message),
     };
-    let message = scheduled.message.as_deref().unwrap_or_default().trim_end_matches('.');
     Some(cause(reason, format!("{message}; {way_out}")))
+}
+
+/// By what the scheduler's plugins say (`pkg/scheduler/framework/plugins`): the first that holds for all nodes.
+fn way_to_a_node(message: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["persistentvolumeclaim"]) {
+        "create or correct the claim, or its name in the template"
+    } else if says(&["Insufficient", "Too many pods"]) {
+        "ask for less (spec.quota, or the template's requests), or add nodes"
+    } else if says(&["topology spread"]) {
+        "label nodes with the topologyKey, or change topologySpreadConstraints in spec.placement or the template"
+    } else if says(&["node affinity", "node selector", "taint"]) {
+        "label a node, or change nodeSelector, affinity or tolerations in spec.placement or the template"
+    } else {
+        "change spec.placement or the template, or add nodes"
+    }
 }
 
 fn of_containers(status: &PodStatus) -> Option<Cause> {
@@ -62,14 +78,13 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
         // The two take turns.
         "ErrImagePull" | "ImagePullBackOff" => {
             let image = &status.image;
-            let message =
-                format!("container {name}: the image {image} cannot be pulled; correct the image or its pull secret");
+            let message = format!(
+                "container {name}: the image {image} cannot be pulled; kubectl describe pod has the registry's answer; correct the image or its pull secret"
+            );
             cause("ImagePullBackOff", message)
         }
-        "CreateContainerConfigError" => {
-            cause(reason, format!("container {name}: {message}; create what is missing, or correct the template"))
-        }
-        _ => cause(reason, format!("container {name}: {message}; correct the template")),
+        "CreateContainerConfigError" => cause(reason, format!("container {name}: {message}; create what is missing")),
+        _ => cause(reason, format!("container {name}: {message}")),
     })
 }
 
@@ -143,8 +158,8 @@ mod tests {
             of(unscheduled),
             Some((
                 "Unschedulable".into(),
-                "0/4 nodes are available: 4 Insufficient cpu; ask for less, change spec.placement or the template, or \
-                 add nodes"
+                "0/4 nodes are available: 4 Insufficient cpu; ask for less (spec.quota, or the template's requests), \
+                 or add nodes"
                     .into(),
                 true
             ))

@@ -119,11 +119,12 @@ impl Problem {
                 let why = match trouble {
                     Some(trouble) => format!("{trouble};"),
                     None => format!(
-                        "look at the Events of its replicas (kubectl describe pods -l {REVISION_LABEL}={revision}), then"
+                        "its replicas' Events say what they wait for, such as a volume \
+                         (kubectl describe pods -l {REVISION_LABEL}={revision});"
                     ),
                 };
                 format!(
-                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why} correct the template or apply the earlier one"
+                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why} correct the template, apply the earlier one, or give it more time"
                 )
             }
             Self::RolledBack { from, to } => format!(
@@ -134,7 +135,7 @@ impl Problem {
             ),
             Self::ReplicasRefused { kind, set, message } => {
                 format!(
-                    "{kind} {set} cannot make its replicas: {message}; this goes on by itself once that is lifted, or \
+                    "{kind} {set} cannot make its replicas: {message}; this goes on by itself once that is there or lifted, or \
                      the template corrected"
                 )
             }

@@ -64,7 +64,7 @@ pub fn announcements(previous: &ElasticWorkloadStatus, status: &ElasticWorkloadS
         warning: false,
         reason: "CountMoves".to_owned(),
         note: format!(
-            "scaling is off, so the count goes to spec.replicas, by the rates of spec.scaling.behavior: {} replicas now",
+            "scaling is off, so the count goes to spec.replicas by the rates of spec.scaling.behavior: {} replicas now",
             moving.replicas
         ),
     });

@@ -67,7 +67,7 @@ fn rest(goal: &Goal, facts: &Facts, present: Option<u32>) -> Count {
     Count { replicas, held: (replicas != 1).then_some(note), ..Count::default() }
 }
 
-/// The way from the count that scaling had made to that of the spec, by the rates of `behavior`; `None` when it is none.
+/// The way from the count that scaling had made to that of the spec, by the rates of `behavior`; `None` without one.
 fn moving(goal: &Goal, facts: &Facts, present: Option<u32>, wanted: u32) -> Option<Count> {
     let behavior = goal.scaling.as_ref()?.behavior.as_ref()?;
     let (from, mut history) = way_so_far(&facts.status, signed(present?), signed(wanted))?;

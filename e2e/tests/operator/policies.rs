@@ -151,9 +151,20 @@ fn says(workload: &ElasticWorkload, words: &str) -> bool {
     })
 }
 
+/// A ReplicaSet controller that was refused for a minute asks again only after a minute.
+const READY_WITHIN: Duration = Duration::from_secs(180);
+
+async fn ready(ground: &Ground) -> Result<ElasticWorkload> {
+    ground
+        .wait_for("web", "is ready", READY_WITHIN, |workload| {
+            condition(workload, "Ready").is_some_and(|ready| ready.status == "True")
+        })
+        .await
+}
+
 async fn comes_to(ground: &Ground, outcome: Outcome) -> Result<()> {
     match outcome {
-        Ready => ground.wait_ready("web").await?,
+        Ready => ready(ground).await?,
         Told(words) => {
             let what = format!("says {words:?}");
             ground.wait_for("web", &what, TOLD_WITHIN, |workload| says(workload, words)).await?
@@ -172,7 +183,7 @@ async fn steps(ground: &Ground, law: &Law) -> Result<()> {
         // On the way back pods may have to be made under the same law.
         let lost = matches!((step, law.run, law.roll), (Step::Roll, Told(_), Ready));
         if !lost {
-            ground.wait_ready("web").await.with_context(|| format!("back from {step:?}"))?;
+            ready(ground).await.with_context(|| format!("back from {step:?}"))?;
         }
     }
     Ok(())
@@ -189,11 +200,11 @@ async fn under(ground: Ground, law: Law) -> Result<()> {
     }
     ground.quiet().await.context("quiet under it")?;
     lift(&ground, &law).await?;
-    ground.wait_ready("web").await.context("runs without it")?;
+    ready(&ground).await.context("runs without it")?;
     lay_down(&ground, &law).await.context("while it runs")?;
     steps(&ground, &law).await.context("while it runs")?;
     lift(&ground, &law).await?;
-    ground.wait_ready("web").await.context("ready at the end")?;
+    ready(&ground).await.context("ready at the end")?;
     recorder.finish(ground.quiet()).await?;
     Ok(())
 }
@@ -382,7 +393,7 @@ pub(crate) async fn a_policy_that_gives_other_requests(ground: Ground) -> Result
             })
         })
         .await?;
-    ground.wait_ready("web").await?;
+    ready(&ground).await?;
     let pods = ground.staying_pods("web").await?;
     ensure!(pods.iter().all(|pod| request(pod) == Some("120m")), "they are left so");
     ensure!(pods.iter().all(|pod| pod.metadata.generation == Some(1)), "nobody wrote their specs");

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     arithmetic::{later, seconds_before},
-    behavior::{Direction, Rate, Rules},
+    behavior::{Behavior, Rate, Rules},
     decision::{Decision, LostMetrics, Target, Used},
     policy::Policy,
 };
@@ -162,10 +162,7 @@ impl History {
     /// Notes that the count of a decision was written. Only then does it use up what the rate policies allow.
     pub fn written(&mut self, policy: &Policy, decision: &Decision) {
         let (Some(behavior), Some(to)) = (&policy.behavior, decision.write()) else { return };
-        let (events, rules) =
-            if to > decision.from { (&mut self.ups, &behavior.up) } else { (&mut self.downs, &behavior.down) };
-        let change = to.saturating_sub(decision.from).saturating_abs();
-        events.store(Event { change, at: decision.at }, rules.longest_period());
+        self.changed(behavior, decision.from, to, decision.at);
     }
 
     /// Takes over the changes of the count that another process noted.
@@ -180,21 +177,15 @@ impl History {
     /// noted it. When it was is not known; so late that no rate can be used twice.
     pub fn found(&mut self, policy: &Policy, from: i32, to: i32, now: Timestamp) {
         let Some(behavior) = &policy.behavior else { return };
-        let (events, rules) = if to > from { (&mut self.ups, &behavior.up) } else { (&mut self.downs, &behavior.down) };
-        let change = to.saturating_sub(from).saturating_abs();
-        if change > 0 {
-            events.store(Event { change, at: now }, rules.longest_period());
-        }
+        self.changed(behavior, from, to, now);
     }
 
     /// Notes a change of the count.
-    pub(super) fn changed(&mut self, rules: &Rules, direction: Direction, change: i32, now: Timestamp) {
-        let events = match direction {
-            Direction::Up => &mut self.ups,
-            Direction::Down => &mut self.downs,
-        };
+    pub(super) fn changed(&mut self, behavior: &Behavior, from: i32, to: i32, at: Timestamp) {
+        let (events, rules) = if to > from { (&mut self.ups, &behavior.up) } else { (&mut self.downs, &behavior.down) };
+        let change = to.saturating_sub(from).saturating_abs();
         if change > 0 {
-            events.store(Event { change, at: now }, rules.longest_period());
+            events.store(Event { change, at }, rules.longest_period());
         }
     }
 

@@ -31,7 +31,7 @@ pub fn toward(behavior: &Behavior, history: &mut History, from: i32, to: i32, no
         Direction::Up => to.min(limit.max(from)),
         Direction::Down => to.max(limit.min(from)),
     };
-    history.changed(rules, direction, replicas.saturating_sub(from).saturating_abs(), now);
+    history.changed(behavior, from, replicas, now);
     let again = (replicas != to).then(|| history.next_expiry(rules, now)).flatten();
     Toward { replicas, again }
 }

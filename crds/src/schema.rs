@@ -5,7 +5,7 @@ use k8s_openapi::{
 };
 use kube::CustomResourceExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{ElasticWorkload, WorkloadClass};
 
@@ -57,9 +57,9 @@ pub(crate) fn count_or_any_percentage(_: &mut SchemaGenerator) -> Schema {
 /// A PodTemplateSpec without the descriptions that `kubectl explain deployment.spec.template` shows as well.
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<PodTemplateSpec>().to_value();
-    take_any_quantity(&mut schema);
-    take_references_without_a_name(&mut schema);
-    strip_descriptions(&mut schema);
+    each_object(&mut schema, take_any_quantity);
+    each_object(&mut schema, take_references_without_a_name);
+    each_object(&mut schema, strip_descriptions);
     // Only what a ReplicaSet takes over into its pods.
     schema["properties"]["metadata"] = json!({
         "type": "object",
@@ -73,45 +73,31 @@ pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
 
 /// A Deployment takes `cpu: 0.5` as well, which int-or-string refuses; a schema without a type takes any value. What is
 /// no quantity then makes the object unreadable, which the operator reports with the field's name.
-fn take_any_quantity(schema: &mut Value) {
-    /// How Kubernetes' text on the type begins; the schema itself is that of an IntOrString.
-    const QUANTITY_TEXT: &str = "Quantity is a fixed-point";
-    match schema {
-        Value::Object(fields) => {
-            let text = fields.get("description").and_then(Value::as_str);
-            if text.is_some_and(|text| text.starts_with(QUANTITY_TEXT)) {
-                fields.clear();
-                fields.insert("x-kubernetes-preserve-unknown-fields".to_owned(), Value::Bool(true));
-            }
-            fields.values_mut().for_each(take_any_quantity);
-        }
-        Value::Array(items) => items.iter_mut().for_each(take_any_quantity),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+fn take_any_quantity(fields: &mut Map<String, Value>) {
+    // How Kubernetes' text on the type begins; the schema itself is that of an IntOrString.
+    if is_described(fields, "Quantity is a fixed-point") {
+        fields.clear();
+        fields.insert("x-kubernetes-preserve-unknown-fields".to_owned(), Value::Bool(true));
     }
 }
 
 /// Kubernetes takes an empty text for the name that is left out, and a Deployment runs with `imagePullSecrets: [{}]`.
-fn take_references_without_a_name(schema: &mut Value) {
-    /// How Kubernetes' text on the type begins.
-    const REFERENCE_TEXT: &str = "LocalObjectReference contains";
-    match schema {
-        Value::Object(fields) => {
-            let text = fields.get("description").and_then(Value::as_str);
-            if text.is_some_and(|text| text.starts_with(REFERENCE_TEXT)) {
-                fields.remove("required");
-            }
-            fields.values_mut().for_each(take_references_without_a_name);
-        }
-        Value::Array(items) => items.iter_mut().for_each(take_references_without_a_name),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+fn take_references_without_a_name(fields: &mut Map<String, Value>) {
+    if is_described(fields, "LocalObjectReference contains") {
+        fields.remove("required");
     }
+}
+
+/// Whether the text on a type begins so.
+fn is_described(fields: &Map<String, Value>, text: &str) -> bool {
+    fields.get("description").and_then(Value::as_str).is_some_and(|found| found.starts_with(text))
 }
 
 /// The schema of `T` without descriptions. Kubernetes' own texts would make our CRD larger than
 /// `kubectl apply` can note in its last-applied annotation (262,144 bytes).
 pub(crate) fn bare<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<T>().to_value();
-    strip_descriptions(&mut schema);
+    each_object(&mut schema, strip_descriptions);
     schema.try_into().unwrap_or_default()
 }
 
@@ -137,16 +123,21 @@ pub(crate) fn vmi_spec(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-fn strip_descriptions(schema: &mut Value) {
+fn strip_descriptions(fields: &mut Map<String, Value>) {
+    // A property may itself be called `description`; only a text is documentation.
+    if fields.get("description").is_some_and(Value::is_string) {
+        fields.remove("description");
+    }
+}
+
+/// Changes every object of a schema, from the outside in.
+fn each_object(schema: &mut Value, change: fn(&mut Map<String, Value>)) {
     match schema {
         Value::Object(fields) => {
-            // A property may itself be called `description`; only a text is documentation.
-            if fields.get("description").is_some_and(Value::is_string) {
-                fields.remove("description");
-            }
-            fields.values_mut().for_each(strip_descriptions);
+            change(fields);
+            fields.values_mut().for_each(|value| each_object(value, change));
         }
-        Value::Array(items) => items.iter_mut().for_each(strip_descriptions),
+        Value::Array(items) => items.iter_mut().for_each(|item| each_object(item, change)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -66,20 +66,29 @@ pub async fn apply(client: &Client, namespace: &str, yaml: &str) -> Result<()> {
 
 async fn apply_one(client: &Client, namespace: &str, yaml: &str) -> Result<()> {
     let value: Value = serde_saphyr::from_str(yaml).with_context(|| format!("no YAML: {yaml}"))?;
-    let types: TypeMeta = serde_json::from_value(value.clone())?;
+    let (api, name) = any_object(client, namespace, &value).await?;
+    let parameters = PatchParams::apply("test").force().validation_strict();
+    api.patch(&name, &parameters, &Patch::Apply(&value)).await.map(|_| ()).map_err(|error| anyhow!("{error}"))
+}
+
+/// Where an object of any kind is, or is to be, and its name.
+///
+/// # Errors
+/// When it has no name, or nobody serves its kind.
+pub async fn any_object(client: &Client, namespace: &str, object: &Value) -> Result<(Api<DynamicObject>, String)> {
+    let types: TypeMeta = serde_json::from_value(object.clone())?;
     let kind = GroupVersionKind::try_from(&types)?;
     // A kind that was defined just now is served a moment later.
     let (resource, capabilities) = eventually("the kind is served", Duration::from_secs(10), || async {
         Ok(Some(discovery::pinned_kind(client, &kind).await?))
     })
     .await?;
-    let name = value["metadata"]["name"].as_str().context("a manifest has a name")?.to_owned();
-    let api: Api<DynamicObject> = match capabilities.scope {
+    let name = object["metadata"]["name"].as_str().context("a manifest has a name")?.to_owned();
+    let api = match capabilities.scope {
         discovery::Scope::Cluster => Api::all_with(client.clone(), &resource),
         discovery::Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
     };
-    let parameters = PatchParams::apply("test").force().validation_strict();
-    api.patch(&name, &parameters, &Patch::Apply(&value)).await.map(|_| ()).map_err(|error| anyhow!("{error}"))
+    Ok((api, name))
 }
 
 /// The workloads of a namespace.

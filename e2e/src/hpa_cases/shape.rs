@@ -49,6 +49,8 @@ pub(super) fn draw(name: String, draw: &mut Draw) -> Case {
         initial_conditions: Vec::new(),
         settings: settings(draw),
     };
+    // Shapes that are about it set it anew.
+    zero_gate(&mut case, draw, 50);
     place(&mut case, draw);
     case.status_replicas = case.current_replicas;
     if draw.percent(20) {
@@ -63,7 +65,6 @@ pub(super) fn draw(name: String, draw: &mut Draw) -> Case {
     if draw.percent(3) {
         case.settings.feature_gates.insert("PodLevelResources", false);
     }
-    zero_gate(&mut case, draw, 50);
     if draw.percent(10) {
         case.initial_conditions.extend([
             condition("AbleToScale", "True", "ReadyForNewScale"),

@@ -97,18 +97,18 @@ impl Counted {
     }
 }
 
-/// What is counted from `before` on until that is true of it.
+/// Waits until that is true of what is counted from `before` on.
 async fn count_until(
     ground: &Ground,
     cgroup: &str,
     before: Counted,
     what: &str,
     is: impl Fn(Counted) -> bool,
-) -> Result<Counted> {
+) -> Result<()> {
     eventually(&format!("{cgroup} {what}"), STOPPED_WITHIN, || async {
         let counted = Counted::read(ground, cgroup).await?.since(before);
         ensure!(is(counted), "{counted:?}");
-        Ok(Some(counted))
+        Ok(Some(()))
     })
     .await
 }

@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::support::Ground;
+use crate::support::{Ground, merged};
 
 /// The longest of them are deadlines of 5 s behind a refusal that is tried again with pauses.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -261,18 +261,16 @@ fn all() -> Vec<Broken> {
 }
 
 /// Reports what a kubelet would of the first container of each pod.
-async fn report(ground: &Ground, name: &str, container: Value) -> Result<()> {
+async fn report(ground: &Ground, name: &str, container: &Value) -> Result<()> {
     let pods: Api<Pod> = ground.api();
     for pod in pods.list(&ListParams::default().labels(&format!("{WORKLOAD_LABEL}={name}"))).await? {
         if pod.status.as_ref().is_none_or(|status| status.start_time.is_none()) {
             continue;
         }
-        let mut status = json!({
+        let status = json!({
             "name": "app", "image": "registry.test/web:1", "imageID": "", "ready": false, "restartCount": 0,
         });
-        if let (Some(status), Value::Object(fields)) = (status.as_object_mut(), container.clone()) {
-            status.extend(fields);
-        }
+        let status = merged(status, container);
         let patch = json!({ "status": { "containerStatuses": [status] } });
         pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await?;
     }
@@ -296,7 +294,7 @@ async fn missing(ground: &Ground, name: &str, broken: &Broken, answer: Option<&s
         Some(answer) => answer.to_owned(),
         None => {
             if let Some(container) = broken.container {
-                report(ground, name, container()).await?;
+                report(ground, name, &container()).await?;
             }
             read(ground, name).await?
         }

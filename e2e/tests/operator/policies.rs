@@ -10,14 +10,12 @@ use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     wait::eventually,
     webhook::{Verdict, Webhook},
-    workloads::condition,
+    workloads::{any_object, condition},
 };
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
-    core::{GroupVersionKind, TypeMeta},
-    discovery,
+    api::{DeleteParams, PostParams},
 };
 use serde_json::{Value, json};
 
@@ -93,16 +91,6 @@ spec:
     .to_owned()
 }
 
-async fn dynamic(ground: &Ground, object: &Value) -> Result<(Api<DynamicObject>, String)> {
-    let kind = GroupVersionKind::try_from(&serde_json::from_value::<TypeMeta>(object.clone())?)?;
-    let (resource, capabilities): (ApiResource, _) = discovery::pinned_kind(&ground.client, &kind).await?;
-    let api = match capabilities.scope {
-        discovery::Scope::Cluster => Api::all_with(ground.client.clone(), &resource),
-        discovery::Scope::Namespaced => Api::namespaced_with(ground.client.clone(), &ground.namespace, &resource),
-    };
-    Ok((api, object["metadata"]["name"].as_str().context("a name")?.to_owned()))
-}
-
 /// A pod like that of a workload, on trial: with what the steps change, and with more memory than any of them has.
 async fn trial(ground: &Ground) -> Result<Pod, kube::Error> {
     let resources =
@@ -118,8 +106,7 @@ async fn trial(ground: &Ground) -> Result<Pod, kube::Error> {
 
 async fn lay_down(ground: &Ground, law: &Law) -> Result<()> {
     for object in &law.objects {
-        let (api, name) = dynamic(ground, object).await?;
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?;
+        ground.apply(&object.to_string()).await?;
     }
     eventually("it is in effect", TOLD_WITHIN, || async { Ok((law.in_effect)(&trial(ground).await).then_some(())) })
         .await
@@ -127,15 +114,12 @@ async fn lay_down(ground: &Ground, law: &Law) -> Result<()> {
 
 async fn lift(ground: &Ground, law: &Law) -> Result<()> {
     for object in law.objects.iter().rev() {
-        let (api, name) = dynamic(ground, object).await?;
         if object["kind"] == "Namespace" {
-            let labels = object["metadata"]["labels"].as_object().context("labels")?;
-            let none: serde_json::Map<String, Value> = labels.keys().map(|name| (name.clone(), Value::Null)).collect();
-            let patch = json!({ "metadata": { "labels": none } });
-            Api::<Namespace>::all(ground.client.clone())
-                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                .await?;
+            // Labels that are applied no more are taken off.
+            let bare = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": ground.namespace } });
+            ground.apply(&bare.to_string()).await?;
         } else {
+            let (api, name) = any_object(&ground.client, &ground.namespace, object).await?;
             api.delete(&name, &DeleteParams::default()).await?;
         }
     }
@@ -180,11 +164,7 @@ async fn steps(ground: &Ground, law: &Law) -> Result<()> {
         ground.patch("web", &there).await?;
         comes_to(ground, law.outcome(step)).await.with_context(|| format!("{step:?}"))?;
         ground.patch("web", &back).await?;
-        // On the way back pods may have to be made under the same law.
-        let lost = matches!((step, law.run, law.roll), (Step::Roll, Told(_), Ready));
-        if !lost {
-            ready(ground).await.with_context(|| format!("back from {step:?}"))?;
-        }
+        ready(ground).await.with_context(|| format!("back from {step:?}"))?;
     }
     Ok(())
 }
@@ -213,7 +193,7 @@ fn is_refused(trial: &Result<Pod, kube::Error>) -> bool {
     trial.is_err()
 }
 
-fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a k8s_openapi::api::core::v1::Container> {
+fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     pod.spec.as_ref()?.containers.iter().find(|container| container.name == name)
 }
 
@@ -415,22 +395,26 @@ pub(crate) async fn a_policy_that_gives_other_requests(ground: Ground) -> Result
     under(ground, law).await
 }
 
-pub(crate) async fn a_webhook_for_pods_that_is_down(ground: Ground) -> Result<()> {
-    let name = format!("{}-pods", ground.namespace);
-    let law = Law {
-        objects: vec![json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-            "metadata": { "name": name },
-            "webhooks": [{
-                "name": "pods.policy.example.com", "failurePolicy": "Fail", "sideEffects": "None",
-                "timeoutSeconds": 2, "admissionReviewVersions": ["v1"],
-                "clientConfig": { "service": { "name": "policy", "namespace": "policy-system", "path": "/validate" } },
-                "rules": [{
-                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
-                }],
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
+/// A webhook for the new pods of one namespace.
+fn webhook_for_pods(ground: &Ground, kind: &str, client: &Value) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+        "metadata": { "name": format!("{}-pods", ground.namespace) },
+        "webhooks": [{
+            "name": "pods.policy.example.com", "failurePolicy": "Fail", "sideEffects": "None",
+            "timeoutSeconds": 2, "admissionReviewVersions": ["v1"], "clientConfig": client,
+            "rules": [{
+                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
             }],
-        })],
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
+        }],
+    })
+}
+
+pub(crate) async fn a_webhook_for_pods_that_is_down(ground: Ground) -> Result<()> {
+    let client = json!({ "service": { "name": "policy", "namespace": "policy-system", "path": "/validate" } });
+    let law = Law {
+        objects: vec![webhook_for_pods(&ground, "ValidatingWebhookConfiguration", &client)],
         in_effect: is_refused,
         run: Told("failed calling webhook"),
         edit: Ready,
@@ -453,18 +437,7 @@ fn of_a_mesh(request: &Value) -> Verdict {
 pub(crate) async fn a_webhook_for_pods(ground: Ground) -> Result<()> {
     let webhook = Webhook::start(&ground.control_plane, of_a_mesh).await?;
     let law = Law {
-        objects: vec![json!({
-            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-            "metadata": { "name": format!("{}-mesh", ground.namespace) },
-            "webhooks": [{
-                "name": "mesh.policy.example.com", "failurePolicy": "Fail", "sideEffects": "None",
-                "admissionReviewVersions": ["v1"], "clientConfig": webhook.client_config(),
-                "rules": [{
-                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
-                }],
-                "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": ground.namespace } },
-            }],
-        })],
+        objects: vec![webhook_for_pods(&ground, "MutatingWebhookConfiguration", &webhook.client_config())],
         in_effect: is_refused,
         run: Ready,
         edit: Ready,

@@ -17,7 +17,7 @@ use kube::{
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Map, Value, json};
 
-use crate::support::{Ground, random};
+use crate::support::{Ground, merged, random};
 
 /// Specs that are tried at once: each gets a pod of both.
 const BATCH: usize = 50;
@@ -143,13 +143,7 @@ fn of_spec() -> Vec<Field> {
 }
 
 fn volumes() -> Vec<Field> {
-    let volume = |source: Value| {
-        let mut volume = json!({ "name": "v" });
-        if let (Some(fields), Value::Object(source)) = (volume.as_object_mut(), source) {
-            fields.extend(source);
-        }
-        json!([volume])
-    };
+    let volume = |source: Value| json!([merged(json!({ "name": "v" }), &source)]);
     vec![(
         "volumes",
         vec![

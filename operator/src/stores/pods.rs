@@ -187,9 +187,12 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
         annotation: object.annotations().get(NODE_QUOTA_ANNOTATION).cloned(),
         // Of a pod that is no matter.
         containers: containers.map(container_quota).collect(),
-        template: object.annotations().get(TEMPLATE_QUOTA_ANNOTATION).cloned(),
         // An API server before 1.34 may tell no generation.
-        changed: object.metadata.generation != Some(1),
+        template: object
+            .annotations()
+            .get(TEMPLATE_QUOTA_ANNOTATION)
+            .filter(|_| object.metadata.generation == Some(1))
+            .cloned(),
         resize: resize(object),
         asked: None,
         refused: None,
@@ -434,6 +437,16 @@ mod tests {
             (json!({"observedGeneration": 3}), Resize::Settled),
         ] {
             assert_eq!(resize(&pod(status.clone(), "1")), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_quota_of_the_template_counts_until_the_spec_is_changed() {
+        for (generation, expected) in [(Some(1), Some("cpu limit 1")), (Some(2), None), (None, None)] {
+            let mut pod = pod(json!({}), "1");
+            pod.metadata.generation = generation;
+            pod.metadata.annotations = Some([(TEMPLATE_QUOTA_ANNOTATION.to_owned(), "cpu limit 1".to_owned())].into());
+            assert_eq!(pod_quota(&pod).template.as_deref(), expected, "{generation:?}");
         }
     }
 

@@ -21,11 +21,9 @@ pub struct PodQuota {
     pub annotation: Option<String>,
     /// CPU and memory by container, as the spec has them.
     pub containers: Containers,
-    /// CPU and memory of the template that it was made from, as
-    /// [`Quota`](crate::goal::quota::Quota) writes it; `None` for one from before that was noted.
+    /// CPU and memory of the template that it was made from, as [`Quota`] writes it; `None` when its spec may have
+    /// changed since (`metadata.generation`, KEP-5067), and for one from before that was noted.
     pub template: Option<String>,
-    /// Whether its spec may have changed since it was created (`metadata.generation`, KEP-5067).
-    pub changed: bool,
     /// How far the kubelet is.
     pub resize: Resize,
     /// What this process asked the pod's resize for last.
@@ -37,7 +35,7 @@ pub struct PodQuota {
 /// A pod as it is made from a template.
 impl From<TemplateQuota> for PodQuota {
     fn from(TemplateQuota { annotation, lone: _, containers }: TemplateQuota) -> Self {
-        Self { annotation, containers, changed: true, ..Self::default() }
+        Self { annotation, containers, ..Self::default() }
     }
 }
 
@@ -45,7 +43,7 @@ impl PodQuota {
     /// Whether it is as it was created, from a template with this quota.
     #[must_use]
     pub fn was_created_for(&self, quota: Quota) -> bool {
-        !self.changed && self.template.as_ref().is_some_and(|template| *template == quota.to_string())
+        self.template.as_ref().is_some_and(|template| *template == quota.to_string())
     }
 }
 

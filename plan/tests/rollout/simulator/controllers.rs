@@ -37,7 +37,6 @@ impl World {
             let noted = set.object.quota.containers.iter().next().map(|(_, quota)| quota.to_string());
             let quota = PodQuota {
                 template: noted.filter(|_| set.hull == Hull::Container),
-                changed: false,
                 ..PodQuota::from(set.object.quota.clone())
             };
             set.replicas.push(Replica {

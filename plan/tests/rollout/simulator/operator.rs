@@ -315,7 +315,7 @@ impl World {
                 let Some(replica) = self.replica(*id) else { return Ok(true) };
                 let before = replica.quota.containers.get(container).unwrap_or_default();
                 replica.quota.containers = replica.quota.containers.with(container, *quota);
-                replica.quota.changed = true;
+                replica.quota.template = None;
                 if !quota.keeps_all_of(before) {
                     return Err(format!("the API server refuses to make {quota} of {before}"));
                 }

@@ -275,7 +275,9 @@ impl Run<'_> {
     fn metric_failed(&mut self) {
         let failed = self.decision.metrics.iter().find_map(|report| Some((report, report.outcome.as_ref().err()?)));
         if let Some((report, error)) = failed {
-            let (reason, message) = (report.kind.failure(), format!("{} has no value: {error}", report.name));
+            let way_out = report.kind.way_out().map(|way_out| format!("; {way_out}")).unwrap_or_default();
+            let (reason, name) = (report.kind.failure(), &report.name);
+            let message = format!("{name} has no value: {error}{way_out}");
             self.set(ConditionType::ScalingActive, false, reason, message);
         }
     }

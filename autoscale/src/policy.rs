@@ -338,6 +338,25 @@ impl Kind {
         }
     }
 
+    /// What to do about one that has no value, where its error cannot say so: it is in the words of another server.
+    #[must_use]
+    pub fn way_out(self) -> Option<&'static str> {
+        match self {
+            Self::Pods | Self::Object => Some(
+                "correct the metric in spec.scaling.metrics, or let an adapter serve it (API custom.metrics.k8s.io)",
+            ),
+            Self::External => Some(
+                "correct the metric in spec.scaling.metrics, or let an adapter serve it (API external.metrics.k8s.io)",
+            ),
+            Self::Resource
+            | Self::ContainerResource
+            | Self::Prometheus
+            | Self::Pressure
+            | Self::Throttling
+            | Self::Unknown => None,
+        }
+    }
+
     /// Whether such a metric has a value while there are no replicas.
     #[must_use]
     pub fn sees_demand_at_zero(self) -> bool {

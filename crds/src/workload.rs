@@ -34,6 +34,12 @@ use crate::{
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas", priority = 1, description = "Replicas ready for minReadySeconds"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.updateRevision", priority = 1),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(
+        name = "Scaling",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='ScalingActive')].reason",
+        description = "How scaling knows the count, or why it does not"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 46")
         .message("metadata.name must have at most 46 characters: the names of replicas add 17 and have to fit a DNS label of 63; choose a shorter name"),

@@ -353,7 +353,7 @@ async fn the_operators_own_host_is_not_asked_under_any_name() -> Result<()> {
         // The same server under another name is the same question, whose answer would be known.
         let bench = Bench::with(PrometheusSettings::default());
         let told = bench.failure(query(&format!("http://{host}:{port}"))).await?;
-        assert!(told.contains("the operator may not ask"), "{host}: {told}");
+        assert!(told.contains("the operator is not allowed to query"), "{host}: {told}");
     }
     assert!(server.seen().is_empty());
 

@@ -1,7 +1,7 @@
 //! From the stores to what one workload's plan may look at.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -9,7 +9,9 @@ use catamaran_autoscale::pods::Phase;
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Facts,
-    facts::{Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts, Stage, Trouble},
+    facts::{
+        Cause, Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts, Severity, Stage, Trouble,
+    },
 };
 use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
@@ -44,7 +46,7 @@ pub fn observe(
     let key = WorkloadKey::of_workload(workload);
     let uid = workload.uid();
     let (mut sets, foreign_sets) = stores.sets_of(workload);
-    let entries = stores.own_pods(&key);
+    let entries = stores.own_pods(&key, uid.as_deref());
     let slices = stores.slices.children(&key);
     let served = slices.iter().flat_map(|slice| slice.launchers()).collect();
     let pods = Pods { stores, agents, key: &key, scaling, live: by_owner(&entries), served };
@@ -165,25 +167,49 @@ impl Pods<'_> {
         }
     }
 
-    /// The replicas that do not become ready. What a launcher pod says is said of its guest, where KubeVirt says
-    /// nothing.
+    /// Of each set the replica that is worst off, the first by name where several are. What a launcher pod says is
+    /// said of its guest, where KubeVirt says nothing.
     fn troubles(&self, instances: &[Arc<InstanceEntry>]) -> Vec<Trouble> {
-        let of_pod = |entry: &&PodEntry| {
-            let cause = entry.trouble.as_deref().filter(|_| entry.instance.is_none())?.clone();
-            Some(Trouble { set: entry.owner.clone()?, replica: format!("Pod {}", entry.pod.name), cause })
-        };
-        let waits = |entry: &&Arc<InstanceEntry>| !matches!(entry.instance.stage, Stage::Ready(_) | Stage::Leaving);
-        let of_instance = |entry: &Arc<InstanceEntry>| {
-            let launcher =
-                || self.owned_by(&entry.instance.uid).first().and_then(|pod| pod.trouble.as_deref().cloned());
-            let cause = entry.trouble.clone().or_else(launcher)?;
-            let replica = format!("VirtualMachineInstance {}", entry.instance.name);
-            Some(Trouble { set: entry.owner.clone()?, replica, cause })
-        };
-        let of_pods = self.live.values().flatten().filter_map(of_pod);
-        let mut all: Vec<_> = of_pods.chain(instances.iter().filter(waits).filter_map(of_instance)).collect();
-        all.sort_by(|a, b| a.replica.cmp(&b.replica));
-        all
+        let replicas = self.live.values().flatten().filter(|entry| entry.instance.is_none());
+        let of_pods = replicas.filter_map(|entry| {
+            let cause = entry.trouble.as_deref()?;
+            Some(Troubled { set: entry.owner.as_deref()?, kind: "Pod", name: &entry.pod.name, cause })
+        });
+        let guests = instances.iter().filter(|entry| !matches!(entry.instance.stage, Stage::Ready(_) | Stage::Leaving));
+        let of_guests = guests.filter_map(|entry| {
+            let launcher = || self.owned_by(&entry.instance.uid).first().and_then(|pod| pod.trouble.as_deref());
+            let (name, cause) = (&entry.instance.name, entry.trouble.as_ref().or_else(launcher)?);
+            Some(Troubled { set: entry.owner.as_deref()?, kind: "VirtualMachineInstance", name, cause })
+        });
+        let mut worst: BTreeMap<&str, Troubled<'_>> = BTreeMap::new();
+        for troubled in of_pods.chain(of_guests) {
+            let known = worst.entry(troubled.set).or_insert(troubled);
+            if troubled.rank() < known.rank() {
+                *known = troubled;
+            }
+        }
+        worst.into_values().map(Trouble::from).collect()
+    }
+}
+
+/// A replica that is not ready, and why.
+#[derive(Clone, Copy)]
+struct Troubled<'a> {
+    set: &'a str,
+    kind: &'static str,
+    name: &'a str,
+    cause: &'a Cause,
+}
+
+impl Troubled<'_> {
+    fn rank(&self) -> (Severity, &str) {
+        (self.cause.severity, self.name)
+    }
+}
+
+impl From<Troubled<'_>> for Trouble {
+    fn from(Troubled { set, kind, name, cause }: Troubled<'_>) -> Self {
+        Self { set: set.to_owned(), replica: format!("{kind} {name}"), cause: cause.clone() }
     }
 }
 

@@ -79,11 +79,10 @@ impl Context<'_> {
         self.goal.rollout.min_ready_seconds
     }
 
-    /// What keeps a replica of the target from becoming ready: a fault before anything else.
+    /// What keeps a replica of the target from becoming ready.
     pub(crate) fn trouble(&self) -> Option<&Trouble> {
         let set = self.sets.get(self.target.existing?)?;
-        let all = || self.facts.troubles.iter().filter(|trouble| trouble.set == set.uid);
-        all().find(|trouble| trouble.cause.fault).or_else(|| all().next())
+        self.facts.troubles.iter().find(|trouble| trouble.set == set.uid)
     }
 
     pub(crate) fn is_blocked(&self) -> bool {

@@ -41,6 +41,9 @@ const fn broken(
 /// Never started by the simulated kubelet, for others to report of it.
 const STUCK: &str = "{container: {template: {metadata: {annotations: {kwok.catamaran.dev/start-delay: 1h}}, spec: {containers: [{name: app, image: 'registry.test/web:1', readinessProbe: {httpGet: {port: 81}}}]}}}, rollout: {progressDeadlineSeconds: 5}}";
 
+/// Such a kubelet that waits for a volume.
+const WITHOUT_ITS_VOLUME: &str = "{container: {template: {metadata: {annotations: {kwok.catamaran.dev/start-delay: 1h}}, spec: {containers: [{name: app, image: 'registry.test/web:1'}], volumes: [{name: tls, secret: {secretName: certificate}}]}}}, rollout: {progressDeadlineSeconds: 5}}";
+
 fn refused_before_admission() -> Vec<Broken> {
     vec![
         broken("a misspelt field", "{container: {imagee: a}}", &["imagee"], &["not declared in schema"]),
@@ -79,25 +82,25 @@ fn refused_before_admission() -> Vec<Broken> {
 }
 
 fn refused_by_others() -> Vec<Broken> {
-    let lift: &[&str] = &["lifted"];
+    let create: &[&str] = &["create it, or correct its name", "tries again by itself"];
     vec![
         broken(
             "a service account that is missing",
             "{container: {template: {spec: {serviceAccountName: nobody, containers: [{name: a, image: a}]}}}}",
             &["serviceaccount \"nobody\" not found"],
-            lift,
+            create,
         ),
         broken(
             "a priority class that is missing",
             "{container: {template: {spec: {priorityClassName: urgent, containers: [{name: a, image: a}]}}}}",
             &["no PriorityClass with name urgent"],
-            lift,
+            create,
         ),
         broken(
             "a runtime class that is missing",
             "{container: {template: {spec: {runtimeClassName: gvisor, containers: [{name: a, image: a}]}}}}",
             &["RuntimeClass \"gvisor\" not found"],
-            lift,
+            create,
         ),
         Broken {
             before: "apiVersion: v1\nkind: LimitRange\nmetadata: {name: max}\nspec: {limits: [{type: Container, max: {memory: 64Gi}}]}\n",
@@ -105,7 +108,7 @@ fn refused_by_others() -> Vec<Broken> {
                 "more than a LimitRange allows",
                 "{container: {image: a}, quota: {memory: {limit: 65Gi}}}",
                 &["maximum memory usage per Container is 64Gi"],
-                lift,
+                &["spec.quota", "LimitRange"],
             )
         },
         Broken {
@@ -114,14 +117,14 @@ fn refused_by_others() -> Vec<Broken> {
                 "a full ResourceQuota",
                 "{container: {template: {spec: {containers: [{name: a, image: a, resources: {limits: {example.com/gpu: 2}}}]}}}}",
                 &["exceeded quota: few"],
-                lift,
+                &["ask for less", "raise that ResourceQuota"],
             )
         },
         broken(
             "a template that the API server refuses",
             "{container: {template: {spec: {containers: [{name: a, image: a, volumeMounts: [{name: v, mountPath: /v}]}]}}}}",
             &["volumeMounts[0].name: Not found"],
-            &["correct what it names"],
+            &["correct that field in the workload's spec"],
         ),
         Broken {
             before: "apiVersion: v1\nkind: Service\nmetadata: {name: b-13}\nspec: {ports: [{port: 1}]}\n",
@@ -200,7 +203,7 @@ fn broken_on_the_node() -> Vec<Broken> {
             "a Secret that is missing",
             || waits("CreateContainerConfigError", "secret \"password\" not found"),
             &["secret \"password\" not found"],
-            &["create what is missing"],
+            &["create it, or correct the template"],
         ),
         kubelet("a program that ends", || crashed(1, "Error"), &["exit code 1"], &["kubectl logs", "--previous"]),
         kubelet("too little memory", || crashed(137, "OOMKilled"), &["OOMKilled"], &["quota.memory.limit"]),
@@ -208,7 +211,7 @@ fn broken_on_the_node() -> Vec<Broken> {
             "a command that is not there",
             || waits("RunContainerError", "exec: \"srever\": executable file not found in $PATH"),
             &["executable file not found"],
-            &["correct the template"],
+            &["correct the template, or the image"],
         ),
         kubelet(
             "a probe of the wrong port",
@@ -216,12 +219,15 @@ fn broken_on_the_node() -> Vec<Broken> {
             &["readiness probe does not succeed"],
             &["path and port"],
         ),
-        kubelet(
-            "a volume that does not come",
-            || waits("ContainerCreating", ""),
-            &["no progress for 5 s", "Events say what they wait for"],
-            &["kubectl describe pods", "catamaran.dev/revision", "more time"],
-        ),
+        Broken {
+            spec: WITHOUT_ITS_VOLUME,
+            ..kubelet(
+                "a volume that does not come",
+                || waits("ContainerCreating", ""),
+                &["no progress for 5 s", "has not set up its volumes (Secret certificate)"],
+                &["kubectl describe pod", "create what is missing"],
+            )
+        },
     ]
 }
 
@@ -230,8 +236,8 @@ fn held_or_blind() -> Vec<Broken> {
         broken(
             "a metric that nobody serves",
             "{container: {image: a}, quota: {cpu: {request: 10m}}, scaling: {maxReplicas: 3, metrics: [{type: External, external: {metric: {name: no-such-metric}, target: {type: Value, value: 1}}}]}}",
-            &["no-such-metric"],
-            &["ScalingActive"],
+            &["no-such-metric", "FailedGetExternalMetric"],
+            &["spec.scaling.metrics", "external.metrics.k8s.io"],
         ),
         broken(
             "a utilization of nothing",
@@ -249,7 +255,7 @@ fn held_or_blind() -> Vec<Broken> {
             "a limit that no agent holds",
             "{container: {image: a}, quota: {pids: 10}}",
             &["not known to be held"],
-            &["agent.enabled"],
+            &["agent.enabled=true", "app.kubernetes.io/part-of=catamaran"],
         ),
     ]
 }

@@ -52,8 +52,8 @@ impl Directory for Stores {
     fn replicas(&self) -> Vec<Replica> {
         let mut found = Vec::new();
         for key in self.pods.index.keys() {
-            let owner = owner(self, &key);
-            found.extend(self.own_pods(&key).iter().filter_map(|entry| replica(&owner, entry)));
+            let (owner, workload) = owner(self, &key);
+            found.extend(self.own_pods(&key, workload.as_deref()).iter().filter_map(|entry| replica(&owner, entry)));
         }
         found
     }
@@ -62,8 +62,9 @@ impl Directory for Stores {
         let key = self.pods.workload_of(pod.namespace(), pod.name())?;
         // Not by all children of the workload: it may have thousands, and each is asked for when its agent first
         // reports it.
-        let entry = self.pods.index.by_uid(pod.uid()).filter(|entry| self.owns(&key, entry))?;
-        replica(&owner(self, &key), &entry)
+        let (owner, workload) = owner(self, &key);
+        let entry = self.pods.index.by_uid(pod.uid()).filter(|entry| self.owns(&key, workload.as_deref(), entry))?;
+        replica(&owner, &entry)
     }
 
     fn accounts(&self) -> Vec<Account> {
@@ -85,13 +86,13 @@ impl Directory for Stores {
     }
 }
 
-fn owner(stores: &Stores, key: &WorkloadKey) -> Arc<Owner> {
-    let class = || {
-        let stored = stores.workloads.get(&key.reference())?;
-        let workload = stored.0.as_ref().ok()?;
-        Some(workload.spec.class_name.as_deref().map(Into::into))
-    };
-    Arc::new(Owner { namespace: key.namespace.as_str().into(), workload: key.name.as_str().into(), class: class() })
+/// An owner, and the uid of its workload while there is one.
+fn owner(stores: &Stores, key: &WorkloadKey) -> (Arc<Owner>, Option<String>) {
+    let stored = stores.workloads.get(&key.reference());
+    let workload = stored.as_ref().and_then(|stored| stored.0.as_ref().ok());
+    let class = workload.map(|workload| workload.spec.class_name.as_deref().map(Into::into));
+    let owner = Owner { namespace: key.namespace.as_str().into(), workload: key.name.as_str().into(), class };
+    (Arc::new(owner), stored.and_then(|stored| stored.uid()))
 }
 
 /// `None` for a pod that no kubelet has begun with, and for one that has ended.

@@ -60,7 +60,7 @@ impl Autoscaler {
         let class = stores.class_of(workload);
         let quota = Quota::resolve(workload.spec.quota.as_ref(), class.as_ref().map(|class| &class.spec));
         let quota = quota.unwrap_or_default();
-        let mut entries = stores.own_pods(key);
+        let mut entries = stores.own_pods(key, workload.metadata.uid.as_deref());
         entries.retain(|entry| entry.is_live());
         let asked = self.shared.memories().get(key).and_then(|memory| lock(memory).asked).unwrap_or(false);
         let answers: Vec<(Metric, Answer)> = match asked {

@@ -39,7 +39,7 @@ use crate::{
     intake::{hooks::Observer, store::UsageStore},
     metrics::Metrics,
     sources::Sources,
-    stores::{PodEntry, Queue, StoredWorkload, Stores, WorkloadKey},
+    stores::{PodEntry, Queue, StandIn, StoredWorkload, Stores, WorkloadKey},
 };
 pub use live::LastDecision;
 use memory::{Change, Memory, Spec};
@@ -51,6 +51,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// So soon after the start every agent has come back: one that lost its operator waits for up to 10 s between two
 /// attempts, looks for new addresses every 5 s, and two reports make a usage.
 const AGENTS_BACK_WITHIN: Duration = Duration::from_secs(17);
+/// So many looks are worth a thread more.
+const WORTH_A_THREAD: usize = 32;
+/// After so long a thread lets other tasks have their turn.
+const SLICE: Duration = Duration::from_millis(1);
 /// How often news is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -72,6 +76,8 @@ struct Shared {
     leads: AtomicBool,
     /// Since when agents are listened to, if they are.
     listens_since: Option<Instant>,
+    /// How many threads there are.
+    threads: usize,
 }
 
 impl Autoscaler {
@@ -95,6 +101,7 @@ impl Autoscaler {
             dirty: Mutex::default(),
             leads: AtomicBool::new(false),
             listens_since: listens.then(Instant::now),
+            threads: available_parallelism().map_or(1, NonZero::get),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -111,7 +118,8 @@ impl Autoscaler {
     /// stopped.
     #[must_use]
     pub fn decide(&self, key: &WorkloadKey, workload: &ElasticWorkload, now: Timestamp) -> Option<Scaled> {
-        let spec = self.shared.spec(key, workload)?;
+        let stand_in = self.shared.stores.last_good.stand_in(key);
+        let spec = self.shared.spec(key, workload, stand_in.as_deref())?;
         let memory = self.shared.memory_of(key);
         let mut memory = lock(&memory);
         let policy = memory.renew(spec, workload)?;
@@ -226,7 +234,7 @@ impl Shared {
     }
 
     /// What scaling has to know of the spec; `None` where there is nothing to decide.
-    fn spec(&self, key: &WorkloadKey, workload: &ElasticWorkload) -> Option<Spec> {
+    fn spec(&self, key: &WorkloadKey, workload: &ElasticWorkload, stand_in: Option<&StandIn>) -> Option<Spec> {
         let wanted =
             workload.spec.scaling.as_ref().filter(|_| workload.spec.state.unwrap_or_default() == State::Running);
         if wanted.is_none() {
@@ -235,7 +243,7 @@ impl Shared {
             }
             return None;
         }
-        let class = match self.stores.last_good.stand_in(key) {
+        let class = match stand_in {
             Some(stand_in) => stand_in.class.clone(),
             None => self.stores.class_of(workload),
         };
@@ -258,7 +266,7 @@ impl Shared {
             let (sets, _) = self.stores.sets_of(workload);
             memory.start(workload, &sets, policy, leads, now);
         }
-        let mut entries = self.stores.own_pods(key);
+        let mut entries = self.stores.own_pods(key, workload.metadata.uid.as_deref());
         for entry in &mut entries {
             memory.with_quota(entry);
         }
@@ -332,21 +340,25 @@ impl Shared {
     }
 
     /// Decides for the workloads whose news is due; the others keep waiting. All threads take part, and other tasks get
-    /// theirs between two decisions: with thousands of workloads, or thousands of pods in one, this is most of what the
+    /// their turn: with thousands of workloads, or thousands of pods in one, this is most of what the
     /// process does.
     async fn look_at_news(self: &Arc<Self>) {
         let due = self.due();
-        let threads = available_parallelism().map_or(1, NonZero::get).min(due.len());
+        let threads = self.threads.min(due.len().div_ceil(WORTH_A_THREAD));
         let due = Arc::new(Mutex::new(due.into_iter()));
         let mut looks = JoinSet::new();
         for _ in 0..threads {
             let (shared, due) = (self.clone(), due.clone());
             looks.spawn(async move {
+                let mut began = Instant::now();
                 loop {
                     let next = due.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((key, news)) = next else { return };
                     shared.look(&key, news.first());
-                    tokio::task::yield_now().await;
+                    if began.elapsed() >= SLICE {
+                        tokio::task::yield_now().await;
+                        began = Instant::now();
+                    }
                 }
             });
         }
@@ -376,7 +388,7 @@ impl Shared {
             (None, Err(_)) => return,
         };
         let now = Timestamp::now();
-        let Some(spec) = self.spec(key, workload) else { return };
+        let Some(spec) = self.spec(key, workload, stand_in.as_deref()) else { return };
         let memory = self.memory_of(key);
         let mut memory = lock(&memory);
         let decided = Instant::now();
@@ -388,8 +400,8 @@ impl Shared {
             let change = memory.change.unwrap_or(Change { sampled: news, decided });
             memory.change = decision.write().map(|_| change);
         }
-        let status = workload.status.clone().unwrap_or_default();
-        if due(&status, &decision, now) == Due::Now && memory.refused_until.is_none_or(|until| until <= decided) {
+        let is_due = workload.status.as_ref().is_none_or(|status| due(status, &decision, now) == Due::Now);
+        if is_due && memory.refused_until.is_none_or(|until| until <= decided) {
             self.queue.wake_now(key.clone());
         }
     }

@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
-use catamaran_plan::facts::Stray;
-use kube::ResourceExt;
-
 use super::{Index, InstanceEntry, PodEntry, SetEntry, Stores, WorkloadKey};
+use catamaran_plan::facts::Stray;
 
 impl Stores {
-    /// The pods of a workload: those of its own replica sets, and the launcher pods of their instances. A pod that
-    /// somebody else made with its label is none, nor is one that was taken out by its labels.
+    /// The pods of a workload of this uid: those of its own replica sets, and the launcher pods of their instances. A
+    /// pod that somebody else made with its label is none, nor is one that was taken out by its labels. Without a uid,
+    /// as the workload is gone, its sets go on as its own.
     #[must_use]
-    pub fn own_pods(&self, key: &WorkloadKey) -> Vec<Arc<PodEntry>> {
-        let sets = self.own_sets(key);
+    pub fn own_pods(&self, key: &WorkloadKey, workload: Option<&str>) -> Vec<Arc<PodEntry>> {
+        let sets = self.own_sets(key, workload);
         let mut pods = self.pods.index.children(key);
         pods.retain(|pod| is_of(&sets, &self.instances, pod));
         pods
     }
 
-    /// Whether a workload owns a pod.
+    /// Whether a workload of this uid owns a pod.
     #[must_use]
-    pub fn owns(&self, key: &WorkloadKey, pod: &PodEntry) -> bool {
-        is_of(&self.own_sets(key), &self.instances, pod)
+    pub fn owns(&self, key: &WorkloadKey, workload: Option<&str>, pod: &PodEntry) -> bool {
+        is_of(&self.own_sets(key, workload), &self.instances, pod)
     }
 
     /// The pods with a workload's label that are none of its replicas, and would get their traffic.
@@ -33,12 +32,10 @@ impl Stores {
         strays
     }
 
-    /// Its replica sets of both hulls. Those of a workload that is gone go on as its own.
-    fn own_sets(&self, key: &WorkloadKey) -> Vec<Arc<SetEntry>> {
-        let workload = self.workloads.get(&key.reference()).and_then(|stored| stored.uid());
+    fn own_sets(&self, key: &WorkloadKey, workload: Option<&str>) -> Vec<Arc<SetEntry>> {
         let mut sets = self.replica_sets.children(key);
         sets.extend(self.machine_sets.children(key));
-        sets.retain(|set| workload.is_none() || set.owner == workload);
+        sets.retain(|set| workload.is_none() || set.owner.as_deref() == workload);
         sets
     }
 }

@@ -12,7 +12,7 @@ use catamaran_crds::names::{
 };
 use catamaran_metering::Request;
 use catamaran_plan::{
-    facts::{Cause, PodQuota, RefusedResize, Resize},
+    facts::{Cause, PodQuota, RefusedResize, Resize, Severity},
     goal::quota::Quota,
     quantity::bytes,
 };
@@ -83,6 +83,11 @@ impl PodEntry {
     #[must_use]
     pub fn is_live(&self) -> bool {
         !self.pod.deleted && !matches!(self.pod.phase, Phase::Failed | Phase::Succeeded)
+    }
+
+    /// What keeps it from becoming ready, unless every start goes through that.
+    fn urgent_trouble(&self) -> Option<&Cause> {
+        self.trouble.as_deref().filter(|cause| cause.severity < Severity::Start)
     }
 
     /// The memory limits of its containers together at a time, in bytes: `None` where one had no limit, and for a
@@ -341,7 +346,7 @@ impl Pods {
                 let began = entry.quota.annotation.is_some() && entry.pod.phase != before.pod.phase;
                 concerns |= entry.owner != before.owner || entry.released != before.released;
                 concerns |= entry.marked != before.marked || entry.leaving != before.leaving;
-                concerns |= entry.trouble != before.trouble;
+                concerns |= entry.urgent_trouble() != before.urgent_trouble();
                 concerns |= began || entry.quota != before.quota || entry.oom_kill != before.oom_kill;
             }
         }

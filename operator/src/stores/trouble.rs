@@ -2,8 +2,8 @@
 //! `kubectl get pods` and `kubectl get vmi` show.
 
 use catamaran_crds::kubevirt::KubeVirtCondition;
-use catamaran_plan::facts::Cause;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use catamaran_plan::facts::{Cause, Severity};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, Volume};
 
 /// Reasons for which a container waits while all is well.
 const WELL: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -14,14 +14,14 @@ pub(super) fn of_pod(object: &Pod) -> Option<Cause> {
     if object.metadata.deletion_timestamp.is_some() || condition(status, "Ready", "True").is_some() {
         return None;
     }
-    unscheduled(status).or_else(|| of_containers(status)).or_else(|| not_ready(object, status))
+    let spec = object.spec.as_ref()?;
+    unscheduled(status)
+        .or_else(|| of_containers(status))
+        .or_else(|| not_ready(spec, status))
+        .or_else(|| starts(object, spec, status))
 }
 
-fn condition<'a>(
-    status: &'a PodStatus,
-    type_: &str,
-    value: &str,
-) -> Option<&'a k8s_openapi::api::core::v1::PodCondition> {
+fn condition<'a>(status: &'a PodStatus, type_: &str, value: &str) -> Option<&'a PodCondition> {
     status.conditions.iter().flatten().find(|condition| condition.type_ == type_ && condition.status == value)
 }
 
@@ -65,8 +65,10 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
     if let Some(crashed) = crashed {
         let reason = crashed.reason.as_deref().unwrap_or("Error");
         let way_out = match reason {
-            "OOMKilled" => "raise quota.memory.limit, or let it use less",
-            _ => "see kubectl logs --previous",
+            "OOMKilled" => {
+                "raise its memory limit (spec.quota.memory.limit, or that of the template), or let it use less"
+            }
+            _ => "see its kubectl logs --previous, and correct the program or the template",
         };
         let message = format!("container {name} ends with exit code {} ({reason}); {way_out}", crashed.exit_code);
         return Some(cause("CrashLoopBackOff", message));
@@ -83,14 +85,16 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
             );
             cause("ImagePullBackOff", message)
         }
-        "CreateContainerConfigError" => cause(reason, format!("container {name}: {message}; create what is missing")),
-        _ => cause(reason, format!("container {name}: {message}")),
+        "CreateContainerConfigError" => {
+            cause(reason, format!("container {name}: {message}; create it, or correct the template"))
+        }
+        _ => cause(reason, format!("container {name}: {message}; correct the template, or the image")),
     })
 }
 
 /// It runs, and its probe does not say yes: no fault at first.
-fn not_ready(object: &Pod, status: &PodStatus) -> Option<Cause> {
-    let probed = object.spec.iter().flat_map(|spec| &spec.containers).filter(|found| found.readiness_probe.is_some());
+fn not_ready(spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
+    let probed = spec.containers.iter().filter(|found| found.readiness_probe.is_some());
     let mut waits = probed.filter(|container| {
         let found = status.container_statuses.iter().flatten().find(|status| status.name == container.name);
         found.is_some_and(|status| !status.ready && status.state.as_ref().is_some_and(|state| state.running.is_some()))
@@ -98,9 +102,62 @@ fn not_ready(object: &Pod, status: &PodStatus) -> Option<Cause> {
     let name = &waits.next()?.name;
     let message = format!(
         "container {name} runs, and its readiness probe does not succeed; compare the path and port of the probe with \
-         what it serves, and see kubectl logs"
+         what it serves; kubectl describe pod has its answer"
     );
-    Some(Cause { reason: "NotReady".to_owned(), message, fault: false })
+    Some(Cause { reason: "NotReady".to_owned(), message, severity: Severity::IfItLasts })
+}
+
+/// What the kubelet is at before the containers run (`kubelet_pods.go`, and condition PodReadyToStartContainers of
+/// KEP-3085).
+fn starts(object: &Pod, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
+    let node = spec.node_name.as_deref()?;
+    let start =
+        |reason: &str, message: String| Some(Cause { reason: reason.to_owned(), message, severity: Severity::Start });
+    if status.start_time.is_none() {
+        return start("NotStarted", format!("its node {node} has not taken it up; see kubectl describe node {node}"));
+    }
+    let waits = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    let runs = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    let pod = object.metadata.name.as_deref().unwrap_or_default();
+    let mut inits = status.init_container_statuses.iter().flatten();
+    if let Some(init) = inits.find(|init| runs(init) && init.started != Some(true)) {
+        let name = &init.name;
+        return start(
+            "PodInitializing",
+            format!("init container {name} has not ended; see kubectl logs {pod} -c {name}"),
+        );
+    }
+    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let name = &all.clone().find(waits)?.name;
+    let message = match condition(status, "PodReadyToStartContainers", "True") {
+        Some(_) => format!("container {name} is not created yet; kubectl describe pod {pod} says how far its image is"),
+        None => format!(
+            "its node {node} has not set up {} or its network; kubectl describe pod {pod} says which: create what is \
+             missing, or see to the node's network",
+            volumes(spec)
+        ),
+    };
+    start("ContainerCreating", message)
+}
+
+/// The volumes that others have to provide.
+fn volumes(spec: &PodSpec) -> String {
+    let volumes: Vec<String> = spec.volumes.iter().flatten().filter_map(provided).collect();
+    if volumes.is_empty() { "its volumes".to_owned() } else { format!("its volumes ({})", volumes.join(", ")) }
+}
+
+fn provided(volume: &Volume) -> Option<String> {
+    let secret = volume.secret.as_ref().filter(|source| source.optional != Some(true));
+    let map = volume.config_map.as_ref().filter(|source| source.optional != Some(true));
+    let claim = volume.persistent_volume_claim.as_ref();
+    let simple = volume.empty_dir.is_some() || volume.downward_api.is_some() || volume.projected.is_some();
+    match (secret, map, claim) {
+        (Some(secret), ..) => Some(format!("Secret {}", secret.secret_name.as_deref().unwrap_or_default())),
+        (_, Some(map), _) => Some(format!("ConfigMap {}", map.name)),
+        (.., Some(claim)) => Some(format!("PersistentVolumeClaim {}", claim.claim_name)),
+        (None, None, None) if simple || volume.secret.is_some() || volume.config_map.is_some() => None,
+        (None, None, None) => Some(format!("volume {}", volume.name)),
+    }
 }
 
 /// What KubeVirt says of a guest that it cannot start. Its launcher pod may know more.
@@ -112,13 +169,13 @@ pub(super) fn of_instance(conditions: Option<&[KubeVirtCondition]>) -> Option<Ca
     let told = |condition: &KubeVirtCondition| {
         let reason = condition.reason.clone().filter(|reason| !reason.is_empty());
         let message = condition.message.clone().unwrap_or_default();
-        Cause { reason: reason.unwrap_or_else(|| condition.type_.clone()), message, fault: true }
+        Cause { reason: reason.unwrap_or_else(|| condition.type_.clone()), message, severity: Severity::Fault }
     };
     find("Synchronized").or_else(|| find("PodScheduled")).map(told)
 }
 
 fn cause(reason: &str, message: String) -> Cause {
-    Cause { reason: reason.to_owned(), message, fault: true }
+    Cause { reason: reason.to_owned(), message, severity: Severity::Fault }
 }
 
 #[cfg(test)]
@@ -127,14 +184,14 @@ mod tests {
 
     use super::*;
 
-    fn of(status: Value) -> Option<(String, String, bool)> {
+    fn of(status: Value) -> Option<(String, String, Severity)> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": { "name": "web-1" },
             "spec": { "containers": [{ "name": "main", "readinessProbe": {} }, { "name": "side" }] },
             "status": status,
         }))
         .expect("a pod");
-        of_pod(&pod).map(|cause| (cause.reason, cause.message, cause.fault))
+        of_pod(&pod).map(|cause| (cause.reason, cause.message, cause.severity))
     }
 
     fn main(state: Value, last: Value, restarts: u32) -> Value {
@@ -143,10 +200,57 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_no_trouble() {
+    fn what_is_well_or_not_placed_yet_is_no_trouble() {
         assert_eq!(of(json!({})), None);
-        assert_eq!(of(main(json!({"waiting": {"reason": "ContainerCreating"}}), json!({}), 0)), None);
         assert_eq!(of(json!({"conditions": [{"type": "Ready", "status": "True"}]})), None);
+    }
+
+    #[test]
+    fn a_start_that_is_under_way_is_told_by_how_far_it_is() {
+        let volumes = json!([
+            {"name": "a", "secret": {"secretName": "tls"}}, {"name": "b", "configMap": {"name": "app"}},
+            {"name": "c", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "d", "emptyDir": {}},
+            {"name": "e", "secret": {"secretName": "may-be", "optional": true}}, {"name": "f", "nfs": {
+            "server": "nfs.test", "path": "/"}},
+        ]);
+        let of = |status: Value| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "web-1"},
+                "spec": {"nodeName": "n", "containers": [{"name": "main"}], "volumes": volumes},
+                "status": status,
+            }))
+            .expect("a pod");
+            let cause = of_pod(&pod).expect("a start that is under way");
+            assert_eq!(cause.severity, Severity::Start);
+            (cause.reason, cause.message)
+        };
+        let start = json!({"startTime": "2026-12-01T00:00:00Z"});
+        let creating = main(json!({"waiting": {"reason": "ContainerCreating"}}), json!({}), 0);
+        let with = |parts: &[&Value]| {
+            let parts = parts.iter().filter_map(|part| part.as_object()).flatten();
+            Value::Object(parts.map(|(key, value)| (key.clone(), value.clone())).collect())
+        };
+        let (reason, message) = of(json!({}));
+        assert_eq!(
+            (reason.as_str(), message.contains("node n has not taken it up")),
+            ("NotStarted", true),
+            "{message}"
+        );
+        let (reason, message) = of(with(&[&start, &creating]));
+        assert_eq!(reason, "ContainerCreating");
+        assert!(
+            message.contains("(Secret tls, ConfigMap app, PersistentVolumeClaim data, volume f) or its network"),
+            "{message}"
+        );
+        let ready = json!({"conditions": [{"type": "PodReadyToStartContainers", "status": "True"}]});
+        let (_, message) = of(with(&[&start, &creating, &ready]));
+        assert!(message.contains("how far its image is"), "{message}");
+        let init = json!({"initContainerStatuses": [{"name": "migrate", "image": "i", "imageID": "", "ready": false,
+            "restartCount": 0, "started": false, "state": {"running": {}}}]});
+        let waits = main(json!({"waiting": {"reason": "PodInitializing"}}), json!({}), 0);
+        let (reason, message) = of(with(&[&start, &waits, &init]));
+        assert_eq!(reason, "PodInitializing");
+        assert!(message.contains("kubectl logs web-1 -c migrate"), "{message}");
     }
 
     #[test]
@@ -161,7 +265,7 @@ mod tests {
                 "0/4 nodes are available: 4 Insufficient cpu; ask for less (spec.quota, or the template's requests), \
                  or add nodes"
                     .into(),
-                true
+                Severity::Fault
             ))
         );
         let pulls =
@@ -184,7 +288,9 @@ mod tests {
     #[test]
     fn a_probe_that_does_not_succeed_is_no_fault_yet() {
         let running = main(json!({"running": {}}), json!({}), 0);
-        assert!(of(running).is_some_and(|(reason, _, fault)| reason == "NotReady" && !fault));
+        assert!(
+            of(running).is_some_and(|(reason, _, severity)| reason == "NotReady" && severity == Severity::IfItLasts)
+        );
     }
 
     #[test]
@@ -195,7 +301,7 @@ mod tests {
             conditions(json!([{"type": "Ready", "status": "False"}, {"type": "Synchronized", "status": "False",
             "reason": "Synchronizing with the Domain failed.", "message": "failed to find disk file"}]));
         let cause = of_instance(Some(&failed)).expect("trouble");
-        assert_eq!((cause.message.as_str(), cause.fault), ("failed to find disk file", true));
+        assert_eq!((cause.message.as_str(), cause.severity), ("failed to find disk file", Severity::Fault));
         assert_eq!(of_instance(Some(&conditions(json!([{"type": "Synchronized", "status": "True"}])))), None);
     }
 }

@@ -23,7 +23,7 @@ pub use pods::{Pod, PodSet};
 pub use quota::{Containers, PodQuota, RefusedResize, Resize, TemplateQuota};
 pub use service::{Selects, ServiceFacts, Stray};
 pub use sets::{Counts, Members, SetFacts};
-pub use trouble::{Cause, Trouble};
+pub use trouble::{Cause, Severity, Trouble};
 
 /// Everything that a plan for one workload may look at, besides [`crate::Goal`].
 #[derive(Clone, Debug, PartialEq)]

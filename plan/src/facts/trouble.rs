@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What keeps a replica from becoming ready.
+/// What keeps a replica from becoming ready. Of each set one is known, the worst.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// The uid of its replica set.
@@ -27,6 +27,17 @@ pub struct Cause {
     pub reason: String,
     /// A sentence.
     pub message: String,
-    /// Whether it is a fault at once, or only if it lasts.
-    pub fault: bool,
+    /// How bad that is.
+    pub severity: Severity,
+}
+
+/// How bad it is that a replica is not ready, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A fault at once.
+    Fault,
+    /// A fault if it lasts.
+    IfItLasts,
+    /// What every start goes through: only of interest once a deadline is missed.
+    Start,
 }

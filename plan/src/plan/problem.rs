@@ -117,14 +117,13 @@ impl Problem {
             ),
             Self::DeadlineExceeded { revision, seconds, trouble } => {
                 let why = match trouble {
-                    Some(trouble) => format!("{trouble};"),
+                    Some(trouble) => trouble.to_string(),
                     None => format!(
-                        "its replicas' Events say what they wait for, such as a volume \
-                         (kubectl describe pods -l {REVISION_LABEL}={revision});"
+                        "its replicas' Events say what they wait for (kubectl describe pods -l {REVISION_LABEL}={revision})"
                     ),
                 };
                 format!(
-                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why} correct the template, apply the earlier one, or give it more time"
+                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why}; it goes on by itself once that is put right, there or in a new template"
                 )
             }
             Self::RolledBack { from, to } => format!(
@@ -135,17 +134,33 @@ impl Problem {
             ),
             Self::ReplicasRefused { kind, set, message } => {
                 format!(
-                    "{kind} {set} cannot make its replicas: {message}; this goes on by itself once that is there or lifted, or \
-                     the template corrected"
+                    "{kind} {set} cannot make its replicas: {message}; {}; its controller tries again by itself",
+                    way_to_replicas(message)
                 )
             }
             Self::WriteFailing { object, message } => {
                 format!("writing the {object} fails, and is tried again by itself: {message}")
             }
             Self::Refused { object, message } => {
-                format!("the API server refused {object}: {message}; correct what it names")
+                format!("the API server refused {object}: {message}; correct that field in the workload's spec")
             }
         }
+    }
+}
+
+/// By what the API server's admission answers (`plugin/pkg/admission`): a general word where it is somebody else's.
+fn way_to_replicas(message: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&["exceeded quota", "failed quota"]) {
+        "ask for less (spec.quota, or the template's resources), or raise that ResourceQuota"
+    } else if says(&["usage per Container", "usage per Pod", "limit to request ratio"]) {
+        "change spec.quota, or the template's resources, or the LimitRange of the namespace"
+    } else if says(&["not found", "no PriorityClass"]) {
+        "create it, or correct its name in the template"
+    } else if says(&["violates PodSecurity"]) {
+        "correct the template as it says, or choose another level for the namespace"
+    } else {
+        "correct the template, or change what forbids it"
     }
 }
 

@@ -55,8 +55,9 @@ pub(crate) fn answer(context: &Context<'_>, resizing: &Resizing) -> Answer {
             QuotaReport::Nothing => {
                 open.get_or_insert_with(|| {
                     format!(
-                        "Pod {pod} on node {node} is not known to be held to its quota: no node agent has told of it; if this stays, \
-                         look at the agent's pod on that node, or set agent.enabled in the chart"
+                        "Pod {pod} on node {node} is not known to be held to its quota: no node agent has reported it; if this \
+                         stays, see kubectl get pods -A -l app.kubernetes.io/part-of=catamaran -o wide: install the agents \
+                         with agent.enabled=true in the chart, or see the logs of the one on {node}"
                     )
                 });
             }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::{
     draft::{Context, Deadline, Draft},
-    facts::Counts,
+    facts::{Counts, Severity},
     plan::Problem,
     status::{
         conditions::{Progress, conditions, time},
@@ -42,7 +42,7 @@ fn progress<'a>(
     status: &ElasticWorkloadStatus,
 ) -> Progress<'a> {
     let (target, complete) = (context.target.revision.as_str(), context.is_complete());
-    let trouble = context.trouble();
+    let trouble = context.trouble().filter(|trouble| trouble.cause.severity < Severity::Start);
     match draft.problems.first() {
         Some(problem) if context.is_blocked() || complete || !matches!(problem, Problem::RolledBack { .. }) => {
             Progress::Stopped { problem }

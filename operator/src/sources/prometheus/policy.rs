@@ -35,10 +35,12 @@ pub struct PrometheusSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
     /// The URL is not among those allowed.
-    #[error("the operator may not ask {0}: it is not among the URLs that --prometheus-allowed-urls allows")]
+    #[error("the operator is not allowed to query {0}: it is not among the URLs of its flag --prometheus-allowed-urls")]
     Url(BaseUrl),
     /// The address is of a kind that is refused.
-    #[error("the operator may not ask {address}, {kind}, unless --prometheus-allowed-addresses allows it")]
+    #[error(
+        "the operator is not allowed to query {address}, {kind}; correct prometheus.serverAddress, or allow it by the operator's flag --prometheus-allowed-addresses"
+    )]
     Address {
         /// The address.
         address: IpAddr,
@@ -52,7 +54,7 @@ impl PrometheusSettings {
     /// [`Self::check_address`].
     ///
     /// # Errors
-    /// When the operator may not ask it.
+    /// When the operator is not allowed to query it.
     pub fn check_url(&self, url: &BaseUrl) -> Result<(), Forbidden> {
         if !self.allowed_urls.is_empty() && !self.allowed_urls.iter().any(|prefix| prefix.holds(url)) {
             return Err(Forbidden::Url(url.clone()));
@@ -63,7 +65,7 @@ impl PrometheusSettings {
     /// Checks an address.
     ///
     /// # Errors
-    /// When the operator may not ask it.
+    /// When the operator is not allowed to query it.
     pub fn check_address(&self, address: IpAddr) -> Result<(), Forbidden> {
         match reserved(address) {
             Some(kind) if !self.allowed_addresses.iter().any(|network| network.contains(&address)) => {
@@ -171,12 +173,12 @@ mod tests {
         assert_eq!(
             told("http://10.0.0.1:9090").as_deref(),
             Some(
-                "the operator may not ask http://10.0.0.1:9090: it is not among the URLs that --prometheus-allowed-urls allows"
+                "the operator is not allowed to query http://10.0.0.1:9090: it is not among the URLs of its flag --prometheus-allowed-urls"
             )
         );
         assert_eq!(
             settings.check_address("169.254.169.254".parse().expect("an address")).map_err(|why| why.to_string()),
-            Err("the operator may not ask 169.254.169.254, a link-local address, unless --prometheus-allowed-addresses allows it".to_owned())
+            Err("the operator is not allowed to query 169.254.169.254, a link-local address; correct prometheus.serverAddress, or allow it by the operator's flag --prometheus-allowed-addresses".to_owned())
         );
     }
 }

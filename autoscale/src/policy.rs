@@ -343,10 +343,10 @@ impl Kind {
     pub fn way_out(self) -> Option<&'static str> {
         match self {
             Self::Pods | Self::Object => Some(
-                "correct the metric in spec.scaling.metrics, or let an adapter serve it (API custom.metrics.k8s.io)",
+                "correct the metric in spec.scaling.metrics, or install or configure an adapter that serves it (API custom.metrics.k8s.io)",
             ),
             Self::External => Some(
-                "correct the metric in spec.scaling.metrics, or let an adapter serve it (API external.metrics.k8s.io)",
+                "correct the metric in spec.scaling.metrics, or install or configure an adapter that serves it (API external.metrics.k8s.io)",
             ),
             Self::Resource
             | Self::ContainerResource

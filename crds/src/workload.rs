@@ -72,7 +72,7 @@ pub struct ElasticWorkloadSpec {
     /// Run as virtual machines. Exactly one of container and virtualMachine is set; a change from one to the other is a
     /// rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub virtual_machine: Option<VirtualMachineHull>,
+    pub virtual_machine: Option<Box<VirtualMachineHull>>,
     /// What one replica may use; goes before the quota of the class, field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
@@ -88,7 +88,7 @@ pub struct ElasticWorkloadSpec {
     pub scaling: Option<Scaling>,
     /// Where replicas may run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<Placement>,
+    pub placement: Option<Box<Placement>>,
     /// How a new revision replaces the old one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,

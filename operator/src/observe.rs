@@ -9,9 +9,7 @@ use catamaran_autoscale::pods::Phase;
 use catamaran_crds::{ElasticWorkload, ElasticWorkloadStatus};
 use catamaran_plan::{
     Facts,
-    facts::{
-        Cause, Enforcement, Instance, Launcher, Members, OomKill, Pod, PodQuota, ServiceFacts, Severity, Stage, Trouble,
-    },
+    facts::{Cause, Enforcement, Instance, Launcher, Members, OomKill, Pod, ServiceFacts, Severity, Stage, Trouble},
 };
 use catamaran_protocol::node_quota::fingerprint;
 use jiff::Timestamp;
@@ -141,11 +139,9 @@ impl Pods<'_> {
             ready_since: entry.ready_since(),
             usage: self.usage(entry),
             marked: entry.marked,
-            quota: PodQuota {
-                asked: self.stores.pods.asked(&entry.uid),
-                refused: self.stores.pods.refused(&entry.uid),
-                ..entry.quota.clone()
-            },
+            quota: entry.quota.clone(),
+            asked: self.stores.pods.asked(&entry.uid),
+            refused: self.stores.pods.refused(&entry.uid),
         };
         self.owned_by(set).iter().map(pod).collect()
     }

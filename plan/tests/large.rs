@@ -101,6 +101,8 @@ fn pods(count: usize) -> (Goal, Facts) {
         usage: usage(index),
         marked: false,
         quota: PodQuota::default(),
+        asked: None,
+        refused: None,
     };
     let live = u32::try_from(count).expect("few enough");
     let pods = (0..count).map(pod).collect();

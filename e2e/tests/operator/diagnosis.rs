@@ -132,7 +132,7 @@ fn refused_by_others() -> Vec<Broken> {
                 "a Service of its name that is not its own",
                 "{container: {image: a}, service: {ports: [{port: 80}]}}",
                 &["Service b-13 exists and is not owned"],
-                &["delete or rename it"],
+                &["delete it, or choose another metadata.name"],
             )
         },
         broken(
@@ -197,7 +197,7 @@ fn broken_on_the_node() -> Vec<Broken> {
             "an image that is not there",
             "{container: {image: 'registry.test/web:broken'}}",
             &["registry.test/web:broken", "cannot be pulled"],
-            &["correct the image", "pull secret", "the registry's answer"],
+            &["correct the image", "pull secret", "kubectl describe pod b-", "the registry's answer"],
         ),
         kubelet(
             "a Secret that is missing",
@@ -205,7 +205,12 @@ fn broken_on_the_node() -> Vec<Broken> {
             &["secret \"password\" not found"],
             &["create it, or correct the template"],
         ),
-        kubelet("a program that ends", || crashed(1, "Error"), &["exit code 1"], &["kubectl logs", "--previous"]),
+        kubelet(
+            "a program that ends",
+            || crashed(1, "Error"),
+            &["exit code 1"],
+            &["kubectl logs b-", "-c app --previous"],
+        ),
         kubelet("too little memory", || crashed(137, "OOMKilled"), &["OOMKilled"], &["quota.memory.limit"]),
         kubelet(
             "a command that is not there",

@@ -1,7 +1,7 @@
 //! The children of each workload, found by the workload's name.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
 };
 
@@ -53,9 +53,10 @@ pub struct Index<T> {
 }
 
 struct Entries<T> {
-    children: HashMap<Arc<WorkloadKey>, HashMap<Uid, Entry<T>>>,
-    /// Whose each child is.
-    homes: HashMap<Uid, Arc<WorkloadKey>>,
+    /// The children of each workload. Most have one of a kind, and a list of one has no room to spare.
+    children: HashMap<Arc<WorkloadKey>, Vec<Child<T>>>,
+    /// Where each child is.
+    homes: HashMap<Uid, Home>,
     /// Counts listings, to drop what a new listing no longer has.
     listing: u64,
     /// The newest version that the watch has shown, of any object.
@@ -65,12 +66,18 @@ struct Entries<T> {
 /// The uid of an object, in memory once.
 type Uid = Arc<str>;
 
-struct Entry<T> {
+struct Child<T> {
+    uid: Uid,
+    /// Shared with whoever looks at it.
+    value: Arc<T>,
+}
+
+struct Home {
+    workload: Arc<WorkloadKey>,
+    /// Its place among the children of the workload.
+    at: usize,
     version: u64,
     listing: u64,
-    /// Shared with whoever looks at it. Apart, since most workloads have one child of a kind: the rest of a map's room
-    /// is empty.
-    value: Arc<T>,
 }
 
 /// What became of an object that was entered.
@@ -140,25 +147,12 @@ impl<T> Index<T> {
     /// A listing is complete: what it did not have is gone. Returns the workloads that lost a child.
     pub(super) fn end_listing(&self) -> Vec<WorkloadKey> {
         let mut entries = self.write();
-        let Entries { children, homes, listing, .. } = &mut *entries;
-        let mut lost = Vec::new();
-        children.retain(|key, slot| {
-            let before = slot.len();
-            slot.retain(|uid, entry| {
-                let stays = entry.listing == *listing;
-                if !stays {
-                    homes.remove(uid);
-                }
-                stays
-            });
-            if slot.len() < before {
-                lost.push(key.as_ref().clone());
-            }
-            !slot.is_empty()
-        });
+        let gone = entries.homes.iter().filter(|(_, home)| home.listing != entries.listing);
+        let gone: Vec<Uid> = gone.map(|(uid, _)| uid.clone()).collect();
+        let lost: HashSet<Arc<WorkloadKey>> = gone.iter().filter_map(|uid| entries.take(uid)).collect();
         drop(entries);
         self.ready.send_replace(true);
-        lost
+        lost.iter().map(|key| key.as_ref().clone()).collect()
     }
 
     /// Forgets everything, when the kind is no longer served.
@@ -175,7 +169,7 @@ impl<T> Index<T> {
         entries
             .children
             .get(key)
-            .map(|slot| slot.values().map(|entry| entry.value.clone()).collect())
+            .map(|children| children.iter().map(|child| child.value.clone()).collect())
             .unwrap_or_default()
     }
 
@@ -201,8 +195,8 @@ impl<T> Index<T> {
     #[must_use]
     pub fn by_uid(&self, uid: &str) -> Option<Arc<T>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        let slot = entries.children.get(entries.homes.get(uid)?)?;
-        slot.get(uid).map(|entry| entry.value.clone())
+        let home = entries.homes.get(uid)?;
+        Some(entries.children.get(&home.workload)?.get(home.at)?.value.clone())
     }
 
     /// Waits for the first complete listing.
@@ -219,41 +213,48 @@ impl<T> Index<T> {
 impl<T> Entries<T> {
     /// Enters an object, unless it is known in this version or a newer one.
     fn put(&mut self, key: &WorkloadKey, meta: &ObjectMeta, value: T) -> Put {
-        let (version, listing) = (version(meta), self.listing);
-        let home = self.homes.get(uid(meta)).cloned();
-        if let Some(known) = home.as_ref().and_then(|home| self.children.get_mut(home)?.get_mut(uid(meta)))
-            && known.version >= version
-        {
-            known.listing = listing;
-            return Put::Known;
-        }
-        let moved = home.filter(|home| home.as_ref() != key);
-        if moved.is_some() {
-            self.take(uid(meta));
-        }
-        let key = match self.children.get_key_value(key) {
-            Some((key, _)) => key.clone(),
+        let (version, listing, uid) = (version(meta), self.listing, uid(meta));
+        let moved = match self.homes.get_mut(uid) {
+            Some(home) if home.version >= version => {
+                home.listing = listing;
+                return Put::Known;
+            }
+            Some(home) if home.workload.as_ref() == key => {
+                (home.version, home.listing) = (version, listing);
+                let child = self.children.get_mut(key).and_then(|children| children.get_mut(home.at));
+                if let Some(child) = child {
+                    child.value = Arc::new(value);
+                }
+                return Put::News;
+            }
+            Some(_) => self.take(uid),
+            None => None,
+        };
+        let workload = match self.children.get_key_value(key) {
+            Some((workload, _)) => workload.clone(),
             None => Arc::new(key.clone()),
         };
-        let uid = match self.homes.get_key_value(uid(meta)) {
-            Some((uid, _)) => uid.clone(),
-            None => Uid::from(uid(meta)),
-        };
-        self.homes.insert(uid.clone(), key.clone());
-        self.children.entry(key).or_default().insert(uid, Entry { version, listing, value: Arc::new(value) });
+        let children = self.children.entry(workload.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let uid = Uid::from(uid);
+        self.homes.insert(uid.clone(), Home { workload, at: children.len(), version, listing });
+        children.push(Child { uid, value: Arc::new(value) });
         moved.map_or(Put::News, Put::Moved)
     }
 
     /// Takes an object out. Returns whose it was.
     fn take(&mut self, uid: &str) -> Option<Arc<WorkloadKey>> {
-        let home = self.homes.remove(uid)?;
-        if let Some(slot) = self.children.get_mut(&home) {
-            slot.remove(uid);
-            if slot.is_empty() {
-                self.children.remove(&home);
+        let Home { workload, at, .. } = self.homes.remove(uid)?;
+        if let Some(children) = self.children.get_mut(&workload) {
+            children.swap_remove(at);
+            // The last one has its place now.
+            if let Some(home) = children.get(at).and_then(|child| self.homes.get_mut(&child.uid)) {
+                home.at = at;
+            }
+            if children.is_empty() {
+                self.children.remove(&workload);
             }
         }
-        Some(home)
+        Some(workload)
     }
 }
 
@@ -330,6 +331,20 @@ mod tests {
         index.begin_listing();
         assert_eq!(index.end_listing(), [key("debug")]);
         assert!(index.find(&meta("a", 3)).is_none());
+    }
+
+    #[test]
+    fn children_that_go_leave_the_others_where_they_are_found() {
+        let index = Index::default();
+        for (number, name) in (1..).zip(["a", "b", "c", "d"]) {
+            index.apply(&meta(name, number), number);
+        }
+        index.remove(&meta("a", 5));
+        index.apply(&meta("d", 6), 6);
+        index.remove(&meta("b", 7));
+        assert_eq!(children(&index), [3, 6]);
+        let find = |name: &str| index.find(&meta(name, 9)).map(|child| *child);
+        assert_eq!(["a", "b", "c", "d"].map(find), [None, None, Some(3), Some(6)]);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use catamaran_crds::{
     ElasticWorkload, ElasticWorkloadSpec, ElasticWorkloadStatus, StoredHistory, WorkloadClass, WorkloadClassSpec,
 };
 use catamaran_plan::{Goal, resolve};
-use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use super::WorkloadKey;
@@ -33,9 +32,19 @@ struct Remembered {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {
-    uid: Option<String>,
+    uid: Box<str>,
     generation: Option<i64>,
-    class: Option<String>,
+    class: Option<Box<str>>,
+}
+
+impl Version {
+    fn new(workload: &ElasticWorkload, generation: Option<i64>, class: Option<&WorkloadClass>) -> Self {
+        Self {
+            uid: workload.metadata.uid.as_deref().unwrap_or_default().into(),
+            generation,
+            class: class.and_then(|class| class.metadata.resource_version.as_deref()).map(Into::into),
+        }
+    }
 }
 
 /// The last spec that made sense, in the place of one that makes none.
@@ -72,11 +81,7 @@ impl StandIn {
 impl LastGood {
     /// The present spec makes sense.
     pub fn makes_sense(&self, key: &WorkloadKey, workload: &ElasticWorkload, class: Option<&WorkloadClass>) {
-        let version = Version {
-            uid: workload.uid(),
-            generation: workload.metadata.generation,
-            class: class.and_then(ResourceExt::resource_version),
-        };
+        let version = Version::new(workload, workload.metadata.generation, class);
         let mut all = self.lock();
         if let Some(known) = all.get_mut(key).filter(|known| known.version == version) {
             known.instead = None;
@@ -94,9 +99,9 @@ impl LastGood {
         status: &ElasticWorkloadStatus,
     ) -> Option<Arc<StandIn>> {
         let mut all = self.lock();
-        let known = all.get(key).filter(|known| known.version.uid == present.uid());
+        let version = Version::new(present, None, None);
+        let known = all.get(key).filter(|known| known.version.uid == version.uid);
         let text = known.map_or_else(|| status.last_good_spec.clone(), |known| known.text.clone());
-        let version = Version { uid: present.uid(), generation: None, class: None };
         let stand_in = StandIn::read(text.clone(), present).map(Arc::new);
         if stand_in.is_some() {
             all.insert(key.clone(), Remembered { version, text, instead: stand_in.clone() });

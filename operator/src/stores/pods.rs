@@ -52,7 +52,7 @@ pub struct PodEntry {
     pub marked: bool,
     /// Since when it is out of its Service, as its guest is about to go.
     pub leaving: Option<Timestamp>,
-    /// The quota that it has; what was asked for is added when a workload is observed.
+    /// The quota that it has.
     pub quota: PodQuota,
     /// The VirtualMachineInstance that it runs, if it is a launcher pod.
     pub instance: Option<String>,
@@ -199,8 +199,6 @@ fn pod_quota(object: &core::Pod) -> PodQuota {
             .filter(|_| object.metadata.generation == Some(1))
             .cloned(),
         resize: resize(object),
-        asked: None,
-        refused: None,
     }
 }
 

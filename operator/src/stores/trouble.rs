@@ -15,10 +15,11 @@ pub(super) fn of_pod(object: &Pod) -> Option<Cause> {
         return None;
     }
     let spec = object.spec.as_ref()?;
+    let pod = object.metadata.name.as_deref().unwrap_or_default();
     unscheduled(status)
-        .or_else(|| of_containers(status))
-        .or_else(|| not_ready(spec, status))
-        .or_else(|| starts(object, spec, status))
+        .or_else(|| of_containers(pod, status))
+        .or_else(|| not_ready(pod, spec, status))
+        .or_else(|| starts(pod, spec, status))
 }
 
 fn condition<'a>(status: &'a PodStatus, type_: &str, value: &str) -> Option<&'a PodCondition> {
@@ -52,12 +53,12 @@ fn way_to_a_node(message: &str) -> &'static str {
     }
 }
 
-fn of_containers(status: &PodStatus) -> Option<Cause> {
+fn of_containers(pod: &str, status: &PodStatus) -> Option<Cause> {
     let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    all.filter(|container| !container.ready).find_map(of_container)
+    all.filter(|container| !container.ready).find_map(|container| of_container(pod, container))
 }
 
-fn of_container(status: &ContainerStatus) -> Option<Cause> {
+fn of_container(pod: &str, status: &ContainerStatus) -> Option<Cause> {
     let (name, state) = (&status.name, status.state.as_ref()?);
     let ended = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
     // Also while it runs once more: between two ends it is as broken as before.
@@ -68,9 +69,11 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
             "OOMKilled" => {
                 "raise its memory limit (spec.quota.memory.limit, or that of the template), or let it use less"
             }
-            _ => "see its kubectl logs --previous, and correct the program or the template",
+            _ => "correct the program or the template",
         };
-        let message = format!("container {name} ends with exit code {} ({reason}); {way_out}", crashed.exit_code);
+        let logs = format!("kubectl logs {pod} -c {name} --previous has its last words");
+        let message =
+            format!("container {name} ends with exit code {} ({reason}); {logs}; {way_out}", crashed.exit_code);
         return Some(cause("CrashLoopBackOff", message));
     }
     let waiting = state.waiting.as_ref()?;
@@ -81,7 +84,7 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
         "ErrImagePull" | "ImagePullBackOff" => {
             let image = &status.image;
             let message = format!(
-                "container {name}: the image {image} cannot be pulled; kubectl describe pod has the registry's answer; correct the image or its pull secret"
+                "container {name}: the image {image} cannot be pulled; kubectl describe pod {pod} has the registry's answer; correct the image or its pull secret"
             );
             cause("ImagePullBackOff", message)
         }
@@ -93,7 +96,7 @@ fn of_container(status: &ContainerStatus) -> Option<Cause> {
 }
 
 /// It runs, and its probe does not say yes: no fault at first.
-fn not_ready(spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
+fn not_ready(pod: &str, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
     let probed = spec.containers.iter().filter(|found| found.readiness_probe.is_some());
     let mut waits = probed.filter(|container| {
         let found = status.container_statuses.iter().flatten().find(|status| status.name == container.name);
@@ -102,14 +105,14 @@ fn not_ready(spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
     let name = &waits.next()?.name;
     let message = format!(
         "container {name} runs, and its readiness probe does not succeed; compare the path and port of the probe with \
-         what it serves; kubectl describe pod has its answer"
+         what it serves; kubectl describe pod {pod} has the probe's answer"
     );
     Some(Cause { reason: "NotReady".to_owned(), message, severity: Severity::IfItLasts })
 }
 
 /// What the kubelet is at before the containers run (`kubelet_pods.go`, and condition PodReadyToStartContainers of
 /// KEP-3085).
-fn starts(object: &Pod, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
+fn starts(pod: &str, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
     let node = spec.node_name.as_deref()?;
     let start =
         |reason: &str, message: String| Some(Cause { reason: reason.to_owned(), message, severity: Severity::Start });
@@ -118,7 +121,6 @@ fn starts(object: &Pod, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
     }
     let waits = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_some());
     let runs = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
-    let pod = object.metadata.name.as_deref().unwrap_or_default();
     let mut inits = status.init_container_statuses.iter().flatten();
     if let Some(init) = inits.find(|init| runs(init) && init.started != Some(true)) {
         let name = &init.name;

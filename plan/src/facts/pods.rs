@@ -3,7 +3,10 @@
 use catamaran_autoscale::victims::Candidate;
 use jiff::Timestamp;
 
-use crate::facts::quota::PodQuota;
+use crate::{
+    facts::quota::{PodQuota, RefusedResize},
+    goal::quota::Quota,
+};
 
 /// What the ReplicaSet controller reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,13 +45,16 @@ pub struct Pod {
     pub marked: bool,
     /// The quota that it has.
     pub quota: PodQuota,
+    /// What this process asked its resize for last.
+    pub asked: Option<Quota>,
+    /// What the API server refused last, since its node can never do it.
+    pub refused: Option<RefusedResize>,
 }
 
 impl Pod {
     /// As a candidate for going.
     #[must_use]
     pub fn candidate(&self) -> Candidate<'_> {
-        let Self { name, uid: _, created, ready_since, usage, marked: _, quota: _ } = self;
-        Candidate { name, created: *created, ready_since: *ready_since, usage: *usage }
+        Candidate { name: &self.name, created: self.created, ready_since: self.ready_since, usage: self.usage }
     }
 }

@@ -26,10 +26,6 @@ pub struct PodQuota {
     pub template: Option<String>,
     /// How far the kubelet is.
     pub resize: Resize,
-    /// What this process asked the pod's resize for last.
-    pub asked: Option<Quota>,
-    /// What the API server refused last, since the pod's node can never do it.
-    pub refused: Option<RefusedResize>,
 }
 
 /// A pod as it is made from a template.

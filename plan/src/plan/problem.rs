@@ -113,7 +113,7 @@ impl Problem {
                 "the API server does not list KubeVirt's kinds at present, so nothing is changed here; what runs goes on, and so does this when they can be listed; the operator's log has the answer".to_owned()
             }
             Self::NameTaken { kind, name } => format!(
-                "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete or rename it, or choose another metadata.name"
+                "metadata.name: the {kind} {name} exists and is not owned by this ElasticWorkload, so it is left alone; delete it, or choose another metadata.name for the workload"
             ),
             Self::DeadlineExceeded { revision, seconds, trouble } => {
                 let why = match trouble {
@@ -123,7 +123,7 @@ impl Problem {
                     ),
                 };
                 format!(
-                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why}; it goes on by itself once that is put right, there or in a new template"
+                    "revision {revision} made no progress for {seconds} s (spec.rollout.progressDeadlineSeconds); {why}; the rollout continues by itself once this is fixed"
                 )
             }
             Self::RolledBack { from, to } => format!(
@@ -134,7 +134,7 @@ impl Problem {
             ),
             Self::ReplicasRefused { kind, set, message } => {
                 format!(
-                    "{kind} {set} cannot make its replicas: {message}; {}; its controller tries again by itself",
+                    "{kind} {set} cannot make its replicas: {message}; {}; Kubernetes tries again by itself",
                     way_to_replicas(message)
                 )
             }
@@ -142,7 +142,7 @@ impl Problem {
                 format!("writing the {object} fails, and is tried again by itself: {message}")
             }
             Self::Refused { object, message } => {
-                format!("the API server refused {object}: {message}; correct that field in the workload's spec")
+                format!("the API server refused {object}: {message}; correct that field, or what it refers to, in the workload's spec")
             }
         }
     }

@@ -95,7 +95,7 @@ fn obstacle(goal: &Goal, facts: &Facts, set: &SetFacts) -> Option<Obstacle> {
     }
     let Members::Pods(pods) = &set.members else { return None };
     let refused = pods.pods.iter().find_map(|pod| {
-        let refused = pod.quota.refused.as_ref().filter(|refused| refused.quota == wanted)?;
+        let refused = pod.refused.as_ref().filter(|refused| refused.quota == wanted)?;
         Some(Infeasible { pod: pod.name.clone(), message: refused.message.clone() })
     });
     if let Some(refused) = refused {
@@ -148,7 +148,7 @@ fn of_pod(in_place: &InPlace, pod: &Pod, api: ResizeApi, resizing: &mut Resizing
     let resize = other.filter(|_| changed.is_none() && api == ResizeApi::Served);
     let settled = resize.is_none() && (in_place.resources.is_none() || there.resize == Resize::Settled);
     // Asked before and still another one: either the watch has not shown it yet, or somebody else changed it.
-    let asked = resize.is_some() && there.asked == resize;
+    let asked = resize.is_some() && pod.asked == resize;
     let steps: Vec<Step> = annotation_step(in_place, pod, resize)
         .into_iter()
         .chain(resize.filter(|_| !asked).map(|quota| resize_step(in_place, pod, quota)))

@@ -134,6 +134,8 @@ mod tests {
             usage,
             marked,
             quota: PodQuota::default(),
+            asked: None,
+            refused: None,
         }
     }
 

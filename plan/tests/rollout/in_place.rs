@@ -43,6 +43,8 @@ pub(crate) fn running(before: &Goal) -> Facts {
         usage: None,
         marked: false,
         quota: PodQuota::from(quota.clone()),
+        asked: None,
+        refused: None,
     };
     let set = SetFacts {
         name: format!("web-{}", before.revision),
@@ -189,7 +191,7 @@ fn a_resize_that_the_api_server_refuses_for_the_node_rolls() {
     let refused = |quota| Some(RefusedResize { quota, message: "too much".to_owned() });
     for (quota, rolls) in [(resources, true), (Quota { cpu_limit: Some(1), ..resources }, false)] {
         let mut observed = running(&old);
-        change(&mut observed, |_, pods| pods[0].quota.refused = refused(quota));
+        change(&mut observed, |_, pods| pods[0].refused = refused(quota));
         let plan = plan(&new, &observed, None);
         assert_eq!(creates(&plan), rolls, "{plan}");
         assert_eq!(plan.to_string().contains("cannot be resized where it runs (too much)"), rolls, "{plan}");
@@ -218,7 +220,7 @@ fn a_pod_that_somebody_else_changes_is_not_fought_over() {
     change(&mut observed, |set, pods| {
         let doubled = Quota { cpu_limit: Some(2000), cpu_request: Some(2000), ..Quota::default() };
         set.quota.containers = set.quota.containers.with("main", doubled);
-        pods[0].quota.asked = new.in_place.resources;
+        pods[0].asked = new.in_place.resources;
     });
     let plan = plan(&new, &observed, None);
     assert!(plan.steps.is_empty(), "{plan}");

@@ -4,8 +4,8 @@ use catamaran_crds::{Hull, names::NODE_QUOTA_ANNOTATION};
 use catamaran_plan::{
     Action, Facts, Plan, SetUpdate, check,
     facts::{
-        Crash, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod, PodQuota,
-        PodSet, QuotaReport, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, TemplateQuota,
+        Crash, Enforcement, FrozenNote, Instance, InstanceSet, KubeVirt, Launcher, Members, Pause, Pod, PodSet,
+        QuotaReport, Resize, ResizeApi, Selects, ServiceFacts, SetFacts, Stage, TemplateQuota,
     },
     goal::{quota::Quota, revision::Template},
     plan,
@@ -157,7 +157,9 @@ impl World {
             ready_since: replica.ready.map(time),
             usage: None,
             marked: false,
-            quota: PodQuota { asked, ..replica.quota.clone() },
+            quota: replica.quota.clone(),
+            asked,
+            refused: None,
         }
     }
 

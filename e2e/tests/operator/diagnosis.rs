@@ -124,7 +124,7 @@ fn refused_by_others() -> Vec<Broken> {
             "a template that the API server refuses",
             "{container: {template: {spec: {containers: [{name: a, image: a, volumeMounts: [{name: v, mountPath: /v}]}]}}}}",
             &["volumeMounts[0].name: Not found"],
-            &["correct that field in the workload's spec"],
+            &["correct that field, or what it refers to"],
         ),
         Broken {
             before: "apiVersion: v1\nkind: Service\nmetadata: {name: b-13}\nspec: {ports: [{port: 1}]}\n",

@@ -140,7 +140,8 @@ impl Findings {
     }
 
     fn wake(&self, pod: &PodIdentity) {
-        self.inner.queue.wake_all(self.inner.places.workload_of(pod.namespace(), pod.name()));
+        let workload = self.inner.places.workload_of(pod.namespace(), pod.name());
+        self.inner.queue.wake_all(workload.map(|workload| workload.as_ref().clone()));
     }
 }
 

@@ -126,7 +126,7 @@ fn machines(count: usize) -> (Goal, Facts) {
     let instances = (0..count).map(instance).collect();
     let counted = u32::try_from(count).expect("few enough");
     let set = InstanceSet { paused: true, pause_seen: true, counted, instances, ..InstanceSet::default() };
-    let facts = facts(&goal, count, Members::Instances(set));
+    let facts = facts(&goal, count, Members::Instances(Box::new(set)));
     (goal, facts)
 }
 

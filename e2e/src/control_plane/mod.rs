@@ -97,6 +97,15 @@ impl Builder {
             .argument(Tool::KubeApiserver, format!("--default-unreachable-toleration-seconds={seconds}"))
     }
 
+    /// Lets kube-controller-manager and kube-scheduler ask as often as they like: by default the first makes 20 pods a
+    /// second, so that ten thousand take minutes.
+    #[must_use]
+    pub fn in_haste(self) -> Self {
+        [Tool::KubeControllerManager, Tool::KubeScheduler].into_iter().fold(self, |builder, tool| {
+            builder.argument(tool, "--kube-api-qps=1000").argument(tool, "--kube-api-burst=2000")
+        })
+    }
+
     /// One more command line argument of a component, such as `--feature-gates=X=true`.
     #[must_use]
     pub fn argument(mut self, component: Tool, argument: impl Into<String>) -> Self {

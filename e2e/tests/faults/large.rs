@@ -17,7 +17,7 @@ use crate::support::{Ground, OTHER, ROLLOUT, SHOP, is_long, web};
 async fn a_very_large_set_leaves_the_lease_in_time() -> Result<()> {
     let replicas = if is_long() { 20_000 } else { 500 };
     let node = NodeTemplate::default().with("cpu", "100000").with("memory", "100Ti").with("pods", "5000");
-    let control_plane = ControlPlane::builder().node_template(node).kwok_nodes(8).start().await?;
+    let control_plane = ControlPlane::builder().in_haste().node_template(node).kwok_nodes(8).start().await?;
     let mut ground = Ground::on(control_plane, json!({})).await?;
     let mut leader = ground.lead("operator-a").await?;
     let health = leader.health();

@@ -170,6 +170,7 @@ fn short_tests() -> Vec<(&'static str, Test)> {
         Shared(refusals::the_default_of_a_limit_range_makes_an_edit_roll),
         Shared(refusals::a_webhook_that_is_down_is_told),
         Shared(refusals::a_typing_error_in_a_time_zone_is_told),
+        Shared(refusals::a_class_that_is_missing_stops_no_workload),
         Shared(rollout::an_image_update_keeps_the_bounds),
         Shared(rollout::the_way_back_uses_the_old_replica_set),
         Shared(rollout::scaling_and_changing_again_in_mid_rollout),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use catamaran_crds::ElasticWorkload;
+use catamaran_crds::{ElasticWorkload, WorkloadClass};
 use catamaran_e2e::{
     wait::eventually,
     workloads::{WITHIN, condition, pod_is_ready},
@@ -169,4 +169,57 @@ pub(crate) async fn a_typing_error_in_a_time_zone_is_told(ground: Ground) -> Res
     let well = ground.wait_ready("web").await?;
     ensure!(well.status.context("a status")?.last_good_spec.is_empty(), "not kept for longer than it is needed");
     ground.quiet().await
+}
+
+/// What runs is looked after, and stays what it is.
+async fn goes_on(ground: &Ground, image: &str) -> Result<()> {
+    let pods: Api<Pod> = ground.api();
+    let lost = ground.staying_pods("web").await?.pop().context("a pod")?.name_any();
+    pods.delete(&lost, &DeleteParams::default()).await?;
+    eventually("two pods of the image, and two counted", WITHIN, || async {
+        let there = ground.staying_pods("web").await?;
+        let status = ground.api::<ElasticWorkload>().get("web").await?.status.context("a status")?;
+        let image_of = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
+        let right = there.iter().all(|pod| pod.name_any() != lost && image_of(pod).as_deref() == Some(image));
+        Ok((right && there.len() == 2 && status.available_replicas == 2).then_some(()))
+    })
+    .await
+}
+
+pub(crate) async fn a_class_that_is_missing_stops_no_workload(ground: Ground) -> Result<()> {
+    let gold = format!("gold-{}", ground.namespace);
+    let class = format!(
+        "apiVersion: catamaran.dev/v1alpha1\nkind: WorkloadClass\nmetadata: {{name: {gold}}}\nspec: {{quota: {{cpu: {{request: 10m}}}}}}\n"
+    );
+    let classes: Api<WorkloadClass> = Api::all(ground.control_plane.client());
+    let is_kept = |workload: &ElasticWorkload| {
+        says(workload, "Stalled", "does not exist")
+            && workload.status.as_ref().is_some_and(|status| !status.last_good_spec.is_empty())
+    };
+    let (first, second) = ("registry.test/web:1", "registry.test/web:2");
+    ground.apply(&class).await?;
+    ground
+        .apply(&format!(
+            "apiVersion: catamaran.dev/v1alpha1\nkind: ElasticWorkload\nmetadata: {{name: web}}\nspec: {{className: {gold}, replicas: 2, container: {{image: '{first}'}}}}\n"
+        ))
+        .await?;
+    ground.wait_ready("web").await?;
+    classes.delete(&gold, &DeleteParams::default()).await?;
+    ground.wait_for("web", "says that its class is gone, and keeps what it was", SECONDS, is_kept).await?;
+    goes_on(&ground, first).await?;
+    ground.apply(&class).await?;
+    let well = ground.wait_ready("web").await?;
+    ensure!(well.status.context("a status")?.last_good_spec.is_empty(), "not kept for longer than it is needed");
+
+    let wrong = json!({"spec": {"className": "nothing", "container": {"image": second}}});
+    ground.patch("web", &wrong).await?;
+    ground.wait_for("web", "says that its class is missing, and keeps what it was", SECONDS, is_kept).await?;
+    goes_on(&ground, first).await?;
+    ground.patch("web", &json!({"spec": {"className": gold}})).await?;
+    ground.wait_ready("web").await?;
+    goes_on(&ground, second).await?;
+    ground.wait_ready("web").await?;
+    ground.quiet().await?;
+    classes.delete(&gold, &DeleteParams::default()).await?;
+    Ok(())
 }

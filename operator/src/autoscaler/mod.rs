@@ -72,7 +72,7 @@ struct Shared {
     metrics: Metrics,
     memory: RwLock<HashMap<WorkloadKey, Arc<Mutex<Memory>>>>,
     /// Workloads to decide for.
-    dirty: Mutex<HashMap<WorkloadKey, News>>,
+    dirty: Mutex<HashMap<Arc<WorkloadKey>, News>>,
     leads: AtomicBool,
     /// Since when agents are listened to, if they are.
     listens_since: Option<Instant>,
@@ -191,14 +191,14 @@ impl Autoscaler {
         if let Some(memory) = self.shared.memories().get(&workload) {
             lock(memory).overtaken = true;
         }
-        self.shared.dirty().entry(workload).or_default().came(now);
+        self.shared.dirty().entry(Arc::new(workload)).or_default().came(now);
     }
 }
 
 impl Observer for Autoscaler {
     fn reported(&self, pods: &[Arc<PodIdentity>]) {
         let places = &self.shared.stores.pods;
-        let workloads: HashSet<WorkloadKey> =
+        let workloads: HashSet<Arc<WorkloadKey>> =
             pods.iter().filter_map(|pod| places.workload_of(pod.namespace(), pod.name())).collect();
         let now = Instant::now();
         let mut dirty = self.shared.dirty();
@@ -209,7 +209,7 @@ impl Observer for Autoscaler {
 }
 
 impl Shared {
-    fn dirty(&self) -> MutexGuard<'_, HashMap<WorkloadKey, News>> {
+    fn dirty(&self) -> MutexGuard<'_, HashMap<Arc<WorkloadKey>, News>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -335,7 +335,7 @@ impl Shared {
         }
         let mut dirty = self.dirty();
         for key in due {
-            dirty.entry(key).or_default();
+            dirty.entry(Arc::new(key)).or_default();
         }
     }
 
@@ -370,7 +370,7 @@ impl Shared {
         }
     }
 
-    fn due(&self) -> Vec<(WorkloadKey, News)> {
+    fn due(&self) -> Vec<(Arc<WorkloadKey>, News)> {
         let memories = self.memories();
         let now = Instant::now();
         self.dirty()

@@ -178,7 +178,7 @@ impl From<&VirtualMachineInstanceReplicaSet> for SetEntry {
         let failure = condition(status.conditions.as_deref(), "ReplicaFailure");
         let failure = failure.filter(|condition| condition.status == "True");
         let failure = failure.map(|condition| condition.message.clone().unwrap_or_default());
-        set_entry(&set.metadata, set.spec.replicas, quota, probed, failure, Members::Instances(members))
+        set_entry(&set.metadata, set.spec.replicas, quota, probed, failure, Members::Instances(Box::new(members)))
     }
 }
 

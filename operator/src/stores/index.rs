@@ -64,7 +64,7 @@ struct Entries<T> {
 }
 
 /// The uid of an object, in memory once.
-type Uid = Arc<str>;
+pub(super) type Uid = Arc<str>;
 
 struct Child<T> {
     uid: Uid,
@@ -197,6 +197,12 @@ impl<T> Index<T> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let home = entries.homes.get(uid)?;
         Some(entries.children.get(&home.workload)?.get(home.at)?.value.clone())
+    }
+
+    /// The workload that an object of this uid belongs to, and the uid as it is kept here.
+    pub(super) fn home(&self, uid: &str) -> Option<(Uid, Arc<WorkloadKey>)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.homes.get_key_value(uid).map(|(uid, home)| (uid.clone(), home.workload.clone()))
     }
 
     /// Waits for the first complete listing.

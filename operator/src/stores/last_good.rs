@@ -1,8 +1,8 @@
-//! The last spec of each workload that made sense, with its class. It goes on running and scaling while the present one
-//! makes none.
+//! The last spec of a workload that made sense, with its class, while the present one makes none: it goes on running
+//! and scaling.
 //!
-//! Kept as text, since there is one for each workload; while it is needed it is in the status as well, and survives a
-//! restart.
+//! It is taken from the store when the watch shows the one that makes none, so that nothing is kept of all the others;
+//! while it is needed it is in the status as well, and survives a restart.
 
 use std::{
     collections::HashMap,
@@ -24,27 +24,10 @@ pub struct LastGood {
 }
 
 struct Remembered {
-    version: Version,
-    text: StoredHistory,
-    /// Set while the present spec makes no sense.
-    instead: Option<Arc<StandIn>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
     uid: Box<str>,
-    generation: Option<i64>,
-    class: Option<Box<str>>,
-}
-
-impl Version {
-    fn new(workload: &ElasticWorkload, generation: Option<i64>, class: Option<&WorkloadClass>) -> Self {
-        Self {
-            uid: workload.metadata.uid.as_deref().unwrap_or_default().into(),
-            generation,
-            class: class.and_then(|class| class.metadata.resource_version.as_deref()).map(Into::into),
-        }
-    }
+    text: StoredHistory,
+    /// Set once the present spec was looked at.
+    instead: Option<Arc<StandIn>>,
 }
 
 /// The last spec that made sense, in the place of one that makes none.
@@ -79,16 +62,21 @@ impl StandIn {
 }
 
 impl LastGood {
-    /// The present spec makes sense.
-    pub fn makes_sense(&self, key: &WorkloadKey, workload: &ElasticWorkload, class: Option<&WorkloadClass>) {
-        let version = Version::new(workload, workload.metadata.generation, class);
+    /// The present spec makes no sense, and this is the one before it, with the class that it had; or the class is
+    /// another one. Kept if it made sense, unless one before that is kept already.
+    pub(super) fn left(&self, key: &WorkloadKey, before: &ElasticWorkload, class: Option<&WorkloadClass>) {
+        let uid = before.metadata.uid.as_deref().unwrap_or_default();
         let mut all = self.lock();
-        if let Some(known) = all.get_mut(key).filter(|known| known.version == version) {
-            known.instead = None;
-            return;
+        let known = all.get(key).is_some_and(|known| *known.uid == *uid);
+        if !known && resolve(before, class).is_ok() {
+            let kept = Kept { spec: before.spec.clone(), class: class.map(|class| class.spec.clone()) };
+            all.insert(key.clone(), Remembered { uid: uid.into(), text: StoredHistory::store(&kept), instead: None });
         }
-        let kept = Kept { spec: workload.spec.clone(), class: class.map(|class| class.spec.clone()) };
-        all.insert(key.clone(), Remembered { version, text: StoredHistory::store(&kept), instead: None });
+    }
+
+    /// The present spec makes sense.
+    pub fn makes_sense(&self, key: &WorkloadKey) {
+        self.lock().remove(key);
     }
 
     /// The present spec makes no sense: what goes on in its place, if that is known here or from the status.
@@ -98,13 +86,13 @@ impl LastGood {
         present: &ElasticWorkload,
         status: &ElasticWorkloadStatus,
     ) -> Option<Arc<StandIn>> {
+        let uid = present.metadata.uid.as_deref().unwrap_or_default();
         let mut all = self.lock();
-        let version = Version::new(present, None, None);
-        let known = all.get(key).filter(|known| known.version.uid == version.uid);
+        let known = all.get(key).filter(|known| *known.uid == *uid);
         let text = known.map_or_else(|| status.last_good_spec.clone(), |known| known.text.clone());
         let stand_in = StandIn::read(text.clone(), present).map(Arc::new);
         if stand_in.is_some() {
-            all.insert(key.clone(), Remembered { version, text, instead: stand_in.clone() });
+            all.insert(key.clone(), Remembered { uid: uid.into(), text, instead: stand_in.clone() });
         }
         stand_in
     }
@@ -151,7 +139,8 @@ mod tests {
         let memory = LastGood::default();
         let nothing = ElasticWorkloadStatus::default();
         assert!(memory.makes_none(&key, &typo, &nothing).is_none(), "nothing is known of it");
-        memory.makes_sense(&key, &good, Some(&class));
+        memory.left(&key, &good, Some(&class));
+        memory.left(&key, &typo, Some(&class));
         let stand_in = memory.makes_none(&key, &typo, &nothing).expect("it is remembered");
         assert_eq!((&stand_in.workload.spec, stand_in.goal.generation), (&good.spec, 2), "of the present generation");
         assert!(memory.stand_in(&key).is_some());
@@ -163,7 +152,7 @@ mod tests {
 
         let another = workload("v", 1, "Europe/Pariss");
         assert!(memory.makes_none(&key, &another, &nothing).is_none(), "another workload of the same name");
-        memory.makes_sense(&key, &workload("u", 3, "Europe/Berlin"), Some(&class));
+        memory.makes_sense(&key);
         assert!(memory.stand_in(&key).is_none());
     }
 }

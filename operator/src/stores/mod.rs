@@ -30,7 +30,7 @@ use catamaran_plan::{
 };
 use dashmap::DashMap;
 use kube::{
-    Client, ResourceExt,
+    Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
@@ -62,7 +62,7 @@ pub struct Stores {
     pub workloads: Store<StoredWorkload>,
     /// The status of workloads that was written and may not be in the store yet.
     pub written: Arc<Written>,
-    /// The last spec of each workload that made sense.
+    /// The last specs that made sense, of workloads whose present one makes none.
     pub last_good: Arc<LastGood>,
     /// Classes that can be read.
     pub classes: Store<WorkloadClass>,
@@ -118,6 +118,26 @@ impl Stores {
             return Err(Invalid::ClassUnreadable { name: name.clone(), message: message.clone() });
         }
         resolve(workload, self.class_of(workload).as_deref())
+    }
+
+    /// A workload is about to be, or is, another one in the store. Where that makes no sense, the one before is kept.
+    fn replaces(&self, before: &StoredWorkload, present: &StoredWorkload) {
+        let Ok(before) = &before.0 else { return };
+        let same = before.metadata.generation == present.meta().generation;
+        if same || before.metadata.uid != present.meta().uid {
+            return;
+        }
+        if present.0.as_ref().is_ok_and(|present| self.resolve(present).is_ok()) {
+            return;
+        }
+        self.last_good.left(&WorkloadKey::of_workload(before), before, self.class_of(before).as_deref());
+    }
+
+    /// The same for a workload whose class is another one, or none any more.
+    fn class_replaces(&self, before: Option<&WorkloadClass>, workload: &ElasticWorkload) {
+        if self.resolve(workload).is_err() {
+            self.last_good.left(&WorkloadKey::of_workload(workload), workload, before);
+        }
     }
 
     /// The class that a workload names, if there is one.

@@ -1,6 +1,6 @@
 //! The pods of workloads: what a decision of scaling looks at, and where each of them runs.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use catamaran_autoscale::{
     pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
@@ -26,7 +26,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    index::{Index, WorkloadKey},
+    index::{Index, Uid, WorkloadKey},
     objects::{GUEST_CONTAINER, container_quota, controller, is_launcher, running},
     out_of_memory::{LimitsBefore, OomKilled, oom_kill, together},
     reserved::reserved,
@@ -253,21 +253,13 @@ fn of(
     }
 }
 
-/// Where a pod runs, and for whom.
-#[derive(Clone, Debug)]
-struct Place {
-    uid: String,
-    node: Option<Box<str>>,
-    workload: WorkloadKey,
-}
-
 /// The pods of all workloads.
 #[derive(Default)]
 pub struct Pods {
     /// By workload.
     pub index: Index<PodEntry>,
-    /// By `namespace/name`.
-    places: DashMap<Box<str>, Place>,
+    /// The uid of each, by `namespace/name`.
+    uids: DashMap<Box<str>, Uid>,
     /// What was last asked of pods' resize, by uid.
     asked: DashMap<Box<str>, Quota>,
     /// The resizes that the API server refused for good, by uid.
@@ -279,8 +271,9 @@ pub struct Pods {
 impl Pods {
     /// The workload that a pod belongs to.
     #[must_use]
-    pub fn workload_of(&self, namespace: &str, name: &str) -> Option<WorkloadKey> {
-        self.places.get(place(namespace, name).as_ref()).map(|place| place.workload.clone())
+    pub fn workload_of(&self, namespace: &str, name: &str) -> Option<Arc<WorkloadKey>> {
+        let uid = self.uids.get(place(namespace, name).as_ref())?.clone();
+        self.index.home(&uid).map(|(_, workload)| workload)
     }
 
     /// Remembers what a pod was resized to.
@@ -329,9 +322,6 @@ impl Pods {
 
     pub(super) fn enter_at(&self, object: &core::Pod, now: Timestamp) -> Vec<WorkloadKey> {
         let mut entry = PodEntry::from(object);
-        let Some(workload) = WorkloadKey::from_labels(&object.metadata) else { return Vec::new() };
-        let place = Place { uid: entry.uid.clone(), node: entry.node.clone(), workload: workload.clone() };
-        self.places.insert(key(&object.metadata), place);
         let before = self.index.find(&object.metadata);
         if entry.marked {
             self.marks.remove(entry.uid.as_str());
@@ -349,12 +339,15 @@ impl Pods {
             }
         }
         let news = self.index.apply(&object.metadata, entry);
+        if let Some((uid, _)) = self.index.home(object.metadata.uid.as_deref().unwrap_or_default()) {
+            self.uids.insert(key(&object.metadata), uid);
+        }
         if concerns || news.len() > 1 { news } else { Vec::new() }
     }
 
     /// Drops a pod.
     pub(super) fn remove(&self, object: &core::Pod) {
-        self.places.remove(&key(&object.metadata));
+        self.uids.remove(&key(&object.metadata));
         let uid = object.uid().unwrap_or_default();
         self.asked.remove(uid.as_str());
         self.refused.remove(uid.as_str());
@@ -364,21 +357,22 @@ impl Pods {
 
     /// A listing is complete, with these pods in it.
     pub(super) fn listed(&self, names: &HashSet<Box<str>>) {
-        self.places.retain(|name, _| names.contains(name));
-        let here: HashSet<String> = self.places.iter().map(|place| place.uid.clone()).collect();
-        self.asked.retain(|uid, _| here.contains(uid.as_ref()));
-        self.refused.retain(|uid, _| here.contains(uid.as_ref()));
-        self.marks.retain(|uid, _| here.contains(uid.as_ref()));
+        self.uids.retain(|name, _| names.contains(name));
+        let here: HashSet<Uid> = self.uids.iter().map(|uid| uid.value().clone()).collect();
+        self.asked.retain(|uid, _| here.contains(&**uid));
+        self.refused.retain(|uid, _| here.contains(&**uid));
+        self.marks.retain(|uid, _| here.contains(&**uid));
         self.index.end_listing();
     }
 }
 
 impl Placement for Pods {
     fn check(&self, pod: &PodIdentity, node: &str) -> Placed {
-        match self.places.get(place(pod.namespace(), pod.name()).as_ref()) {
+        let uid = self.uids.get(place(pod.namespace(), pod.name()).as_ref()).map(|uid| uid.clone());
+        match uid.and_then(|uid| self.index.by_uid(&uid)) {
             None => Placed::Unknown,
-            Some(place) if place.node.as_deref() != Some(node) => Placed::OtherNode,
-            Some(place) if place.uid != pod.uid() => Placed::OtherUid,
+            Some(entry) if entry.node.as_deref() != Some(node) => Placed::OtherNode,
+            Some(entry) if entry.uid != pod.uid() => Placed::OtherUid,
             Some(_) => Placed::Here,
         }
     }

@@ -34,7 +34,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch::{Sender, channel};
 
 use super::{
-    Crashes, Index, Queue, SliceEntry, Source, StoredWorkload, Stores, WorkloadKey, Written, controller, convert,
+    Crashes, Index, Queue, SliceEntry, Source, StoredWorkload, Stores, WorkloadKey, controller, convert,
     crashes::Ended, pods, resize,
 };
 
@@ -71,7 +71,7 @@ pub(crate) fn start(source: &Source, tasks: &mut Tasks) -> Stores {
     let (lives, queue) = (&stores.lives, || source.queue.clone());
     tasks.spawn_once("look for pods/resize", resize::find_out(source.client.clone(), resize_writer));
     let workloads = events(source.api(), None, &lives.workloads);
-    let workloads = watch_workloads(workloads, workloads_writer, stores.written.clone(), queue());
+    let workloads = watch_workloads(workloads, workloads_writer, stores.clone(), queue());
     tasks.spawn("watch of ElasticWorkloads", workloads);
     let classes = events(Api::all(source.client.clone()), None, &lives.classes);
     tasks.spawn("watch of WorkloadClasses", watch_classes(classes, classes_writer, stores.clone(), queue()));
@@ -113,15 +113,19 @@ where
 async fn watch_workloads(
     stream: impl Stream<Item = Event<StoredWorkload>>,
     mut writer: Writer<StoredWorkload>,
-    written: Arc<Written>,
+    stores: Stores,
     queue: Queue,
 ) {
+    let written = &stores.written;
     let mut stream = std::pin::pin!(stream);
     while let Some(mut event) = stream.next().await {
         if let Event::Apply(workload) | Event::InitApply(workload) = &mut event {
             workload.meta_mut().managed_fields = None;
             if let Some(annotations) = &mut workload.meta_mut().annotations {
                 annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+            }
+            if let Some(before) = stores.workloads.get(&WorkloadKey::of_workload(workload).reference()) {
+                stores.replaces(&before, workload);
             }
         }
         writer.apply_watcher_event(&event);
@@ -158,6 +162,7 @@ async fn watch_classes(
             Event::Init | Event::InitApply(_) | Event::InitDone => None,
         };
         let listed = matches!(event, Event::InitDone);
+        let before = if concerned.is_some() || listed { stores.classes.state() } else { Vec::new() };
         if let Some(event) = readable(event, &stores.unreadable_classes) {
             writer.apply_watcher_event(&event);
         }
@@ -166,6 +171,10 @@ async fn watch_classes(
                 Ok(workload) => workload.spec.class_name.is_some() && (listed || workload.spec.class_name == concerned),
                 Err(_) => false,
             });
+            for workload in users.iter().filter_map(|workload| workload.0.as_ref().ok()) {
+                let named = |class: &&Arc<WorkloadClass>| class.metadata.name == workload.spec.class_name;
+                stores.class_replaces(before.iter().find(named).map(AsRef::as_ref), workload);
+            }
             queue.wake_all(users.iter().map(|workload| WorkloadKey::of_workload(workload.as_ref())));
         }
     }

@@ -49,7 +49,7 @@ pub enum Members {
     /// A ReplicaSet: its controller counts.
     Pods(PodSet),
     /// A VirtualMachineInstanceReplicaSet: counted here, since its status knows neither availability nor a generation.
-    Instances(InstanceSet),
+    Instances(Box<InstanceSet>),
 }
 
 /// The counts of a set at one moment.

@@ -55,7 +55,7 @@ fn planned_with(service: ServiceFacts, replicas: u32, set: InstanceSet, wanted: 
             deleting: false,
             failure: None,
             changed_by: None,
-            members: Members::Instances(set),
+            members: Members::Instances(Box::new(set)),
         }],
         foreign_sets: Vec::new(),
         service,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use catamaran_crds::ElasticWorkload;
 use catamaran_e2e::{
     audit::{Write, count},
-    control_plane::{Builder, ControlPlane},
+    control_plane::ControlPlane,
     installation::{Installation, Operator, SYSTEM, operator_user},
     tools::Tool,
     wait::eventually,
@@ -122,7 +122,7 @@ async fn theirs(control_plane: &ControlPlane, namespace: &str, sample: &Sample, 
 /// The memory of an operator that runs 1,000 workloads of 5 pods each.
 async fn resident() -> Result<Figures> {
     // Only the operator is of interest: the rest may go as fast as it can.
-    let control_plane = in_haste(ControlPlane::builder().kwok_nodes(12)).start().await?;
+    let control_plane = ControlPlane::builder().in_haste().kwok_nodes(12).start().await?;
     let installation = Installation::install(&control_plane, json!({"workers": CONCURRENCY})).await?;
     let mut operator = leading(&control_plane, &installation, "operator").await?;
     let namespace = "memory";
@@ -153,13 +153,6 @@ async fn resident() -> Result<Figures> {
         ("operatorPeakMemoryMiB", memory(&status, "VmHWM:")?),
         ("writesPerWorkloadUntilReady", per_workload(writes.len())),
     ]))
-}
-
-/// A control plane whose components ask as often as they like.
-pub(super) fn in_haste(builder: Builder) -> Builder {
-    [Tool::KubeControllerManager, Tool::KubeScheduler].into_iter().fold(builder, |builder, tool| {
-        builder.argument(tool, "--kube-api-qps=1000").argument(tool, "--kube-api-burst=2000")
-    })
 }
 
 /// An operator that holds the lease.

@@ -23,10 +23,7 @@ use kube::{
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    reconcile::in_haste,
-    report::{Figures, Outcome},
-};
+use super::report::{Figures, Outcome};
 
 const NAMESPACE: &str = "scale";
 /// Of workloads that are created, and of workloads that the operator reconciles at once.
@@ -145,7 +142,7 @@ async fn run_row(row: Row, figures: &mut Figures) -> Result<Vec<(Size, f64)>> {
     let sizes = row.sizes();
     let pods = sizes.iter().map(|size| size.all()).max().unwrap_or_default();
     let nodes = pods.div_ceil(PODS_OF_A_NODE).max(24);
-    let control_plane = in_haste(ControlPlane::builder().kwok_nodes(nodes)).start().await?;
+    let control_plane = ControlPlane::builder().in_haste().kwok_nodes(nodes).start().await?;
     let client = control_plane.client();
     control_plane.create_namespace(NAMESPACE).await?;
     let values = json!({"workers": CONCURRENCY, "usage": {"enabled": true, "certificateSecret": "usage-tls"}});
@@ -159,7 +156,7 @@ async fn run_row(row: Row, figures: &mut Figures) -> Result<Vec<(Size, f64)>> {
     let _simulator = UsageSimulator::start(client.clone(), settings)?;
     let (mut before, mut cores) = (0, Vec::new());
     for size in sizes {
-        create(&client, before..size.workloads, size.replicas).await?;
+        create(&client, before..size.workloads, size.replicas, nodes).await?;
         let new = (size.workloads - before) * size.replicas;
         let replicas = available(&client, size.all(), THOUSAND_WITHIN * new.div_ceil(1_000)).await?;
         before = size.workloads;
@@ -193,17 +190,26 @@ async fn run_row(row: Row, figures: &mut Figures) -> Result<Vec<(Size, f64)>> {
     Ok(cores)
 }
 
-async fn create(client: &Client, numbers: std::ops::Range<u32>, replicas: u32) -> Result<()> {
+/// Creates workloads. Where each has many replicas they name their node, so that the scheduler is not waited for; one
+/// that has all of them would need thousands of pods on a node.
+async fn create(client: &Client, numbers: std::ops::Range<u32>, replicas: u32, nodes: u32) -> Result<()> {
     let workloads: Api<ElasticWorkload> = Api::namespaced(client.clone(), NAMESPACE);
     let workloads = &workloads;
     stream::iter(numbers.map(Ok::<_, anyhow::Error>))
         .try_for_each_concurrent(CONCURRENCY, |number| async move {
+            let container = json!({"name": "main", "image": "registry.test/web:1"});
+            let hull = match replicas {
+                2..PODS_OF_A_NODE => json!({"template": {"spec": {
+                    "nodeName": format!("node-{}", number % nodes), "containers": [container],
+                }}}),
+                _ => json!({"image": container["image"]}),
+            };
             let workload: ElasticWorkload = serde_json::from_value(json!({
                 "apiVersion": "catamaran.dev/v1alpha1",
                 "kind": "ElasticWorkload",
                 "metadata": {"name": format!("workload-{number:05}")},
                 "spec": {
-                    "container": {"image": "registry.test/web:1"},
+                    "container": hull,
                     "quota": {"cpu": {"request": "100m"}},
                     "scaling": {"minReplicas": replicas, "maxReplicas": replicas + 3, "metrics": [
                         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
@@ -222,7 +228,7 @@ async fn available(client: &Client, wanted: u32, within: Duration) -> Result<u32
     let workloads: Api<ElasticWorkload> = Api::namespaced(client.clone(), NAMESPACE);
     let (started, mut last) = (Instant::now(), Instant::now());
     loop {
-        let mut count = 0;
+        let (mut count, asked) = (0, Instant::now());
         let mut page = ListParams::default().limit(1_000);
         loop {
             let list = workloads.list(&page).await?;
@@ -242,7 +248,8 @@ async fn available(client: &Client, wanted: u32, within: Duration) -> Result<u32
             last = Instant::now();
             eprintln!("  {count} of {wanted} replicas are available, {:.0} s", after.as_secs_f64());
         }
-        sleep(Duration::from_secs(2)).await;
+        // A list of many is work for the API server, which has better things to do.
+        sleep(Duration::from_secs(2).max(asked.elapsed() * 10)).await;
     }
 }
 

@@ -123,7 +123,7 @@ impl World {
                     // Victims of ReplicaSets are chosen by marks, which this simulation does not know.
                     pods: set.instances.iter().map(|replica| self.pod(replica)).collect(),
                 }),
-                Hull::VirtualMachine => Members::Instances(InstanceSet {
+                Hull::VirtualMachine => Members::Instances(Box::new(InstanceSet {
                     paused: object.paused,
                     pause_seen: status.pause_seen,
                     counted: status.live,
@@ -143,7 +143,7 @@ impl World {
                         })
                         .collect(),
                     unexplained_until: None,
-                }),
+                })),
             },
         }
     }

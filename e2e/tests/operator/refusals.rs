@@ -180,7 +180,9 @@ async fn goes_on(ground: &Ground, image: &str) -> Result<()> {
         let there = ground.staying_pods("web").await?;
         let status = ground.api::<ElasticWorkload>().get("web").await?.status.context("a status")?;
         let image_of = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
-        let right = there.iter().all(|pod| pod.name_any() != lost && image_of(pod).as_deref() == Some(image));
+        let right = there
+            .iter()
+            .all(|pod| pod.name_any() != lost && image_of(pod).as_deref() == Some(image) && pod_is_ready(pod));
         Ok((right && there.len() == 2 && status.available_replicas == 2).then_some(()))
     })
     .await

@@ -221,7 +221,7 @@ async fn pass(
     let agents = Agents { autoscaler: &context.autoscaler, findings: &context.findings };
     let (workload, desired, invalid) = match (resolved, &stand_in) {
         (Ok(desired), _) => {
-            context.stores.last_good.makes_sense(key);
+            context.stores.last_good.makes_sense(key, &workload, context.stores.class_of(&workload).as_deref());
             (workload, desired, None)
         }
         // What ran goes on, and the condition says that it is not what the spec says.

@@ -25,9 +25,25 @@ pub struct LastGood {
 
 struct Remembered {
     uid: Box<str>,
+    /// Of the spec that is kept; `None` where it is known from the status.
+    version: Option<Version>,
     text: StoredHistory,
     /// Set once the present spec was looked at.
     instead: Option<Arc<StandIn>>,
+}
+
+/// A generation of the spec, and the resourceVersion of its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    generation: Option<i64>,
+    class: Option<String>,
+}
+
+impl Version {
+    fn new(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Self {
+        let class = class.and_then(|class| class.metadata.resource_version.clone());
+        Self { generation: workload.metadata.generation, class }
+    }
 }
 
 /// The last spec that made sense, in the place of one that makes none.
@@ -70,13 +86,18 @@ impl LastGood {
         let known = all.get(key).is_some_and(|known| *known.uid == *uid);
         if !known && resolve(before, class).is_ok() {
             let kept = Kept { spec: before.spec.clone(), class: class.map(|class| class.spec.clone()) };
-            all.insert(key.clone(), Remembered { uid: uid.into(), text: StoredHistory::store(&kept), instead: None });
+            let (version, text) = (Some(Version::new(before, class)), StoredHistory::store(&kept));
+            all.insert(key.clone(), Remembered { uid: uid.into(), version, text, instead: None });
         }
     }
 
-    /// The present spec makes sense.
-    pub fn makes_sense(&self, key: &WorkloadKey) {
-        self.lock().remove(key);
+    /// This spec makes sense with this class: what was kept is not needed any more. Unless it is just this one that is
+    /// kept, and whoever looks at it has not seen the next one yet.
+    pub fn makes_sense(&self, key: &WorkloadKey, workload: &ElasticWorkload, class: Option<&WorkloadClass>) {
+        let mut all = self.lock();
+        if all.get(key).is_some_and(|known| known.version != Some(Version::new(workload, class))) {
+            all.remove(key);
+        }
     }
 
     /// The present spec makes no sense: what goes on in its place, if that is known here or from the status.
@@ -89,10 +110,11 @@ impl LastGood {
         let uid = present.metadata.uid.as_deref().unwrap_or_default();
         let mut all = self.lock();
         let known = all.get(key).filter(|known| *known.uid == *uid);
+        let version = known.and_then(|known| known.version.clone());
         let text = known.map_or_else(|| status.last_good_spec.clone(), |known| known.text.clone());
         let stand_in = StandIn::read(text.clone(), present).map(Arc::new);
         if stand_in.is_some() {
-            all.insert(key.clone(), Remembered { uid: uid.into(), text, instead: stand_in.clone() });
+            all.insert(key.clone(), Remembered { uid: uid.into(), version, text, instead: stand_in.clone() });
         }
         stand_in
     }
@@ -152,7 +174,9 @@ mod tests {
 
         let another = workload("v", 1, "Europe/Pariss");
         assert!(memory.makes_none(&key, &another, &nothing).is_none(), "another workload of the same name");
-        memory.makes_sense(&key);
+        memory.makes_sense(&key, &good, Some(&class));
+        assert!(memory.stand_in(&key).is_some(), "by one who has not seen the next spec yet");
+        memory.makes_sense(&key, &workload("u", 3, "Europe/Berlin"), Some(&class));
         assert!(memory.stand_in(&key).is_none());
     }
 }

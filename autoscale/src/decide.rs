@@ -275,9 +275,14 @@ impl Run<'_> {
     fn metric_failed(&mut self) {
         let failed = self.decision.metrics.iter().find_map(|report| Some((report, report.outcome.as_ref().err()?)));
         if let Some((report, error)) = failed {
-            let way_out = report.kind.way_out().map(|way_out| format!("; {way_out}")).unwrap_or_default();
             let (reason, name) = (report.kind.failure(), &report.name);
-            let message = format!("{name} has no value: {error}{way_out}");
+            let mut message = format!("{name} has no value: {error}");
+            // The adapter's own words have no way out.
+            if let Some(api) = report.kind.adapter_api() {
+                message += &format!(
+                    "; correct the metric in spec.scaling.metrics, or install or configure an adapter that serves it (API {api})"
+                );
+            }
             self.set(ConditionType::ScalingActive, false, reason, message);
         }
     }

@@ -338,16 +338,12 @@ impl Kind {
         }
     }
 
-    /// What to do about one that has no value, where its error cannot say so: it is in the words of another server.
+    /// The API by which an adapter that somebody installs serves such a metric.
     #[must_use]
-    pub fn way_out(self) -> Option<&'static str> {
+    pub fn adapter_api(self) -> Option<&'static str> {
         match self {
-            Self::Pods | Self::Object => Some(
-                "correct the metric in spec.scaling.metrics, or install or configure an adapter that serves it (API custom.metrics.k8s.io)",
-            ),
-            Self::External => Some(
-                "correct the metric in spec.scaling.metrics, or install or configure an adapter that serves it (API external.metrics.k8s.io)",
-            ),
+            Self::Pods | Self::Object => Some("custom.metrics.k8s.io"),
+            Self::External => Some("external.metrics.k8s.io"),
             Self::Resource
             | Self::ContainerResource
             | Self::Prometheus

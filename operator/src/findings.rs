@@ -140,7 +140,7 @@ impl Findings {
     }
 
     fn wake(&self, pod: &PodIdentity) {
-        let workload = self.inner.places.workload_of(pod.namespace(), pod.name());
+        let workload = self.inner.places.index.home(pod.uid());
         self.inner.queue.wake_all(workload.map(|workload| workload.as_ref().clone()));
     }
 }

@@ -153,25 +153,14 @@ pub(crate) async fn a_typing_error_in_a_time_zone_is_told(ground: Ground) -> Res
         })
         .await?;
     ensure!(!stalled.status.context("a status")?.last_good_spec.is_empty(), "kept over a restart");
-    // What runs is looked after, and the counts are those that there are.
-    let pods: Api<Pod> = ground.api();
-    let lost = ground.staying_pods("web").await?.pop().context("a pod")?.name_any();
-    pods.delete(&lost, &DeleteParams::default()).await?;
-    eventually("two pods and two counted", WITHIN, || async {
-        let there = ground.staying_pods("web").await?;
-        let status = ground.api::<ElasticWorkload>().get("web").await?.status.context("a status")?;
-        let whole =
-            there.len() == 2 && there.iter().all(|pod| pod.name_any() != lost) && status.available_replicas == 2;
-        Ok(whole.then_some(()))
-    })
-    .await?;
+    goes_on(&ground, "registry.test/web:1").await?;
     ground.apply(&scaled("Europe/Paris", "registry.test/web:2")).await?;
     let well = ground.wait_ready("web").await?;
     ensure!(well.status.context("a status")?.last_good_spec.is_empty(), "not kept for longer than it is needed");
     ground.quiet().await
 }
 
-/// What runs is looked after, and stays what it is.
+/// What runs is looked after, stays what it is, and the counts are those that there are.
 async fn goes_on(ground: &Ground, image: &str) -> Result<()> {
     let pods: Api<Pod> = ground.api();
     let lost = ground.staying_pods("web").await?.pop().context("a pod")?.name_any();

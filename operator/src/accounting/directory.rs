@@ -59,7 +59,7 @@ impl Directory for Stores {
     }
 
     fn find(&self, pod: &PodIdentity) -> Option<Replica> {
-        let key = self.pods.workload_of(pod.namespace(), pod.name())?;
+        let key = self.pods.index.home(pod.uid())?;
         // Not by all children of the workload: it may have thousands, and each is asked for when its agent first
         // reports it.
         let (owner, workload) = owner(self, &key);

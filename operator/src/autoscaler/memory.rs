@@ -19,33 +19,20 @@ use catamaran_plan::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::news::{News, SHORTEST_PAUSE};
-use crate::stores::{GUEST_CONTAINER, PodEntry};
+use crate::stores::{GUEST_CONTAINER, PodEntry, SpecVersion};
 
 /// A wall clock that is off by more than this against the steady one was set.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
-/// Which spec a policy was made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Version {
-    uid: Option<String>,
-    generation: Option<i64>,
-    class: Option<String>,
-}
-
 /// The version of the spec that there is now, and the class for it.
 pub(super) struct Spec {
-    version: Version,
+    version: SpecVersion,
     class: Option<Arc<WorkloadClass>>,
 }
 
 impl Spec {
     pub(super) fn new(workload: &ElasticWorkload, class: Option<Arc<WorkloadClass>>) -> Self {
-        let version = Version {
-            uid: workload.metadata.uid.clone(),
-            generation: workload.metadata.generation,
-            class: class.as_ref().and_then(|class| class.metadata.resource_version.clone()),
-        };
-        Self { version, class }
+        Self { version: SpecVersion::new(workload, class.as_deref()), class }
     }
 }
 
@@ -61,7 +48,8 @@ pub(super) struct Change {
 /// What is remembered of one workload.
 #[derive(Default)]
 pub(super) struct Memory {
-    version: Version,
+    /// Which spec the policy was made of.
+    version: SpecVersion,
     /// Of the last spec that could be resolved.
     policy: Option<Arc<Policy>>,
     quota: Quota,

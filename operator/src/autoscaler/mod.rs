@@ -197,9 +197,8 @@ impl Autoscaler {
 
 impl Observer for Autoscaler {
     fn reported(&self, pods: &[Arc<PodIdentity>]) {
-        let places = &self.shared.stores.pods;
-        let workloads: HashSet<Arc<WorkloadKey>> =
-            pods.iter().filter_map(|pod| places.workload_of(pod.namespace(), pod.name())).collect();
+        let index = &self.shared.stores.pods.index;
+        let workloads: HashSet<Arc<WorkloadKey>> = pods.iter().filter_map(|pod| index.home(pod.uid())).collect();
         let now = Instant::now();
         let mut dirty = self.shared.dirty();
         for workload in workloads {
@@ -340,8 +339,7 @@ impl Shared {
     }
 
     /// Decides for the workloads whose news is due; the others keep waiting. All threads take part, and other tasks get
-    /// their turn: with thousands of workloads, or thousands of pods in one, this is most of what the
-    /// process does.
+    /// their turn: with thousands of workloads, or thousands of pods in one, this is most of what the process does.
     async fn look_at_news(self: &Arc<Self>) {
         let due = self.due();
         let threads = self.threads.min(due.len().div_ceil(WORTH_A_THREAD));

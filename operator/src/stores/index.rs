@@ -199,10 +199,17 @@ impl<T> Index<T> {
         Some(entries.children.get(&home.workload)?.get(home.at)?.value.clone())
     }
 
-    /// The workload that an object of this uid belongs to, and the uid as it is kept here.
-    pub(super) fn home(&self, uid: &str) -> Option<(Uid, Arc<WorkloadKey>)> {
+    /// The workload that an object of this uid belongs to.
+    #[must_use]
+    pub fn home(&self, uid: &str) -> Option<Arc<WorkloadKey>> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries.homes.get_key_value(uid).map(|(uid, home)| (uid.clone(), home.workload.clone()))
+        entries.homes.get(uid).map(|home| home.workload.clone())
+    }
+
+    /// A uid as it is kept here, where it is known.
+    pub(super) fn uid(&self, uid: &str) -> Option<Uid> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.homes.get_key_value(uid).map(|(uid, _)| uid.clone())
     }
 
     /// Waits for the first complete listing.

@@ -24,25 +24,31 @@ pub struct LastGood {
 }
 
 struct Remembered {
-    uid: Box<str>,
-    /// Of the spec that is kept; `None` where it is known from the status.
-    version: Option<Version>,
+    /// Of the spec that is kept; without a generation where it is known from the status.
+    version: SpecVersion,
     text: StoredHistory,
     /// Set once the present spec was looked at.
     instead: Option<Arc<StandIn>>,
 }
 
-/// A generation of the spec, and the resourceVersion of its class.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
+/// A generation of a workload's spec, and the resourceVersion of its class.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecVersion {
+    /// The workload's uid.
+    pub uid: Option<String>,
     generation: Option<i64>,
     class: Option<String>,
 }
 
-impl Version {
-    fn new(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Self {
-        let class = class.and_then(|class| class.metadata.resource_version.clone());
-        Self { generation: workload.metadata.generation, class }
+impl SpecVersion {
+    /// That of a workload with this class.
+    #[must_use]
+    pub fn new(workload: &ElasticWorkload, class: Option<&WorkloadClass>) -> Self {
+        Self {
+            uid: workload.metadata.uid.clone(),
+            generation: workload.metadata.generation,
+            class: class.and_then(|class| class.metadata.resource_version.clone()),
+        }
     }
 }
 
@@ -81,13 +87,12 @@ impl LastGood {
     /// The present spec makes no sense, and this is the one before it, with the class that it had; or the class is
     /// another one. Kept if it made sense, unless one before that is kept already.
     pub(super) fn left(&self, key: &WorkloadKey, before: &ElasticWorkload, class: Option<&WorkloadClass>) {
-        let uid = before.metadata.uid.as_deref().unwrap_or_default();
         let mut all = self.lock();
-        let known = all.get(key).is_some_and(|known| *known.uid == *uid);
+        let known = all.get(key).is_some_and(|known| known.version.uid == before.metadata.uid);
         if !known && resolve(before, class).is_ok() {
             let kept = Kept { spec: before.spec.clone(), class: class.map(|class| class.spec.clone()) };
-            let (version, text) = (Some(Version::new(before, class)), StoredHistory::store(&kept));
-            all.insert(key.clone(), Remembered { uid: uid.into(), version, text, instead: None });
+            let (version, text) = (SpecVersion::new(before, class), StoredHistory::store(&kept));
+            all.insert(key.clone(), Remembered { version, text, instead: None });
         }
     }
 
@@ -95,7 +100,7 @@ impl LastGood {
     /// kept, and whoever looks at it has not seen the next one yet.
     pub fn makes_sense(&self, key: &WorkloadKey, workload: &ElasticWorkload, class: Option<&WorkloadClass>) {
         let mut all = self.lock();
-        if all.get(key).is_some_and(|known| known.version != Some(Version::new(workload, class))) {
+        if all.get(key).is_some_and(|known| known.version != SpecVersion::new(workload, class)) {
             all.remove(key);
         }
     }
@@ -107,14 +112,17 @@ impl LastGood {
         present: &ElasticWorkload,
         status: &ElasticWorkloadStatus,
     ) -> Option<Arc<StandIn>> {
-        let uid = present.metadata.uid.as_deref().unwrap_or_default();
         let mut all = self.lock();
-        let known = all.get(key).filter(|known| *known.uid == *uid);
-        let version = known.and_then(|known| known.version.clone());
-        let text = known.map_or_else(|| status.last_good_spec.clone(), |known| known.text.clone());
+        let (version, text) = match all.get(key).filter(|known| known.version.uid == present.metadata.uid) {
+            Some(known) => (known.version.clone(), known.text.clone()),
+            None => {
+                let version = SpecVersion { uid: present.metadata.uid.clone(), ..SpecVersion::default() };
+                (version, status.last_good_spec.clone())
+            }
+        };
         let stand_in = StandIn::read(text.clone(), present).map(Arc::new);
         if stand_in.is_some() {
-            all.insert(key.clone(), Remembered { uid: uid.into(), version, text, instead: stand_in.clone() });
+            all.insert(key.clone(), Remembered { version, text, instead: stand_in.clone() });
         }
         stand_in
     }

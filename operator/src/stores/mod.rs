@@ -41,7 +41,7 @@ pub use crashes::Crashes;
 pub use endpoints::SliceEntry;
 pub use freshness::{Lives, SignOfLife};
 pub use index::{Index, WorkloadKey};
-pub use last_good::{LastGood, StandIn};
+pub use last_good::{LastGood, SpecVersion, StandIn};
 pub use objects::GUEST_CONTAINER;
 pub(crate) use objects::controller;
 pub use out_of_memory::{LimitsBefore, OomKilled};
@@ -120,7 +120,7 @@ impl Stores {
         resolve(workload, self.class_of(workload).as_deref())
     }
 
-    /// A workload is about to be, or is, another one in the store. Where that makes no sense, the one before is kept.
+    /// A workload in the store is about to be replaced. Where the new one makes no sense, the one before is kept.
     fn replaces(&self, before: &StoredWorkload, present: &StoredWorkload) {
         let Ok(before) = &before.0 else { return };
         let same = before.metadata.generation == present.meta().generation;

@@ -1,6 +1,6 @@
 //! The pods of workloads: what a decision of scaling looks at, and where each of them runs.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use catamaran_autoscale::{
     pods::{ConditionStatus, Container, InitContainer, Phase, Pod, Readiness, Requests},
@@ -269,13 +269,6 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// The workload that a pod belongs to.
-    #[must_use]
-    pub fn workload_of(&self, namespace: &str, name: &str) -> Option<Arc<WorkloadKey>> {
-        let uid = self.uids.get(place(namespace, name).as_ref())?.clone();
-        self.index.home(&uid).map(|(_, workload)| workload)
-    }
-
     /// Remembers what a pod was resized to.
     pub fn was_asked(&self, uid: &str, quota: Quota) {
         self.asked.insert(uid.into(), quota);
@@ -339,7 +332,7 @@ impl Pods {
             }
         }
         let news = self.index.apply(&object.metadata, entry);
-        if let Some((uid, _)) = self.index.home(object.metadata.uid.as_deref().unwrap_or_default()) {
+        if let Some(uid) = self.index.uid(object.metadata.uid.as_deref().unwrap_or_default()) {
             self.uids.insert(key(&object.metadata), uid);
         }
         if concerns || news.len() > 1 { news } else { Vec::new() }

@@ -53,9 +53,13 @@ fn way_to_a_node(message: &str) -> &'static str {
     }
 }
 
+/// All containers, in the order of their start.
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    status.init_container_statuses.iter().chain(&status.container_statuses).flatten()
+}
+
 fn of_containers(pod: &str, status: &PodStatus) -> Option<Cause> {
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    all.filter(|container| !container.ready).find_map(|container| of_container(pod, container))
+    containers(status).filter(|container| !container.ready).find_map(|container| of_container(pod, container))
 }
 
 fn of_container(pod: &str, status: &ContainerStatus) -> Option<Cause> {
@@ -95,12 +99,16 @@ fn of_container(pod: &str, status: &ContainerStatus) -> Option<Cause> {
     })
 }
 
+fn runs(status: &ContainerStatus) -> bool {
+    status.state.as_ref().is_some_and(|state| state.running.is_some())
+}
+
 /// It runs, and its probe does not say yes: no fault at first.
 fn not_ready(pod: &str, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
     let probed = spec.containers.iter().filter(|found| found.readiness_probe.is_some());
     let mut waits = probed.filter(|container| {
         let found = status.container_statuses.iter().flatten().find(|status| status.name == container.name);
-        found.is_some_and(|status| !status.ready && status.state.as_ref().is_some_and(|state| state.running.is_some()))
+        found.is_some_and(|status| !status.ready && runs(status))
     });
     let name = &waits.next()?.name;
     let message = format!(
@@ -120,7 +128,6 @@ fn starts(pod: &str, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
         return start("NotStarted", format!("its node {node} has not taken it up; see kubectl describe node {node}"));
     }
     let waits = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.waiting.is_some());
-    let runs = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
     let mut inits = status.init_container_statuses.iter().flatten();
     if let Some(init) = inits.find(|init| runs(init) && init.started != Some(true)) {
         let name = &init.name;
@@ -129,8 +136,7 @@ fn starts(pod: &str, spec: &PodSpec, status: &PodStatus) -> Option<Cause> {
             format!("init container {name} has not ended; see kubectl logs {pod} -c {name}"),
         );
     }
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let name = &all.clone().find(waits)?.name;
+    let name = &containers(status).find(waits)?.name;
     let message = match condition(status, "PodReadyToStartContainers", "True") {
         Some(_) => format!("container {name} is not created yet; kubectl describe pod {pod} says how far its image is"),
         None => format!(
@@ -149,17 +155,19 @@ fn volumes(spec: &PodSpec) -> String {
 }
 
 fn provided(volume: &Volume) -> Option<String> {
-    let secret = volume.secret.as_ref().filter(|source| source.optional != Some(true));
-    let map = volume.config_map.as_ref().filter(|source| source.optional != Some(true));
-    let claim = volume.persistent_volume_claim.as_ref();
-    let simple = volume.empty_dir.is_some() || volume.downward_api.is_some() || volume.projected.is_some();
-    match (secret, map, claim) {
-        (Some(secret), ..) => Some(format!("Secret {}", secret.secret_name.as_deref().unwrap_or_default())),
-        (_, Some(map), _) => Some(format!("ConfigMap {}", map.name)),
-        (.., Some(claim)) => Some(format!("PersistentVolumeClaim {}", claim.claim_name)),
-        (None, None, None) if simple || volume.secret.is_some() || volume.config_map.is_some() => None,
-        (None, None, None) => Some(format!("volume {}", volume.name)),
+    let needed = |optional: Option<bool>| optional != Some(true);
+    if let Some(secret) = &volume.secret {
+        let name = secret.secret_name.as_deref().unwrap_or_default();
+        return needed(secret.optional).then(|| format!("Secret {name}"));
     }
+    if let Some(map) = &volume.config_map {
+        return needed(map.optional).then(|| format!("ConfigMap {}", map.name));
+    }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        return Some(format!("PersistentVolumeClaim {}", claim.claim_name));
+    }
+    let by_kubelet = volume.empty_dir.is_some() || volume.downward_api.is_some() || volume.projected.is_some();
+    (!by_kubelet).then(|| format!("volume {}", volume.name))
 }
 
 /// What KubeVirt says of a guest that it cannot start. Its launcher pod may know more.
